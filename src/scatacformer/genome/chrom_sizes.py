@@ -1,0 +1,156 @@
+"""Sizes of the chromosomes of an assembly, in bp, without a network."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib.resources
+import operator
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+# Mitochondria are read hundreds of times a cell and chrY says the donor's sex: neither says the cell's type.
+DEFAULT_EXCLUDED: tuple[str, ...] = ("chrM", "chrMT", "MT", "M", "chrY", "Y")
+
+KNOWN_ASSEMBLIES: tuple[str, ...] = (
+    "hg19",
+    "hg38",
+    "hs1",
+    "mm9",
+    "mm10",
+    "mm39",
+    "dm3",
+    "dm6",
+    "ce10",
+    "ce11",
+    "danRer10",
+    "danRer11",
+    "sacCer3",
+)
+
+_ALIASES = {
+    "grch37": "hg19",
+    "grch38": "hg38",
+    "chm13": "hs1",
+    "chm13v2": "hs1",
+    "chm13v2.0": "hs1",
+    "t2t-chm13v2.0": "hs1",
+    "mgscv37": "mm9",
+    "ncbim37": "mm9",
+    "grcm38": "mm10",
+    "grcm39": "mm39",
+    "bdgp5": "dm3",
+    "bdgp6": "dm6",
+    "wbcel235": "ce11",
+    "grcz10": "danRer10",
+    "grcz11": "danRer11",
+    "r64-1-1": "sacCer3",
+} | {name.lower(): name for name in KNOWN_ASSEMBLIES}
+
+_NOT_STANDARD = re.compile(
+    r"(_random|_alt|_fix|_hap\d*)$"  # UCSC: unlocalised, alternative, patches
+    r"|^(chr)?Un_|^chrUn|^chrEBV$"  # UCSC: unplaced; the decoy of 10x's reference
+    r"|^chr\w+Het$|^chrU(extra)?$"  # dm3: heterochromatin, unplaced
+    r"|^(GL|KI|KN|KZ|KV|KQ|JH|ML|MU)\d{6}(\.\d+)?$"  # GenBank accessions, as in Ensembl's and 10x's references
+)
+
+
+def chrom_sizes(
+    genome: str | Path | Mapping[str, int],
+    *,
+    exclude: Collection[str] = (),
+    standard_only: bool = False,
+) -> dict[str, int]:
+    """Chromosome name -> length in bp, in the order of the assembly.
+
+    Parameters
+    ----------
+    genome
+        Name of an assembly (`"hg38"`, `"GRCh38"`, `"mm10"`, ...; bioframe has the sizes, no network is used),
+        path of a UCSC `chrom.sizes` file or of a `.fai` index (name and length are the first two columns), or a
+        mapping of name to length.
+    exclude
+        Names to leave out; names that the assembly lacks are ignored.
+    standard_only
+        Leave out unplaced, unlocalised, alternative and patch sequences.
+
+    Raises
+    ------
+    ValueError
+        The name is of no known assembly and no file; the file or mapping is empty or has a length that is not a
+        positive integer.
+    """
+    if isinstance(genome, Mapping):
+        sizes = {str(name): _length(name, length, "the mapping") for name, length in genome.items()}
+        where = "the mapping of chromosome sizes"
+    elif (assembly := assembly_name(genome)) is not None:
+        sizes = dict(_assembly_sizes(assembly))
+        where = assembly
+    elif Path(genome).is_file():
+        sizes = _read_sizes(Path(genome))
+        where = str(genome)
+    else:
+        raise ValueError(
+            f"genome {str(genome)!r} is neither an assembly known here nor a file. "
+            f"Known: {', '.join(KNOWN_ASSEMBLIES)} (and names such as GRCh38). "
+            "For another one pass the path of its chrom.sizes or .fai file, or a dict of chromosome sizes."
+        )
+    left_out = set(exclude)
+    sizes = {
+        name: length
+        for name, length in sizes.items()
+        if name not in left_out and not (standard_only and _NOT_STANDARD.search(name))
+    }
+    if not sizes:
+        raise ValueError(f"{where} has no chromosome (left after excluding {sorted(left_out) or 'none'}).")
+    return sizes
+
+
+def assembly_name(genome: object) -> str | None:
+    """UCSC's name of an assembly (`"GRCh38.p14"` -> `"hg38"`); None for anything that is not a known assembly."""
+    if not isinstance(genome, str):
+        return None
+    return _ALIASES.get(re.sub(r"\.p\d+$", "", genome.strip().lower()))
+
+
+@functools.cache
+def _assembly_sizes(assembly: str) -> tuple[tuple[str, int], ...]:
+    """All sequences that bioframe has for the assembly, scaffolds too, chromosomes first."""
+    # bioframe's tables are read directly: bioframe 0.8's own reader gives the sizes of danRer10 for danRer11, and
+    # fails on mm9 and dm3 when asked for their scaffolds.
+    table = importlib.resources.files("bioframe") / "io" / "data" / f"{assembly}.seqinfo.tsv"
+    with table.open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    rows.sort(key=lambda row: row["role"] != "assembled")
+    return tuple((row["name"], int(row["length"])) for row in rows)
+
+
+def _read_sizes(path: Path) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            columns = line.split()
+            if len(columns) < 2 or not columns[1].isdigit():
+                raise ValueError(
+                    f"{path}, line {number}: expected 'chromosome<tab>length', as in a UCSC chrom.sizes or .fai file; "
+                    f"found {line.rstrip()[:80]!r}."
+                )
+            if columns[0] in sizes:
+                raise ValueError(f"{path}, line {number}: {columns[0]} appears twice.")
+            sizes[columns[0]] = _length(columns[0], int(columns[1]), f"{path}, line {number}")
+    return sizes
+
+
+def _length(name: object, length: object, where: str) -> int:
+    try:
+        value = operator.index(length)  # type: ignore[arg-type]
+    except TypeError:
+        value = -1
+    if not 0 < value < 2**31:
+        raise ValueError(
+            f"{where}: the length of {name} is {length!r}; expected an integer number of bp in 1 … 2,147,483,647."
+        )
+    return value
