@@ -57,17 +57,26 @@ def _misfits(vocabulary: Vocabulary, sizes: Mapping[str, int]) -> tuple[np.ndarr
     return size < 0, (size >= 0) & reaches
 
 
-def _what_fits(vocabulary: Vocabulary) -> str:
-    last_end = np.zeros(vocabulary.n_chroms, dtype=np.int64)
-    np.maximum.at(last_end, vocabulary.chrom, vocabulary.end)
+def fitting_assemblies(furthest_end: Mapping[str, int]) -> list[str]:
+    """Known assemblies that have all these chromosomes, none shorter than the position (bp) given for it.
+
+    If the positions are the very ends of the chromosomes in some of them, only those.
+    """
     fitting, exact = [], []
     for assembly in KNOWN_ASSEMBLIES:
         sizes = chrom_sizes(assembly)
-        if not any(misfit.any() for misfit in _misfits(vocabulary, sizes)):
+        if all(end <= sizes.get(name, -1) for name, end in furthest_end.items()):
             fitting.append(assembly)
             # bins side by side end where the chromosomes end: that is a signature, where peaks may fit several
-            if (last_end == [sizes[name] for name in vocabulary.chrom_names]).all():
+            if all(end == sizes[name] for name, end in furthest_end.items()):
                 exact.append(assembly)
+    return exact or fitting
+
+
+def _what_fits(vocabulary: Vocabulary) -> str:
+    furthest = np.zeros(vocabulary.n_chroms, dtype=np.int64)
+    np.maximum.at(furthest, vocabulary.chrom, vocabulary.end)
+    fitting = fitting_assemblies(dict(zip(vocabulary.chrom_names, furthest.tolist(), strict=True)))
     if not fitting:
         return f"They fit none of the assemblies known here ({', '.join(KNOWN_ASSEMBLIES)})."
-    return f"These bins fit {' or '.join(exact or fitting)}."
+    return f"These bins fit {' or '.join(fitting)}."

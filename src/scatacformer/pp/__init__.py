@@ -1,0 +1,23 @@
+"""Verbs before the model: from fragments or any regions to cells × bins, and what the sentences will look like."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._bin_fragments import bin_fragments
+    from ._match_vocabulary import match_vocabulary
+    from ._qc_sentences import qc_sentences
+
+__all__ = ["bin_fragments", "match_vocabulary", "qc_sentences"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # one file per verb, imported when the verb is first used
+        return getattr(importlib.import_module(f"._{name}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

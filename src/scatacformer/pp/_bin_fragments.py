@@ -1,0 +1,278 @@
+"""From a fragments file to cells × bins."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from scatacformer.genome import DEFAULT_EXCLUDED, Vocabulary, assembly_name, chrom_sizes
+from scatacformer.genome._check_assembly import fitting_assemblies, naming_hint
+
+from ._scan_fragments import FragmentScan, scan_fragments
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+
+def bin_fragments(
+    path: str | Path,
+    genome: str | Path | Mapping[str, int],
+    bin_size: int = 5000,
+    *,
+    barcodes: str | Path | Iterable[str] | None = None,
+    min_fragments: int | None = None,
+    exclude_chroms: Collection[str] = DEFAULT_EXCLUDED,
+    counting: Literal["fragment", "insertion", "paired-insertion"] = "fragment",
+    temp_dir: str | Path | None = None,
+) -> AnnData:
+    """Count the fragments of each cell in bins of the genome; snapatac2 does the counting.
+
+    Parameters
+    ----------
+    path
+        Fragments file: chromosome, start, end (bp, 0-based, half-open), barcode, count; tab-separated, plain, gzip or
+        bgzip, sorted in any way. Lines that begin with `#` are skipped.
+    genome
+        Assembly (`"hg38"`), file of chromosome sizes, or mapping of name to length: see
+        :func:`scatacformer.genome.chrom_sizes`.
+    bin_size
+        Width of a bin in bp.
+    barcodes
+        Cells to keep, in this order: barcodes, or a file with one in the first column of each line (`.gz` too).
+        Default: all that have `min_fragments`.
+    min_fragments
+        Fragments on the counted chromosomes that a barcode needs to be a cell. Default: 200; 1 if `barcodes` are given.
+    exclude_chroms
+        Chromosomes without bins: mitochondria and chrY by default. Scaffolds never have bins.
+    counting
+        `"fragment"`: a fragment counts once in each bin it overlaps. `"insertion"`: each of its two ends counts in its
+        bin. `"paired-insertion"`: the same, but once if both ends share a bin.
+    temp_dir
+        Folder for temporary files (about as large as the fragments of the cells); the system's by default. They are
+        removed in any case.
+
+    Returns
+    -------
+    AnnData
+        `.X` CSR (n_cells, n_bins) of counts, float32: whole numbers, in the type that scanpy and scvi-tools compute
+        with. `.var` all bins of `Vocabulary.from_chrom_sizes(genome, bin_size)`, empty ones too, so that data sets of
+        an assembly share their columns. `.obs["n_fragments"]`, `.uns["assembly"]` if it has a name, and what was left
+        out in `.uns["scatacformer"]["bin_fragments"]`. Cells are in the order of `barcodes`, else sorted by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        The file is not what its name says, truncated, or has lines that are no fragments; its chromosomes are named
+        differently or are shorter than its fragments reach (wrong assembly); no barcode is left. All before counting.
+
+    Notes
+    -----
+    The file is read twice: once to check it, once to count. Memory: the cells' fragments stay on disk; in memory are a
+    counter per barcode and 8 bytes per open bin of each cell.
+    """
+    if counting not in ("fragment", "insertion", "paired-insertion"):
+        raise ValueError(f"counting must be 'fragment', 'insertion' or 'paired-insertion'; found {counting!r}.")
+    path = Path(path)
+    vocabulary = Vocabulary.from_chrom_sizes(genome, bin_size, exclude=exclude_chroms)
+    wanted = None if barcodes is None else _read_barcodes(barcodes)
+    if min_fragments is None:
+        min_fragments = 200 if wanted is None else 1
+    all_sizes = chrom_sizes(genome)
+    counted = {name: all_sizes[name] for name in vocabulary.chrom_names}
+
+    scan = scan_fragments(path, counted)
+    _check_chromosomes(path, scan, genome, all_sizes)
+    _warn_of_format(path, scan)
+    cells = _choose_cells(path, scan, wanted, max(1, int(min_fragments)))
+    X = _count(path, cells, counted, vocabulary, counting, scan.barcodes_contiguous, temp_dir)
+
+    from anndata import AnnData
+
+    n_fragments = np.array([scan.fragments_per_barcode[cell] for cell in cells], dtype=np.int64)
+    adata = AnnData(X, obs=pd.DataFrame({"n_fragments": n_fragments}, index=cells), var=vocabulary.to_frame())
+    if vocabulary.assembly is not None:
+        adata.uns["assembly"] = vocabulary.assembly
+    adata.uns["scatacformer"] = {
+        "bin_fragments": {
+            "bin_size": int(bin_size),
+            "counting": counting,
+            "min_fragments": int(min_fragments),
+            "n_barcodes": len(scan.fragments_per_barcode),
+            "n_fragments": scan.n_fragments,
+            "n_fragments_outside": scan.n_fragments - sum(scan.fragments_per_barcode.values()),
+            "n_fragments_of_cells": int(n_fragments.sum()),
+        }
+    }
+    return adata
+
+
+def _read_barcodes(barcodes: str | Path | Iterable[str]) -> list[str]:
+    """Barcodes without repeats, in their order."""
+    if isinstance(barcodes, str | Path):
+        path = Path(barcodes)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no barcodes file {path}.")
+        content = path.read_bytes()
+        lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
+        names = [line.replace(",", "\t").split("\t", 1)[0].strip() for line in lines]
+        names = names[1:] if names and names[0].lower() in ("barcode", "barcodes", "cell", "cell_id") else names
+    else:
+        names = [str(barcode) for barcode in barcodes]
+    unique = list(dict.fromkeys(name for name in names if name))
+    if not unique:
+        raise ValueError("No barcode was given: `barcodes` is empty. Leave it out to choose cells by min_fragments.")
+    return unique
+
+
+def _check_chromosomes(
+    path: Path, scan: FragmentScan, genome: str | Path | Mapping[str, int], sizes: Mapping[str, int]
+) -> None:
+    what = assembly_name(genome) or ("the given sizes" if isinstance(genome, Mapping) else str(genome))
+    unknown = [name for name in scan.furthest_end if name not in sizes]
+    n_unknown = sum(scan.fragments_per_chrom[name] for name in unknown)
+    if n_unknown == scan.n_fragments:
+        raise ValueError(
+            f"No chromosome of {path} is one of {what}: it has {', '.join(unknown[:5])}{', …' * (len(unknown) > 5)}; "
+            f"expected {', '.join(list(sizes)[:3])}, …. {naming_hint(unknown, sizes)}"
+            "Pass the genome that the fragments were aligned to; its sizes as a dict, if its names are different."
+        )
+    reach = {name: end for name, end in scan.furthest_end.items() if end > 0 and name in sizes}
+    beyond = [name for name, end in reach.items() if end > sizes[name]]
+    if beyond:
+        first = beyond[0]
+        fitting = fitting_assemblies(reach)
+        raise ValueError(
+            f"Fragments of {path} end beyond {len(beyond)} of {len(reach)} chromosomes of {what} (first: {first} has "
+            f"{sizes[first]:,} bp, and a fragment ends at {reach[first]:,}). They were aligned to another assembly; "
+            + (f"they fit {' or '.join(fitting)}." if fitting else "they fit none of the assemblies known here.")
+        )
+    if n_unknown > 0.05 * scan.n_fragments:
+        warnings.warn(
+            f"{n_unknown:,} of {scan.n_fragments:,} fragments lie on chromosomes that {what} does not have "
+            f"({', '.join(unknown[:5])}{', …' * (len(unknown) > 5)}) and are left out. {naming_hint(unknown, sizes)}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_format(path: Path, scan: FragmentScan) -> None:
+    if scan.n_columns == 4:
+        warnings.warn(
+            f"{path} has four columns; a fragments file has five (chromosome, start, end, barcode, count). "
+            "Each line is taken as one fragment and the fourth column as its barcode.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if scan.unsorted_at is not None and not scan.barcodes_contiguous:
+        warnings.warn(
+            f"{path} is not sorted by position (first at fragment {scan.unsorted_at:,}). It is sorted here, and the "
+            "counts are right; but if files of several samples were joined, barcodes that they share have become one "
+            "cell: then bin each sample by itself, and join them with anndata.concat.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if scan.n_empty:
+        warnings.warn(
+            f"{scan.n_empty:,} of {scan.n_fragments:,} fragments of {path} end at or before their start and are left "
+            "out.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _choose_cells(path: Path, scan: FragmentScan, wanted: list[str] | None, min_fragments: int) -> list[str]:
+    per_barcode = scan.fragments_per_barcode
+    if wanted is not None:
+        found = [barcode for barcode in wanted if barcode in per_barcode]
+        if not found:
+            raise ValueError(
+                f"None of the {len(wanted):,} barcodes given is in {path}: given {wanted[:3]}, the file has "
+                f"{list(per_barcode)[:3]}. Look for a suffix such as '-1', or for the barcodes of another sample."
+            )
+        cells = [barcode for barcode in found if per_barcode[barcode] >= min_fragments]
+        if cells and len(cells) < len(wanted):
+            n_few, n_absent = len(found) - len(cells), len(wanted) - len(found)
+            warnings.warn(
+                f"{n_few + n_absent:,} of {len(wanted):,} barcodes given are left out: {n_absent:,} are not in {path}, "
+                f"{n_few:,} have fewer than {min_fragments:,} fragments.",
+                UserWarning,
+                stacklevel=3,
+            )
+    else:
+        found = list(per_barcode)
+        cells = sorted(barcode for barcode in found if per_barcode[barcode] >= min_fragments)
+    if not cells:
+        counts = np.array([per_barcode[barcode] for barcode in found])
+        quantiles = ", ".join(f"{int(value):,}" for value in np.quantile(counts, [0, 0.5, 0.9, 0.99, 1]))
+        raise ValueError(
+            f"None of {len(found):,} barcodes of {path} has {min_fragments:,} fragments on the counted chromosomes. "
+            f"Fragments per barcode (minimum, median, 90 %, 99 %, maximum): {quantiles}. Lower min_fragments."
+        )
+    return cells
+
+
+def _count(
+    path: Path,
+    cells: list[str],
+    counted: dict[str, int],
+    vocabulary: Vocabulary,
+    counting: str,
+    sorted_by_barcode: bool,
+    temp_dir: str | Path | None,
+) -> csr_matrix:
+    """Counts of snapatac2, (n_cells, n_bins), CSR, float32, in the order of the cells and of the vocabulary."""
+    import snapatac2 as snap
+
+    bar = tqdm(total=2, desc=f"counting {len(cells):,} cells", delay=1, disable=None)
+    with bar, tempfile.TemporaryDirectory(dir=temp_dir, prefix="scatacformer_") as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Transforming to str index")
+        fragments = None
+        try:
+            fragments = snap.pp.import_fragments(
+                path,
+                counted,
+                file=Path(folder) / "fragments.h5ad",  # on disk: as fast as in memory, whatever the file's size
+                min_num_fragments=0,
+                sorted_by_barcode=sorted_by_barcode,
+                whitelist=cells,
+                tempdir=Path(folder),
+            )
+            bar.update()
+            tiles = snap.pp.add_tile_matrix(
+                fragments,
+                bin_size=vocabulary.bin_size,
+                inplace=False,
+                exclude_chroms=None,
+                counting_strategy=counting,
+            )
+            bar.update()
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # what a failure in Rust raises is no Exception
+                raise
+            raise RuntimeError(f"snapatac2 {snap.__version__} failed on {path}: {error}") from None
+        finally:
+            if fragments is not None:
+                fragments.close()
+    X = tiles.X.tocsr().astype(np.float32)
+    # snapatac2 orders chromosomes by the alphabet (chr1, chr10, …)
+    column = vocabulary.lookup(Vocabulary.from_var(tiles.var))
+    row = pd.Index(tiles.obs_names).get_indexer(cells)
+    if (column < 0).any() or len(column) != vocabulary.n_bins or (row < 0).any():
+        raise RuntimeError(f"snapatac2 {snap.__version__} returned other bins or cells than it was asked for.")
+    if not np.array_equal(row, np.arange(len(row))):
+        X = X[row]
+    X.indices = column.astype(X.indices.dtype)[X.indices]
+    X.has_sorted_indices = False
+    X.sort_indices()
+    return X

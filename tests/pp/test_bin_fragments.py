@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import gzip
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scatacformer.genome import Vocabulary
+from scatacformer.pp import _scan_fragments, bin_fragments
+
+SIZES = {"chr1": 23_000, "chr2": 12_000, "chr10": 30_000, "chrX": 9_000, "chrM": 800, "chrY": 5_000, "chrUn_1": 700}
+
+
+def simulate(n=3_000, n_cells=12, seed=0):
+    """Fragments on all chromosomes, sorted by position: chromosome, start, end, barcode, count."""
+    rng = np.random.default_rng(seed)
+    chrom = rng.choice(list(SIZES), n)
+    size = pd.Series(SIZES)[chrom].to_numpy()
+    start = rng.integers(0, size - 1)
+    end = np.minimum(start + rng.integers(1, 900, n), size)
+    barcode = np.array([f"S#cell_{i}-1" for i in rng.permutation(n_cells)])[rng.geometric(0.3, n).clip(max=n_cells) - 1]
+    table = pd.DataFrame({"chrom": chrom, "start": start, "end": end, "barcode": barcode, "count": 1})
+    order = {name: i for i, name in enumerate(SIZES)}
+    return table.sort_values(["chrom", "start", "end"], key=lambda c: c.map(order) if c.name == "chrom" else c)
+
+
+def write(path, table, *, before="", compress=True):
+    text = (before + table.to_csv(sep="\t", header=False, index=False)).encode()
+    path.write_bytes(gzip.compress(text) if compress else text)
+    return path
+
+
+def count_by_hand(table, vocabulary, cells, counting):
+    """(n_cells, n_bins), dense, one fragment after the other."""
+    bin_of = {name: i for i, name in enumerate(vocabulary.names)}
+    ends = {name: min(size, 10**9) for name, size in SIZES.items()}
+    width = vocabulary.bin_size
+    row = {cell: i for i, cell in enumerate(cells)}
+    counts = np.zeros((len(cells), vocabulary.n_bins))
+
+    def column(chrom, number):
+        return bin_of.get(f"{chrom}:{number * width}-{min((number + 1) * width, ends[chrom])}")
+
+    for chrom, start, end, barcode, _ in table.itertuples(index=False):
+        if barcode not in row or column(chrom, 0) is None:
+            continue
+        first, last = start // width, (end - 1) // width
+        if counting == "fragment":
+            for number in range(first, last + 1):
+                counts[row[barcode], column(chrom, number)] += 1
+        else:
+            counts[row[barcode], column(chrom, first)] += 1
+            if counting == "insertion" or first != last:
+                counts[row[barcode], column(chrom, last)] += 1
+    return counts
+
+
+@pytest.fixture(scope="module")
+def fragments():
+    return simulate()
+
+
+@pytest.mark.parametrize("counting", ["fragment", "insertion", "paired-insertion"])
+def test_counts_equal_those_by_hand(tmp_path, fragments, counting):
+    adata = bin_fragments(
+        write(tmp_path / "f.tsv.gz", fragments), SIZES, 2_500, min_fragments=50, counting=counting, temp_dir=tmp_path
+    )
+    vocabulary = Vocabulary.from_chrom_sizes(SIZES, 2_500)
+    on_counted = fragments[fragments["chrom"].isin(vocabulary.chrom_names)]
+    expected_cells = on_counted["barcode"].value_counts()
+    expected_cells = expected_cells[expected_cells >= 50].sort_index()
+    assert list(adata.obs_names) == list(expected_cells.index)
+    assert 2 < adata.n_obs < 12  # some were too small
+    assert adata.obs["n_fragments"].tolist() == expected_cells.tolist()
+    assert np.array_equal(adata.X.toarray(), count_by_hand(fragments, vocabulary, adata.obs_names, counting))
+    assert isinstance(adata.X, sparse.csr_matrix)
+    assert adata.X.dtype == np.float32
+    assert adata.X.has_canonical_format
+    assert [path.name for path in tmp_path.iterdir()] == ["f.tsv.gz"]  # no temporary file stays behind
+
+
+def test_columns_are_all_bins_of_the_vocabulary_in_its_order(tmp_path, fragments):
+    adata = bin_fragments(write(tmp_path / "f.tsv.gz", fragments), SIZES, min_fragments=1)
+    assert Vocabulary.from_var(adata.var) == Vocabulary.from_chrom_sizes(SIZES)
+    assert adata.var["chrom"].unique().tolist() == ["chr1", "chr2", "chr10", "chrX"]
+    report = adata.uns["scatacformer"]["bin_fragments"]
+    assert report["n_fragments"] == 3_000
+    outside = fragments["chrom"].isin(["chrM", "chrY", "chrUn_1"]).sum()
+    assert report["n_fragments_outside"] == outside
+    assert report["n_fragments_of_cells"] == 3_000 - outside == adata.obs["n_fragments"].sum()
+
+
+def test_excluded_chromosomes_can_be_chosen(tmp_path, fragments):
+    adata = bin_fragments(write(tmp_path / "f.tsv.gz", fragments), SIZES, exclude_chroms=("chrX",), min_fragments=1)
+    assert adata.var["chrom"].unique().tolist() == ["chr1", "chr2", "chr10", "chrM", "chrY"]
+
+
+def test_result_does_not_depend_on_order_compression_or_comments(tmp_path, fragments):
+    expected = bin_fragments(write(tmp_path / "sorted.tsv.gz", fragments), SIZES, min_fragments=1)
+    half = write(tmp_path / "a", fragments[:1500], before="# id=x\n#\n").read_bytes()
+    rest = write(tmp_path / "b", fragments[1500:], before="# 2\n").read_bytes()
+    (tmp_path / "members.tsv.gz").write_bytes(half + rest)  # as bgzip does, and `cat` of two files
+    by_barcode = fragments.sort_values("barcode", kind="stable")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in (
+            write(tmp_path / "plain.tsv", fragments, compress=False),
+            tmp_path / "members.tsv.gz",
+            write(tmp_path / "by_barcode.tsv.gz", by_barcode),
+        ):
+            adata = bin_fragments(path, SIZES, min_fragments=1)
+            assert (adata.X != expected.X).nnz == 0, path
+            assert adata.obs.equals(expected.obs), path
+    shuffled = write(tmp_path / "shuffled.tsv.gz", fragments.sample(frac=1, random_state=0))
+    with pytest.warns(UserWarning, match=r"not sorted by position \(first at fragment \d+\)"):
+        adata = bin_fragments(shuffled, SIZES, min_fragments=1)
+    assert (adata.X != expected.X).nnz == 0
+
+
+def test_first_unsorted_fragment_is_the_right_one(tmp_path):
+    lines = ["chr1\t10\t20\ta\t1", "chr1\t30\t40\tb\t1", "chr2\t5\t9\ta\t1", "chr1\t90\t95\tb\t1", "chr2\t1\t2\ta\t1"]
+    (tmp_path / "f.tsv").write_text("\n".join(["#c", *lines]) + "\n")
+    with pytest.warns(UserWarning, match="first at fragment 4"):  # chr1 comes back
+        bin_fragments(tmp_path / "f.tsv", SIZES, min_fragments=1)
+
+
+@pytest.mark.parametrize("by", ["position", "barcode", "nothing"])
+def test_scan_in_small_blocks_equals_scan_at_once(tmp_path, fragments, by, monkeypatch):
+    table = {
+        "position": fragments,
+        "barcode": fragments.sort_values("barcode", kind="stable"),
+        "nothing": fragments.sample(frac=1, random_state=1),
+    }[by]
+    path = write(tmp_path / "f.tsv.gz", table, before="# c\n")
+    at_once = _scan_fragments.scan_fragments(path, SIZES)
+    monkeypatch.setattr(_scan_fragments, "_BLOCK", 500)
+    assert _scan_fragments.scan_fragments(path, SIZES) == at_once
+    assert at_once.n_fragments == 3_000
+    assert sum(at_once.fragments_per_barcode.values()) == 3_000
+    assert at_once.barcodes_contiguous == (by == "barcode")
+    assert (at_once.unsorted_at is None) == (by == "position")
+
+
+def test_barcodes_choose_the_cells_and_their_order(tmp_path, fragments):
+    path = write(tmp_path / "f.tsv.gz", fragments)
+    everything = bin_fragments(path, SIZES, min_fragments=1)
+    chosen = list(everything.obs_names[[5, 0, 3]])
+    (tmp_path / "barcodes.tsv").write_text("barcode\tcell_type\n" + "".join(f"{name}\tT\n" for name in chosen))
+    (tmp_path / "barcodes.tsv.gz").write_bytes(gzip.compress("\n".join(chosen).encode()))
+    for barcodes in (chosen, tmp_path / "barcodes.tsv", str(tmp_path / "barcodes.tsv.gz"), pd.Index(chosen)):
+        adata = bin_fragments(path, SIZES, barcodes=barcodes)
+        assert list(adata.obs_names) == chosen
+        assert (adata.X != everything[chosen].X).nnz == 0
+    with pytest.warns(UserWarning, match="1 of 4 barcodes given are left out: 1 are not in"):
+        assert bin_fragments(path, SIZES, barcodes=[*chosen, "absent"]).n_obs == 3
+    with pytest.raises(ValueError, match=r"None of the 1 barcodes given is in.*suffix"):
+        bin_fragments(path, SIZES, barcodes=[chosen[0].removesuffix("-1")])
+    with pytest.raises(FileNotFoundError, match="no barcodes file"):
+        bin_fragments(path, SIZES, barcodes=tmp_path / "none.tsv")
+
+
+def test_no_barcode_with_enough_fragments_shows_the_distribution(tmp_path, fragments):
+    path = write(tmp_path / "f.tsv.gz", fragments)
+    with pytest.raises(ValueError, match=r"None of 12 barcodes .* has 5,000 fragments.*median.*Lower min_fragments"):
+        bin_fragments(path, SIZES, min_fragments=5_000)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no fragments file"):
+        bin_fragments(tmp_path / "none.tsv.gz", SIZES)
+
+
+def test_plain_text_named_gz(tmp_path, fragments):
+    with pytest.raises(ValueError, match=r"named \.gz but is not gzip.*rename it to \.tsv"):
+        bin_fragments(write(tmp_path / "f.tsv.gz", fragments, compress=False), SIZES)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b[:-4], lambda b: b[:900] + b"\0\0" + b[902:]]
+)
+def test_truncated_or_damaged_gzip(tmp_path, fragments, damage):
+    path = write(tmp_path / "f.tsv.gz", fragments)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="truncated or damaged gzip"):
+        bin_fragments(path, SIZES)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("chr1\t5\t9", "line 3, has 3 columns"),
+        ("chr1 5 9 a 1", "line 3, has 1 column:"),
+        ("chr1\t5\t9\t\t1", "line 3, has no barcode"),
+        ("chr1\tx\t9\ta\t1", "line 3, has a start or an end that is no position"),
+        ("chr1\t-5\t9\ta\t1", "line 3, has a start or an end that is no position"),
+        ("chr1\t5.5\t9\ta\t1", "line 3, has a start or an end that is no position"),
+        ("", "line 3, has 1 column:"),
+    ],
+)
+def test_a_line_that_is_no_fragment_is_shown(tmp_path, line, message):
+    (tmp_path / "f.tsv").write_text(f"#c\nchr1\t1\t4\ta\t1\n{line}\nchr1\t7\t9\ta\t1\n")
+    with pytest.raises(ValueError, match=message):
+        bin_fragments(tmp_path / "f.tsv", SIZES)
+
+
+def test_header_line_without_hash(tmp_path):
+    (tmp_path / "f.tsv").write_text("chrom\tstart\tend\tbarcode\tcount\nchr1\t1\t4\ta\t1\n")
+    with pytest.raises(ValueError, match="line 1.*header line must begin with '#'"):
+        bin_fragments(tmp_path / "f.tsv", SIZES)
+
+
+def test_three_columns_throughout_and_four(tmp_path, fragments):
+    with pytest.raises(ValueError, match="line 1, has 3 columns"):
+        bin_fragments(write(tmp_path / "three.tsv.gz", fragments.iloc[:, :3]), SIZES)
+    with pytest.warns(UserWarning, match="four columns; a fragments file has five"):
+        four = bin_fragments(write(tmp_path / "four.tsv.gz", fragments.iloc[:, :4]), SIZES, min_fragments=1)
+    assert four.obs["n_fragments"].sum() == (~fragments["chrom"].isin(["chrM", "chrY", "chrUn_1"])).sum()
+
+
+def test_empty_file(tmp_path):
+    for content in (b"", b"# only a comment\n"):
+        (tmp_path / "f.tsv.gz").write_bytes(gzip.compress(content))
+        with pytest.raises(ValueError, match="holds no fragments"):
+            bin_fragments(tmp_path / "f.tsv.gz", SIZES)
+
+
+def test_chromosomes_named_differently(tmp_path, fragments):
+    bare = fragments.assign(chrom=fragments["chrom"].str.removeprefix("chr"))
+    with pytest.raises(ValueError, match="No chromosome of .*named without 'chr'"):
+        bin_fragments(write(tmp_path / "f.tsv.gz", bare), SIZES)
+
+
+def test_unknown_chromosomes_in_part_are_reported(tmp_path, fragments):
+    sizes = {name: size for name, size in SIZES.items() if name != "chr10"}
+    with pytest.warns(UserWarning, match=r"of 3,000 fragments lie on chromosomes that .* does not have \(chr10"):
+        bin_fragments(write(tmp_path / "f.tsv.gz", fragments), sizes, min_fragments=1)
+
+
+def test_wrong_assembly(tmp_path):
+    table = pd.DataFrame([["chr1", 10, 20, "a", 1], ["chr1", 249_200_000, 249_200_100, "a", 1]])
+    path = write(tmp_path / "f.tsv.gz", table)
+    with pytest.raises(ValueError, match=r"end beyond 1 of 1 chromosomes of hg38 .*they fit hg19\."):
+        bin_fragments(path, "hg38")
+    assert bin_fragments(path, "hg19", min_fragments=1).uns["assembly"] == "hg19"
+
+
+def test_empty_intervals_are_reported(tmp_path):
+    table = pd.DataFrame([["chr1", 10, 10, "a", 1], ["chr1", 30, 20, "a", 1], ["chr1", 40, 50, "a", 1]])
+    with pytest.warns(UserWarning, match="2 of 3 fragments .* end at or before their start"):
+        adata = bin_fragments(write(tmp_path / "f.tsv.gz", table), SIZES, min_fragments=1)
+    assert adata.X.sum() == adata.obs["n_fragments"].sum() == 1
+
+
+def test_unknown_counting(tmp_path):
+    with pytest.raises(ValueError, match="counting must be"):
+        bin_fragments(tmp_path / "f.tsv.gz", SIZES, counting="reads")
+
+
+def test_real_fragments_equal_a_count_with_pandas():
+    data = os.environ.get("SCATACFORMER_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data"
+    path = Path(data) / "fragments" / "gm12878_hek293t_hg19.tsv.gz"
+    if not path.is_file():
+        pytest.skip("real fragments are absent: set SCATACFORMER_TEST_DATA to the folder of the test data")
+    adata = bin_fragments(path, "hg19", barcodes=path.with_name("labels.tsv"))
+    assert adata.shape == (714, 607_271)
+    assert adata.uns["assembly"] == "hg19"
+
+    table = pd.read_csv(path, sep="\t", header=None, names=["chrom", "start", "end", "barcode", "count"])
+    table = table[~table["chrom"].isin(["chrM", "chrY"])]
+    assert adata.obs["n_fragments"].tolist() == table["barcode"].value_counts()[adata.obs_names].tolist()
+    vocabulary = Vocabulary.from_var(adata.var)
+    offset = dict(zip(vocabulary.chrom_names, vocabulary.chrom_offsets, strict=False))
+    first = table["start"].to_numpy() // 5000
+    last = (table["end"].to_numpy() - 1) // 5000
+    assert (last - first).max() <= 1  # no fragment spans a whole bin
+    column = table["chrom"].map(offset).to_numpy() + first
+    row = adata.obs_names.get_indexer(table["barcode"])
+    crosses = last > first
+    rows, columns = np.concatenate([row, row[crosses]]), np.concatenate([column, column[crosses] + 1])
+    expected = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=adata.shape)
+    assert (adata.X != expected).nnz == 0
