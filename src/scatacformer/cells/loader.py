@@ -98,6 +98,10 @@ class SentenceLoader:
         self._loader: Any = None
         self._epoch, self._start, self._done = 0, 0, 0
         self._planned: tuple[int, list[Fetch]] | None = None
+        if shuffle:
+            # Lightning calls sampler.set_epoch. Without shuffle there is none: held-out cells stay in their epoch, so
+            # that what is removed from them does not change
+            self.sampler, self.batch_sampler = self, None
 
     @property
     def epoch(self) -> int:
@@ -108,11 +112,6 @@ class SentenceLoader:
         """The next iteration is epoch ``epoch``; a place restored by :meth:`load_state_dict` in it is kept."""
         if epoch != self._epoch:
             self._epoch, self._start, self._done = int(epoch), 0, 0
-
-    @property
-    def sampler(self) -> SentenceLoader | None:
-        """What Lightning calls ``set_epoch`` on. None without shuffle: held-out cells are the same in every epoch."""
-        return self if self.shuffle else None
 
     def state_dict(self) -> dict[str, int]:
         """The place in the current epoch: its number, and the minibatches handed out."""
