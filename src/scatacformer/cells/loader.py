@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -95,13 +96,11 @@ class SentenceLoader:
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.multiprocessing_context = multiprocessing_context
         self._reader = _Reader(source, collate or collate_bins, counts)
-        self._loader: Any = None
+        self._loader: list[Any] = []  # the DataLoader, made when first needed
         self._epoch, self._start, self._done = 0, 0, 0
         self._planned: tuple[int, list[Fetch]] | None = None
-        if shuffle:
-            # Lightning calls sampler.set_epoch. Without shuffle there is none: held-out cells stay in their epoch, so
-            # that what is removed from them does not change
-            self.sampler, self.batch_sampler = self, None
+        # workers that live from epoch to epoch hang for 5 s each if they are left to the cycle collector
+        weakref.finalize(self, self._loader.clear)
 
     @property
     def epoch(self) -> int:
@@ -112,6 +111,18 @@ class SentenceLoader:
         """The next iteration is epoch ``epoch``; a place restored by :meth:`load_state_dict` in it is kept."""
         if epoch != self._epoch:
             self._epoch, self._start, self._done = int(epoch), 0, 0
+
+    @property
+    def sampler(self) -> SentenceLoader | None:
+        """What Lightning calls ``set_epoch`` on. None without shuffle: held-out cells stay in their epoch, so that what
+        is removed from them does not change.
+        """
+        return self if self.shuffle else None
+
+    @property
+    def batch_sampler(self) -> None:
+        """Lightning looks for one wherever there is a ``sampler``."""
+        return None
 
     def state_dict(self) -> dict[str, int]:
         """The place in the current epoch: its number, and the minibatches handed out."""
@@ -133,10 +144,10 @@ class SentenceLoader:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         start, self._start = self._start, 0
         self._done = start
-        if self._loader is None:
-            self._loader = self._make_loader()
-        self._loader.sampler.fetches = list(_from_batch(self._plan(), start))
-        for packed in self._loader:
+        if not self._loader:
+            self._loader.append(self._make_loader())
+        self._loader[0].sampler.fetches = list(_from_batch(self._plan(), start))
+        for packed in self._loader[0]:
             for batch in packed.unpacked() if isinstance(packed, _Packed) else packed:
                 self._done += 1
                 yield batch
