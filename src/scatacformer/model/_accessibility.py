@@ -1,0 +1,241 @@
+"""Predicted accessibility: streamed over regions, never larger than what is asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+
+# cells x regions in one dense answer; more is a mistake on most machines (8 GiB)
+MAX_DENSE = 2_000_000_000
+REGIONS_AT_ONCE = 65_536
+
+
+class AccessibilityMixin:
+    """``get_normalized_accessibility`` and ``annotate`` of :class:`~scatacformer.ScAtacFormer`."""
+
+    @torch.inference_mode()
+    def get_normalized_accessibility(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        region_list: Sequence[str] | None = None,
+        transform_batch: str | int | Sequence[str | int] | None = None,
+        threshold: float | None = None,
+        normalize_cells: bool = False,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray | sp.csr_matrix:
+        """Probability that each region is open, P(kept) + P(removed).
+
+        Parameters
+        ----------
+        indices
+            Cells, in the order of the answer. Default: all.
+        region_list
+            Names (``adata.var_names``) of regions, in the order of the answer. Default: all.
+        transform_batch
+            Batch that every cell is taken to be of; with several, the mean over them. Default: each cell's own.
+        threshold
+            Smaller probabilities are left out and the answer is sparse.
+        normalize_cells
+            Every cell as if it had the mean number of open regions of the cells trained on; else each at its own depth.
+        return_numpy
+            An array instead of a DataFrame.
+
+        Returns
+        -------
+        (n_cells, n_regions) float32: DataFrame, array, or with ``threshold`` CSR. Memory: the answer, and
+        ``batch_size`` x 65,536 numbers.
+
+        Raises
+        ------
+        ValueError
+            Unknown regions or batches; a dense answer of more than 2e9 numbers.
+        """
+        self._check_if_trained(warn=False)
+        adata = self._validate_anndata(adata)
+        rows = self._rows(adata, indices)
+        regions = self._regions(adata, region_list)
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"threshold is a probability, 0 to 1, found {threshold}")
+            return self._sparse(adata, rows, regions, threshold, transform_batch, normalize_cells, batch_size)
+        if len(rows) * len(regions) > MAX_DENSE:
+            raise ValueError(
+                f"{len(rows):,} cells x {len(regions):,} regions is {len(rows) * len(regions) * 4 / 2**30:.0f} GiB; "
+                "ask for fewer (indices, region_list), for a sparse answer (threshold=0.1), or write it to disk: "
+                "model.annotate(adata, accessibility='all', store='accessibility.zarr')"
+            )
+        out = np.empty((len(rows), len(regions)), np.float32)
+        for cell, region, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
+            out[cell, region] = block
+        if return_numpy:
+            return out
+        import pandas as pd
+
+        return pd.DataFrame(out, index=adata.obs_names[rows], columns=adata.var_names[regions])
+
+    def get_accessibility_estimates(self, *args: Any, **kwargs: Any) -> pd.DataFrame | np.ndarray | sp.csr_matrix:
+        """The older name of :meth:`get_normalized_accessibility` in scvi-tools."""
+        return self.get_normalized_accessibility(*args, **kwargs)
+
+    def annotate(
+        self,
+        adata: AnnData | None = None,
+        accessibility: bool | str = True,
+        region_list: Sequence[str] | None = None,
+        threshold: float | None = None,
+        store: str | Path | None = None,
+        key: str = "scatacformer",
+        batch_size: int | None = None,
+    ) -> None:
+        """Write what the model says of the cells into ``adata``.
+
+        ``.obsm["X_scatacformer"]`` gets the embedding, ``.obs["n_tokens"]`` the open regions of each cell and
+        ``.obs["n_tokens_cut"]`` how many of them the encoder did not read (they are pooled all the same). Predicted
+        accessibility goes
+
+        - by default to ``.layers["scatacformer"]``, sparse above ``threshold``; default: the threshold that leaves
+          about as many entries as the cells have open regions, kept in ``.uns["scatacformer"]["threshold"]``;
+        - with ``region_list`` to ``.obsm["scatacformer_accessibility"]``, a dense DataFrame of these regions;
+        - with ``store`` to a zarr array (n_cells, n_regions) float32 on disk, chunk by chunk, all regions;
+        - nowhere with ``accessibility=False``.
+
+        ``adata`` None: the model's own. Memory: one minibatch of cells x 65,536 regions beside the result.
+        """
+        self._check_if_trained(warn=False)
+        adata = self._validate_anndata(adata)
+        if store is not None and Path(store).exists():
+            raise FileExistsError(f"{store} exists; name another store, or remove it first")
+        adata.obsm[f"X_{key}"] = self.get_latent_representation(adata, batch_size=batch_size)
+        n_open = self._source(adata).n_open_per_cell()
+        adata.obs["n_tokens"] = n_open
+        adata.obs["n_tokens_cut"] = np.maximum(n_open - self.config_.max_tokens, 0)
+        notes = dict(adata.uns.get(key, {}))
+        if not accessibility:
+            adata.uns[key] = notes
+            return
+        if store is not None:
+            self._to_store(adata, Path(store), batch_size)
+            notes["store"] = str(store)
+        elif region_list is not None:
+            frame = self.get_normalized_accessibility(adata, region_list=region_list, batch_size=batch_size)
+            adata.obsm[f"{key}_accessibility"] = frame
+        else:
+            threshold = self._matching_threshold(adata, n_open) if threshold is None else threshold
+            adata.layers[key] = self.get_normalized_accessibility(adata, threshold=threshold, batch_size=batch_size)
+            notes["threshold"] = float(threshold)
+        adata.uns[key] = notes
+
+    def _regions(self, adata: AnnData, region_list: Sequence[str] | None) -> np.ndarray:
+        if region_list is None:
+            return np.arange(self.config_.n_bins)
+        names = list(region_list)
+        at = adata.var_names.get_indexer(names)
+        if (at < 0).any():
+            missing = [n for n, i in zip(names, at, strict=True) if i < 0]
+            raise ValueError(
+                f"{len(missing)} of {len(names)} regions are not in adata.var_names (first: {missing[0]}); "
+                f"they look like {adata.var_names[0]}"
+            )
+        return at
+
+    def _transform_batches(self, transform_batch) -> list[int | None]:
+        if transform_batch is None:
+            return [None]
+        names = self._batch_names()
+        asked = transform_batch if isinstance(transform_batch, list | tuple) else [transform_batch]
+        codes = []
+        for batch in asked:
+            if str(batch) in names:
+                codes.append(names.index(str(batch)))
+            elif isinstance(batch, int | np.integer) and 0 <= batch < len(names):
+                codes.append(int(batch))
+            else:
+                raise ValueError(f"transform_batch {batch!r} is not a batch of the model; it knows {names}")
+        return codes
+
+    def _blocks(
+        self, adata, rows, regions, transform_batch, normalize_cells, batch_size
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Dense blocks of the answer: cells of a minibatch x at most 65,536 regions, regions by regions."""
+        batches = self._transform_batches(transform_batch)
+        module, start = self.module, 0
+        chunks = [slice(i, min(i + REGIONS_AT_ONCE, len(regions))) for i in range(0, len(regions), REGIONS_AT_ONCE)]
+        bins = torch.from_numpy(np.asarray(regions, dtype=np.int64)).to(module.device)
+        for cells, batch in self._read(adata, rows, batch_size):
+            depth = module.mean_depth.expand(len(batch["depth"])) if normalize_cells else batch["depth"]
+            contexts = [
+                module.context(cells, depth, batch["batch"] if code is None else torch.full_like(batch["batch"], code))
+                for code in batches
+            ]
+            stop = start + len(depth)
+            for part in chunks:
+                block = sum(module.accessibility(context, bins[part]) for context in contexts) / len(contexts)
+                yield slice(start, stop), part, block.float().cpu().numpy()
+            start = stop
+
+    def _sparse(
+        self, adata, rows, regions, threshold, transform_batch, normalize_cells, batch_size
+    ) -> sp.csr_matrix:
+        done, pending, first = [], [], 0
+        for cell, region, block in self._blocks(
+            adata, rows, regions, transform_batch, normalize_cells, batch_size
+        ):
+            if cell.start != first:
+                done.append(sp.hstack(pending, format="csr"))
+                pending, first = [], cell.start
+            high = block >= threshold
+            at = np.nonzero(high)
+            indptr = np.concatenate([[0], np.cumsum(high.sum(1))])
+            pending.append(sp.csr_matrix((block[at], at[1].astype(np.int32), indptr), shape=block.shape))
+        if pending:
+            done.append(sp.hstack(pending, format="csr"))
+        if not done:
+            return sp.csr_matrix((len(rows), len(regions)), dtype=np.float32)
+        return sp.vstack(done, format="csr")
+
+    def _matching_threshold(self, adata: AnnData, n_open: np.ndarray, n_cells: int = 128) -> float:
+        """The probability that as many entries reach as are open in the data, on cells drawn by the seed."""
+        rng = np.random.default_rng(self.seed_)
+        rows = np.sort(rng.choice(adata.n_obs, min(n_cells, adata.n_obs), replace=False))
+        edges = np.concatenate([[0.0], np.geomspace(1e-4, 1, 200)])
+        counts = np.zeros(len(edges) - 1, np.int64)
+        with torch.inference_mode():
+            for _, _, block in self._blocks(adata, rows, np.arange(self.config_.n_bins), None, False, 64):
+                counts += np.histogram(block, edges)[0]
+        above = counts[::-1].cumsum()[::-1]  # entries at or above each edge
+        enough = np.flatnonzero(above <= n_open[rows].sum())
+        return float(edges[enough[0]]) if len(enough) else float(edges[-2])
+
+    def _to_store(self, adata: AnnData, store: Path, batch_size: int | None) -> None:
+        """All regions to a zarr array: written under a temporary name, then renamed."""
+        import zarr
+
+        partial = store.with_name(f".{store.name}.{os.getpid()}.partial")
+        rows, regions = np.arange(adata.n_obs), np.arange(self.config_.n_bins)
+        batch_size = batch_size or 128
+        try:
+            array = zarr.create_array(
+                str(partial), shape=(len(rows), len(regions)), dtype="float32",
+                chunks=(min(batch_size, len(rows)), min(REGIONS_AT_ONCE, len(regions))),
+            )  # fmt: skip
+            with torch.inference_mode():
+                for cell, region, block in self._blocks(adata, rows, regions, None, False, batch_size):
+                    array[cell, region] = block
+            os.rename(partial, store)
+        finally:
+            if partial.exists():
+                shutil.rmtree(partial)

@@ -1,0 +1,219 @@
+"""``save`` and ``load``: safetensors, JSON and BED, each written under a temporary name and then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from scatacformer.genome import Vocabulary
+
+from ._compat import MODEL_NAME_KEY, SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
+from ._json import decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+FORMAT = 1
+CONFIG, WEIGHTS, VOCABULARY, DATA = "config.json", "model.safetensors", "vocabulary.bed.gz", "adata.h5ad"
+
+
+class SavingMixin:
+    """``save`` and ``load`` of :class:`~scatacformer.ScAtacFormer`, with scvi-tools' signatures."""
+
+    def save(
+        self,
+        dir_path: str | os.PathLike,
+        prefix: str | None = None,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+        **anndata_write_kwargs: Any,
+    ) -> None:
+        """Write the model to a folder: ``config.json``, ``model.safetensors``, ``vocabulary.bed.gz``.
+
+        Parameters
+        ----------
+        dir_path
+            The folder; made if it is not there.
+        prefix
+            Put before each file's name, so that several models fit in one folder.
+        overwrite
+            Whether files of an earlier model may be replaced. ValueError if not, and they are there.
+        save_anndata
+            Also write the AnnData, as ``adata.h5ad``.
+        """
+        folder, prefix = Path(dir_path), prefix or ""
+        names = [CONFIG, WEIGHTS, VOCABULARY] + ([DATA] if save_anndata else [])
+        there = [prefix + n for n in names if (folder / (prefix + n)).exists()]
+        if there and not overwrite:
+            raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True")
+        folder.mkdir(parents=True, exist_ok=True)
+        from safetensors.torch import save_file
+
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.module.state_dict().items()}
+        checksums = {}
+        _atomically(folder / (prefix + WEIGHTS), lambda path: save_file(weights, path))
+        _atomically(folder / (prefix + VOCABULARY), self.vocabulary_.to_bed)
+        for name in (WEIGHTS, VOCABULARY):
+            checksums[name] = _sha256(folder / (prefix + name))
+        if save_anndata:
+            _atomically(folder / (prefix + DATA), lambda path: self.adata.write_h5ad(path, **anndata_write_kwargs))
+        content = json.dumps(self._description() | {"sha256": checksums}, indent=1, allow_nan=True)
+        # last: a folder with a config is whole
+        _atomically(folder / (prefix + CONFIG), lambda path: path.write_text(content, encoding="utf-8"))
+
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | os.PathLike,
+        adata: AnnData | bool | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+        prefix: str | None = None,
+        **kwargs: Any,
+    ):
+        """Read a model that :meth:`save` wrote. Nothing in the folder is executed.
+
+        Parameters
+        ----------
+        adata
+            Data set up like the model's (the same regions, known batches). None: the ``adata.h5ad`` in the folder.
+            False: no data; the model embeds any AnnData that is handed to its methods.
+        accelerator, device
+            Where the weights go: ``"auto"``: the GPU if there is one; ``"cpu"``; ``"gpu"`` and its number.
+        prefix
+            As in :meth:`save`.
+
+        Raises
+        ------
+        ValueError
+            Not a saved ScAtacFormer; a file is missing, truncated or altered; ``adata`` does not fit.
+        """
+        if kwargs.pop("backup_url", None) is not None:
+            raise ValueError("backup_url is not supported: download the folder and name it")
+        if kwargs:
+            raise TypeError(f"load() got unexpected arguments {sorted(kwargs)}")
+        folder, prefix = Path(dir_path), prefix or ""
+        config, weights, vocabulary = cls._read_files(folder, prefix)
+        if adata is None:
+            path = folder / (prefix + DATA)
+            if not path.exists():
+                raise ValueError(f"Save path contains no saved anndata and no adata was passed (looked for {path}).")
+            import anndata
+
+            adata = anndata.read_h5ad(path)
+        registry, init = config["registry"], config["init_params"]["non_kwargs"]
+        if adata is False:
+            model = cls(registry=registry, vocabulary=vocabulary, **init)
+        else:
+            getattr(cls, registry[SETUP_METHOD_NAME_KEY])(adata, source_registry=registry, **registry[SETUP_ARGS_KEY])
+            model = cls(adata, **init)
+        model.module.load_state_dict(weights)
+        for name, value in config["attributes"].items():
+            setattr(model, name, value)
+        model.to_device(pick_device(accelerator, device))
+        model.module.eval()
+        return model
+
+    @staticmethod
+    def load_registry(dir_path: str | os.PathLike, prefix: str | None = None) -> dict:
+        """The registry saved with a model: how its AnnData was set up."""
+        return read_config(Path(dir_path), prefix or "")["registry"]
+
+    @classmethod
+    def view_setup_args(cls, dir_path: str | os.PathLike, prefix: str | None = None) -> None:
+        """Print how the AnnData of a saved model was set up."""
+        from scvi.data import AnnDataManager
+
+        AnnDataManager.view_setup_method_args(cls.load_registry(dir_path, prefix))
+
+    def _description(self) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        attributes = {
+            name: encode(value)
+            for name, value in vars(self).items()
+            if name.endswith("_") and name not in ("registry_", "init_params_", "vocabulary_", "config_")
+        }
+        return {
+            "format": FORMAT,
+            "class": type(self).__name__,
+            "versions": {name: version(name) for name in ("scatacformer", "scvi-tools", "torch")},
+            "assembly": self.vocabulary_.assembly,
+            "vocabulary": self.vocabulary_.checksum,
+            "network": self.config_.to_dict(),
+            "init_params": encode(self.init_params_),
+            "registry": encode(self.registry_),
+            "attributes": attributes,
+        }
+
+    @classmethod
+    def _read_files(cls, folder: Path, prefix: str) -> tuple[dict, dict[str, torch.Tensor], Vocabulary]:
+        """Configuration, weights and vocabulary of a folder, checked against one another."""
+        from safetensors.torch import load_file
+
+        config = read_config(folder, prefix)
+        if config.get("class") != cls.__name__:
+            raise ValueError(f"{folder} holds a {config.get('class')}, expected a {cls.__name__}")
+        for name, expected in config["sha256"].items():
+            path = folder / (prefix + name)
+            if not path.exists():
+                raise ValueError(f"{path} is missing; copy the whole folder")
+            if _sha256(path) != expected:
+                raise ValueError(f"{path} is truncated or was altered: its checksum differs from config.json's")
+        vocabulary = Vocabulary.from_bed(folder / (prefix + VOCABULARY), assembly=config["assembly"])
+        if vocabulary.checksum != config["vocabulary"]:
+            raise ValueError(f"{folder / (prefix + VOCABULARY)} is not the vocabulary that config.json names")
+        return config, load_file(folder / (prefix + WEIGHTS)), vocabulary
+
+
+def read_config(folder: Path, prefix: str) -> dict[str, Any]:
+    """``config.json`` of a saved model; ValueError that says what the folder is instead."""
+    path = folder / (prefix + CONFIG)
+    if not path.exists():
+        found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else "no such folder"
+        raise ValueError(
+            f"{folder} is not a saved ScAtacFormer: it has no {prefix + CONFIG} (found: {found}). "
+            "A model.pt is of another class of scvi-tools: load it with that"
+        )
+    try:
+        config = decode(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path} is truncated or not JSON: {error}") from None
+    missing = {"format", "class", "registry", "init_params", "sha256", "vocabulary"} - set(config)
+    if missing or MODEL_NAME_KEY not in config["registry"]:
+        raise ValueError(f"{path} is not of a saved ScAtacFormer: it lacks {sorted(missing) or 'the registry'}")
+    if config["format"] > FORMAT:
+        raise ValueError(f"{path} has format {config['format']}, this version reads up to {FORMAT}; update scatacformer")
+    return config
+
+
+def pick_device(accelerator: str, device: int | str) -> torch.device:
+    """Where weights go, as scvi-tools' arguments name it."""
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if accelerator in ("auto", "gpu", "cuda"):
+        number = 0 if device == "auto" else int(str(device).rsplit(":", 1)[-1])
+        return torch.device("cuda", number)
+    return torch.device(accelerator)
+
+
+def _atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes to a temporary name beside ``path`` (with its ending) and renames; leaves nothing behind on failure."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

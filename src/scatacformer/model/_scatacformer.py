@@ -1,0 +1,213 @@
+"""The class that a user types: from AnnData to an embedding and predicted accessibility."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField
+
+from scatacformer.cells import ReadSentences, RowSource, SentenceLoader
+from scatacformer.genome import Vocabulary
+from scatacformer.nn import NetworkConfig, ScAtacNetwork
+
+from ._accessibility import AccessibilityMixin
+from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
+from ._field import OpenBinsField
+from ._query import QueryMixin
+from ._saving import SavingMixin
+from ._train import TrainingMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from torch import Tensor
+
+
+class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, BaseModelClass):
+    """A transformer for single-cell ATAC-seq.
+
+    A cell is the set of its open regions. An encoder without order reads them; ``<cls>`` is the cell, one ``<eos>`` a
+    chromosome predicts the state of every region: closed, open and shown, or open and hidden.
+
+    Parameters
+    ----------
+    adata
+        AnnData that was registered by :meth:`setup_anndata`: cells x regions, counts, CSR.
+    size
+        ``"small"``: 128 wide, 2 layers, for a laptop. ``"base"``: 512 wide, 12 layers, for a GPU.
+    d_model, n_layers, n_heads, d_embed, max_tokens
+        Sizes other than the preset's: width, layers and heads of the encoder; rank of the bin table, which is the most
+        dimensions that the embedding can have; most open regions of a cell that the encoder reads (all are pooled).
+    decoder
+        ``"bilinear"``, or ``"mlp"``: a hundred times dearer over a genome.
+    removed_share
+        Share of a cell's open regions that is hidden in a training step, 0 to 0.9.
+    attention
+        ``"auto"``, or a backend by name: ``"flash"``, ``"varlen"``, ``"loop"``, ``"padded"``.
+    seed
+        Of everything that is drawn. The same seed gives the same weights on the same machine. Default:
+        ``scvi.settings.seed``, or 0.
+
+    Examples
+    --------
+    >>> import scatacformer as sf
+    >>> sf.ScAtacFormer.setup_anndata(adata)
+    >>> model = sf.ScAtacFormer(adata)
+    >>> model.train()
+    >>> adata.obsm["X_scatacformer"] = model.get_latent_representation()
+    """
+
+    _module_cls = ScAtacNetwork
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        size: Literal["small", "base"] = "small",
+        d_model: int | None = None,
+        n_layers: int | None = None,
+        n_heads: int | None = None,
+        d_embed: int | None = None,
+        max_tokens: int | None = None,
+        decoder: Literal["bilinear", "mlp"] = "bilinear",
+        removed_share: float = 0.5,
+        attention: str = "auto",
+        seed: int | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        if adata is not None:
+            vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+        elif vocabulary is None:
+            raise ValueError("without adata the model needs its vocabulary: ScAtacFormer(registry=..., vocabulary=...)")
+        self.vocabulary_ = vocabulary
+        self.seed_ = int(seed if seed is not None else settings.seed or 0)
+        self.frozen_, self.query_batches_ = False, []
+        self.config_ = NetworkConfig.of_size(
+            size, n_bins=vocabulary.n_bins, n_chroms=vocabulary.n_chroms, n_batch=self.summary_stats.n_batch,
+            d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
+            decoder=decoder, removed_share=removed_share, attention=attention,
+        )  # fmt: skip
+        chrom = torch.from_numpy(vocabulary.chrom.astype(np.int64))
+        self.module = self._module_cls(self.config_, chrom, seed=self.seed_)
+        self.get_normalized_function_name_ = "get_normalized_accessibility"
+        c = self.config_
+        self._model_summary_string = (
+            f"ScAtacFormer: {c.n_layers} layers, {c.d_model} wide, {c.n_heads} heads; {c.n_bins:,} regions on "
+            f"{c.n_chroms} chromosomes"
+            + (f" of {vocabulary.assembly}" if vocabulary.assembly else "")
+            + f"; embedding of at most {c.d_embed} dimensions; {c.decoder} decoder; {c.n_batch} batch"
+            + ("es" if c.n_batch != 1 else "")
+            + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
+        )
+        self.init_params_ = self._get_init_params(locals())
+        self.init_params_["non_kwargs"].pop("vocabulary", None)
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register an AnnData: where the counts are, and which columns of ``obs`` are batch and label.
+
+        The counts stay where they are, in memory or on disk; ``obs`` and ``uns`` get the columns and ids that
+        scvi-tools keeps there.
+
+        Parameters
+        ----------
+        adata
+            Cells x regions. ``.var`` or ``.var_names`` say chromosome, start, end (``chr1:0-5000``).
+        layer
+            Layer with the counts; default ``.X``.
+        batch_key
+            Column of ``obs`` with the batch: a covariate of the decoder, so that it need not be in the embedding.
+        labels_key
+            Column of ``obs`` with labels.
+
+        Raises
+        ------
+        ValueError
+            The AnnData is a view; counts are NaN, negative or not integer; cells or regions are empty, duplicate,
+            unknown, or beyond the end of their chromosome; the matrix is CSC.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        fields = [
+            OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+        ]
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The regions that the model knows, in its order."""
+        return self.vocabulary_
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self, adata: AnnData | None = None, indices: Sequence[int] | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Embedding of each cell.  (n_cells, n_latent), float32, in the order of ``indices``.
+
+        n_latent is the number of dimensions in which the cells that the model was trained on differ by more than
+        noise, at most ``d_embed``; their scale says how much. It does not depend on ``batch_size`` or on the order of
+        a cell's regions beyond rounding.
+        """
+        self._check_if_trained(warn=False)
+        adata = self._validate_anndata(adata)
+        used = torch.nonzero(self.module.latent_weight).squeeze(1)
+        parts = [cells.z[:, used].float().cpu().numpy() for cells, _ in self._read(adata, indices, batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
+
+    def _read(self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None):
+        """The encoder over cells, in the order asked: (Cells, minibatch) each."""
+        rows = self._rows(adata, indices)
+        sentences = ReadSentences(self._batch_codes(adata), self.config_.max_tokens, seed=self.seed_)
+        loader = SentenceLoader(
+            self._source(adata), rows, batch_size or settings.batch_size, collate=sentences,
+            num_workers=settings.dl_num_workers,
+        )  # fmt: skip
+        self.module.eval()
+        for batch in loader:
+            batch = self._to_device(batch)
+            yield self.module.encode(batch), batch
+
+    def _rows(self, adata: AnnData, indices: Sequence[int] | None) -> np.ndarray:
+        """Row numbers of ``indices``: numbers (negative from the end), a mask, or None for all."""
+        if indices is None:
+            return np.arange(adata.n_obs)
+        rows = np.asarray(indices)
+        if rows.dtype == bool:
+            if rows.shape != (adata.n_obs,):
+                raise IndexError(f"indices is a mask of shape {rows.shape}, expected ({adata.n_obs},)")
+            return np.flatnonzero(rows)
+        rows = rows.astype(np.int64).reshape(-1)
+        if len(rows) and (rows.min() < -adata.n_obs or rows.max() >= adata.n_obs):
+            raise IndexError(f"indices reach {rows.min()} ... {rows.max()}, and adata has {adata.n_obs:,} cells")
+        return np.where(rows < 0, rows + adata.n_obs, rows)
+
+    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.module.device) for name, tensor in batch.items()}
+
+    def _source(self, adata: AnnData) -> RowSource:
+        manager = self.get_anndata_manager(adata, required=True)
+        return RowSource.from_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+
+    def _batch_codes(self, adata: AnnData) -> np.ndarray:
+        manager = self.get_anndata_manager(adata, required=True)
+        return np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
+
+    def _batch_names(self) -> list[str]:
+        state = self.registry_[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.BATCH_KEY][STATE_REGISTRY_KEY]
+        return [str(name) for name in state["categorical_mapping"]]

@@ -1,0 +1,281 @@
+"""``train``: from a fresh model and its cells to weights, through Lightning."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from scvi.train import TrainRunner
+
+from scatacformer.cells import SentenceLoader, SentencePolicy, TrainSentences, fit_spectral, nearest_cells, split_cells
+
+from ._callbacks import BestWeights, GracefulInterrupt, LastCheckpoint, Progress
+from ._plan import SentencePlan
+
+if TYPE_CHECKING:
+    from scatacformer.cells import RowSource, SpectralStart
+
+logger = logging.getLogger("scatacformer")
+
+
+class SentenceData(pl.LightningDataModule):
+    """The loaders of a training: seeded sentences of the training cells, the same ones of the held-out cells always."""
+
+    def __init__(
+        self, source: RowSource, split: tuple[np.ndarray, ...], train: TrainSentences, validation: TrainSentences,
+        batch_size: int, num_workers: int, seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.source, self.sentences = source, (train, validation)
+        self.train_idx, self.val_idx, self.test_idx = split
+        self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+
+    def train_dataloader(self) -> SentenceLoader:
+        return self._loader(self.train_idx, self.sentences[0], shuffle=True)
+
+    def val_dataloader(self) -> SentenceLoader | list:
+        # no cells held out: no validation, not a loader of nothing
+        return self._loader(self.val_idx, self.sentences[1], shuffle=False) if self.n_val else []
+
+    def _loader(self, cells: np.ndarray, collate: TrainSentences, shuffle: bool) -> SentenceLoader:
+        return SentenceLoader(
+            self.source, cells, self.batch_size, shuffle=shuffle, seed=self.seed, collate=collate,
+            num_workers=self.num_workers,
+        )  # fmt: skip
+
+
+class TrainingMixin:
+    """``train`` of :class:`~scatacformer.ScAtacFormer`."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        batch_size: int = 64,
+        early_stopping: bool = True,
+        early_stopping_patience: int = 3,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        max_tokens: int = 128,
+        max_targets: int = 512,
+        n_closed: int | None = 4096,
+        neighbor_share: float = 0.5,
+        n_neighbors: int = 10,
+        num_workers: int = 0,
+        checkpoint_dir: str | Path | None = None,
+        resume: bool = False,
+        plan_kwargs: dict[str, Any] | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model, from the cells' own spectral vectors if it was not trained before.
+
+        The first call starts the bin table from the leave-self-out spectral embedding of all cells given (labels are
+        not used), trains the decoder alone, then everything, and keeps the weights of the epoch with the lowest
+        removed-bin loss of held-out cells. Those cells take no part in the steps, but in the spectral start; for a
+        figure on cells that the model has never met, score cells that were not in ``adata``. A later call goes on
+        from the weights that are there. After :meth:`load_query_data` only what the query added is trained.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the cells. Default: 3 of the decoder, then as many as make about 300 steps (2 to 12).
+        accelerator, devices
+            As in Lightning: ``"auto"``, ``"cpu"``, ``"gpu"``; how many or which.
+        train_size, validation_size
+            Shares of the cells to train on and to hold out. Default: 0.9 and the rest.
+        shuffle_set_split
+            Whether the held-out cells are drawn at random (by the model's seed) or are the last ones.
+        batch_size
+            Cells in a step.
+        early_stopping, early_stopping_patience
+            Stop when ``validation_loss`` has not fallen for so many epochs.
+        lr, weight_decay
+            Peak learning rate of the encoder and its decay.
+        max_tokens
+            Open bins of a cell that the encoder reads in a training step, drawn anew in each; all are pooled.
+        max_targets
+            Removed bins of a cell that are predicted in a step.
+        n_closed
+            Closed bins that they are told from, drawn by frequency, shared by the minibatch. None: all closed bins.
+        neighbor_share, n_neighbors
+            Share of the cells of a step whose target are the bins of one of their nearest neighbours (among the
+            training cells) instead of their own.
+        num_workers
+            Processes that prepare minibatches. The result does not depend on it.
+        checkpoint_dir, resume
+            Folder that gets ``last.ckpt`` after every epoch; ``resume=True`` goes on from it and ends where an
+            uninterrupted run would.
+        plan_kwargs
+            For the training plan: ``table_lr``, ``decoder_lr``, ``kept_weight``, ``n_decoder_epochs``.
+        datasplitter_kwargs
+            ``external_indexing``: a list of arrays of row numbers, [train, validation, test].
+        **trainer_kwargs
+            For Lightning's trainer: ``precision``, ``accumulate_grad_batches``, ``callbacks``, ...
+
+        Raises
+        ------
+        ValueError
+            Sizes out of range; no held-out cells with early stopping; ``resume`` without a checkpoint.
+        FloatingPointError
+            The loss is not finite; the cells of the step are named.
+        """
+        source = self._source(self.adata)
+        split = self._split(source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, datasplitter_kwargs)
+        if early_stopping and not len(split[1]):
+            raise ValueError("early stopping needs held-out cells: name some, or set early_stopping=False")
+        checkpoint = self._checkpoint(checkpoint_dir, resume)
+        query = self.frozen_
+        if query and not self.query_batches_:
+            raise ValueError(
+                "nothing to train: adata has no batch that is new to the frozen reference. The model embeds as it is; "
+                "to train everything on, load_query_data(..., unfrozen=True)"
+            )
+        start = None if query or (self.is_trained_ and checkpoint is None) else self._spectral_start(source, split)
+        neighbors = None
+        if start is not None and neighbor_share > 0:
+            neighbors = nearest_cells(start, split[0], source.n_cells, n_neighbors)
+        policy = SentencePolicy(
+            max_tokens=min(max_tokens, self.config_.max_tokens), removed_share=self.config_.removed_share,
+            max_targets=max_targets, n_closed=n_closed, neighbor_share=neighbor_share if neighbors is not None else 0.0,
+            seed=self.seed_,
+        )  # fmt: skip
+        data = self._data(source, split, policy, neighbors, batch_size, num_workers)
+        plan_kwargs = {"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {})
+        plan = SentencePlan(self.module, new_batches=self.query_batches_ if query else None, **plan_kwargs)
+        if max_epochs is None:
+            max_epochs = _default_epochs(data.n_train, batch_size, plan)
+        interrupt = GracefulInterrupt()
+        callbacks = [*trainer_kwargs.pop("callbacks", []), interrupt, BestWeights()]
+        if trainer_kwargs.get("enable_progress_bar", True):
+            callbacks.append(Progress())
+        if checkpoint_dir is not None:
+            Path(checkpoint_dir).mkdir(parents=True, exist_ok=True)
+            callbacks.append(LastCheckpoint(checkpoint_dir))
+        defaults = {
+            "early_stopping": early_stopping, "early_stopping_monitor": "validation_loss",
+            "early_stopping_patience": early_stopping_patience,
+            "early_stopping_warmup_epochs": 0 if query else plan.n_decoder_epochs,
+            "check_val_every_n_epoch": 1, "simple_progress_bar": False, "benchmark": False,
+            "gradient_clip_val": None, "ckpt_path": checkpoint,
+            # our loader is deterministic by itself and splits by rank; Lightning need not wrap it
+            "use_distributed_sampler": False,
+        }  # fmt: skip
+        runner = TrainRunner(
+            self, training_plan=plan, data_splitter=data, max_epochs=max_epochs, accelerator=accelerator,
+            devices=devices, callbacks=callbacks, **(defaults | trainer_kwargs),
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            for message in ("The '.*_dataloader' does not have many workers", "The number of training batches"):
+                warnings.filterwarnings("ignore", message=message)
+            runner()
+        self.history_ = plan.history()
+        self.module.requires_grad_(True)
+        self.module.eval()
+        if interrupt.asked:
+            warnings.warn(
+                f"training was stopped by Ctrl-C in epoch {plan.current_epoch} of {max_epochs}; the model has the best "
+                "weights so far" + (" and train(resume=True) goes on" if checkpoint_dir is not None else ""),
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _split(self, n_cells, train_size, validation_size, shuffle, early_stopping, kwargs) -> tuple[np.ndarray, ...]:
+        kwargs = dict(kwargs or {})
+        external = kwargs.pop("external_indexing", None)
+        if kwargs:
+            raise TypeError(f"datasplitter_kwargs takes external_indexing alone, found {sorted(kwargs)}")
+        if external is not None:
+            parts = [np.asarray(p, dtype=np.int64) for p in external] + [np.empty(0, np.int64)] * (3 - len(external))
+            together = np.concatenate(parts)
+            if len(np.unique(together)) != len(together) or (len(together) and together.max() >= n_cells):
+                raise ValueError(f"external_indexing must hold row numbers below {n_cells:,}, each at most once")
+            return tuple(parts)
+        return split_cells(n_cells, train_size, validation_size, self.seed_, shuffle, need_validation=early_stopping)
+
+    def _checkpoint(self, folder: str | Path | None, resume: bool) -> str | None:
+        if not resume:
+            return None
+        path = Path(folder or ".") / "last.ckpt"
+        if folder is None or not path.exists():
+            raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder: checkpoint_dir=...")
+        return str(path)
+
+    def _spectral_start(self, source: RowSource, split: tuple[np.ndarray, ...]) -> SpectralStart:
+        """Fits the spectral start on the training and held-out cells and puts it into the module."""
+        cells = np.sort(np.concatenate(split[:2]))
+        d_embed = self.config_.d_embed
+        start = fit_spectral(source, cells, d_embed, seed=self.seed_)
+        logger.info(
+            "spectral start: %d of %d dimensions above the noise, %d cells", start.n_dims, d_embed, len(start.cells)
+        )
+        n_open, n_cells = open_by_batch(source, self._batch_codes(self.adata), self.config_.n_batch)
+        module = self.module
+        with torch.no_grad():
+            for target, value in (
+                (module.embedding.table.weight, start.table),
+                (module.embedding.pool_weight, start.pool_weight),
+                (module.embedding.norm_weight, start.norm_weight),
+                (module.embedding.eigenvalue, start.eigenvalues),
+                # the strongest dimension has weight 1
+                (module.latent_weight, start.weight / start.weight.max()),
+                (module.log_frequency, _log_frequency(n_open.sum(0))),
+                (module.decoder.bias.weight, log_odds(n_open, n_cells).T),
+                (module.mean_depth, np.float32(n_open.sum() / source.n_cells)),
+            ):
+                target.copy_(torch.as_tensor(value))
+        return start
+
+    def _data(self, source, split, policy, neighbors, batch_size, num_workers) -> SentenceData:
+        chrom = self.vocabulary_.chrom.astype(np.int64)
+        frequency = np.exp(self.module.log_frequency.detach().cpu().double().numpy())
+        codes = self._batch_codes(self.adata)
+        train = TrainSentences(source, codes, frequency, chrom, policy, neighbors)
+        validation = TrainSentences(source, codes, frequency, chrom, replace(policy, neighbor_share=0.0))
+        return SentenceData(source, split, train, validation, batch_size, num_workers, self.seed_)
+
+
+def open_by_batch(source: RowSource, codes: np.ndarray, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of each batch in which each bin is open (n_batch, n_bins), and cells of each batch (n_batch,); streamed."""
+    n_open = np.zeros((n_batch, source.n_bins))
+    for first, rows in source.iter_chunks():
+        code = codes[first : first + len(rows.indptr) - 1]
+        owner = np.repeat(code, np.diff(rows.indptr))
+        for k in np.flatnonzero(np.bincount(code)):
+            n_open[k] += np.bincount(rows.bins[owner == k], minlength=source.n_bins)
+    return n_open, np.bincount(codes, minlength=n_batch).astype(float)
+
+
+def log_odds(n_open: np.ndarray, n_cells: np.ndarray) -> np.ndarray:
+    """Log-odds that a bin is open in a cell of a batch, drawn towards all cells where the batch says little.
+
+    ``n_open`` (n_batch, n_bins), ``n_cells`` (n_batch,) -> (n_batch, n_bins) float32. The share over all cells counts
+    as 2 cells more of the batch.
+    """
+    prior = (n_open.sum(0) + 0.5) / (n_cells.sum() + 1.0)  # (n_bins,)
+    share = (n_open + 2 * prior) / (n_cells[:, None] + 2)
+    share = share.clip(1e-7, 1 - 1e-4)
+    return np.log(share / (1 - share)).astype(np.float32)
+
+
+def _log_frequency(n_open: np.ndarray) -> np.ndarray:
+    share = n_open + 0.5
+    return np.log(share / share.sum()).astype(np.float32)
+
+
+def _default_epochs(n_train: int, batch_size: int, plan: SentencePlan) -> int:
+    if plan.bias_only:
+        return 5
+    steps = max(n_train // batch_size, 1)
+    return plan.n_decoder_epochs + int(np.clip(round(300 / steps), 2, 12))

@@ -1,0 +1,139 @@
+"""Attention over packed cell sentences, behind one function.
+
+A minibatch of sentences is one long row of tokens with boundaries ``cu_seqlens``; a token attends to every token of
+its own cell and to no other. The output does not depend on the backend beyond rounding.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+logger = logging.getLogger("scatacformer")
+
+BACKENDS = ("flash", "varlen", "loop", "padded")
+
+
+def varlen_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    backend: str = "auto",
+) -> Tensor:
+    """Scaled dot-product attention within each packed sentence.
+
+    Parameters
+    ----------
+    q, k, v
+        ``(n_tokens, n_heads, d_head)``.
+    cu_seqlens
+        ``(n_cells + 1,)`` int32, boundaries of the cells in the packed rows; the first is 0, the last ``n_tokens``.
+    backend
+        ``"flash"`` (flash-attn; CUDA, fp16 or bf16), ``"varlen"`` (torch's own kernel; the same limits), ``"loop"``
+        (one call a cell: the fastest on a CPU), ``"padded"`` (one masked call: any device), or ``"auto"``.
+
+    Returns
+    -------
+    ``(n_tokens, n_heads, d_head)``, the dtype of ``q``.
+
+    Raises
+    ------
+    ValueError
+        An unknown backend, or one that cannot run on this device and dtype.
+    """
+    name = choose_backend(q.device, q.dtype) if backend == "auto" else check_backend(backend, q.device, q.dtype)
+    return _IMPLEMENTATIONS[name](q, k, v, cu_seqlens)
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
+    """The fastest backend that runs here; named in the log the first time that it is chosen."""
+    half = dtype in (torch.float16, torch.bfloat16)
+    if device.type == "cuda" and half and _has_flash():
+        name = "flash"
+    elif device.type == "cuda" and half and _has_varlen(torch.cuda.get_device_capability(device)):
+        name = "varlen"
+    elif device.type == "cpu":
+        name = "loop"
+    else:
+        name = "padded"
+    _log_choice(name, device.type, str(dtype))
+    return name
+
+
+def check_backend(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """``name`` itself, or a ValueError that says why it cannot be had here."""
+    if name not in BACKENDS:
+        raise ValueError(f"attention backend {name!r} is unknown; choose one of {('auto', *BACKENDS)}")
+    if name in ("flash", "varlen"):
+        if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"attention backend {name!r} needs a CUDA device and fp16 or bf16, found {device.type} and {dtype}; "
+                "use backend='auto', or train with precision='bf16-mixed' on a GPU"
+            )
+        if name == "flash" and not _has_flash():
+            raise ValueError("attention backend 'flash' needs flash-attn: pip install flash-attn, or backend='auto'")
+    return name
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    from flash_attn import flash_attn_varlen_func
+
+    longest = _longest(cu)
+    return flash_attn_varlen_func(q, k, v, cu, cu, longest, longest)
+
+
+def _varlen(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = _longest(cu)
+    return varlen_attn(q, k, v, cu, cu, longest, longest)
+
+
+def _loop(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    lengths = (cu[1:] - cu[:-1]).tolist()
+    # one SDPA call per cell: on a CPU 1.4x faster than padding, 3x than a dense document mask
+    q, k, v = (x.transpose(0, 1).split(lengths, dim=1) for x in (q, k, v))  # n_cells x (n_heads, length, d_head)
+    out = [F.scaled_dot_product_attention(*(x[None] for x in cell))[0] for cell in zip(q, k, v, strict=True)]
+    return torch.cat(out, dim=1).transpose(0, 1)
+
+
+def _padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    lengths = (cu[1:] - cu[:-1]).long()
+    n_cells, longest = len(lengths), _longest(cu)
+    cell = torch.repeat_interleave(torch.arange(n_cells, device=q.device), lengths)
+    place = torch.arange(len(q), device=q.device) - cu[:-1].long()[cell]
+    pads = [x.new_zeros(n_cells, longest, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (q, k, v)]
+    mask = torch.arange(longest, device=q.device) < lengths[:, None]  # (n_cells, longest)
+    # a cell of no tokens has nothing to attend to; let it see the padding so that no softmax is over nothing
+    mask = (mask | (lengths == 0)[:, None])[:, None, None, :]
+    out = F.scaled_dot_product_attention(*pads, attn_mask=mask)  # (n_cells, n_heads, longest, d_head)
+    return out.transpose(1, 2)[cell, place]
+
+
+def _longest(cu: Tensor) -> int:
+    return int((cu[1:] - cu[:-1]).max())
+
+
+@cache
+def _has_flash() -> bool:
+    return importlib.util.find_spec("flash_attn") is not None
+
+
+@cache
+def _has_varlen(capability: tuple[int, int]) -> bool:
+    # torch's kernel is FlashAttention-2: Ampere and later
+    return capability >= (8, 0) and importlib.util.find_spec("torch.nn.attention.varlen") is not None
+
+
+@cache
+def _log_choice(name: str, device: str, dtype: str) -> None:
+    logger.info("attention backend: %s (%s, %s)", name, device, dtype)
+
+
+_IMPLEMENTATIONS = {"flash": _flash, "varlen": _varlen, "loop": _loop, "padded": _padded}

@@ -1,0 +1,60 @@
+"""What shapes a network: one frozen record, checked when it is built."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+SIZES: dict[str, dict[str, int]] = {
+    # small: minutes on a laptop. base: the founding design (12 layers, 512 wide, sentences of up to 6,800 kept bins)
+    "small": {"d_model": 128, "n_layers": 2, "n_heads": 4, "d_embed": 32, "max_tokens": 512},
+    "base": {"d_model": 512, "n_layers": 12, "n_heads": 8, "d_embed": 64, "max_tokens": 6800},
+}
+DECODERS = ("bilinear", "mlp")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes and switches of a :class:`~scatacformer.nn.ScAtacNetwork`.
+
+    ``d_embed`` is the rank of the factorised bin table and the width of the cell embedding, ``d_model`` the width of
+    the encoder, ``max_tokens`` the number of kept bins of a cell that the encoder reads (all of them are pooled).
+    """
+
+    n_bins: int
+    n_chroms: int
+    n_batch: int = 1
+    d_model: int = 128
+    n_layers: int = 2
+    n_heads: int = 4
+    d_embed: int = 32
+    max_tokens: int = 512
+    decoder: str = "bilinear"
+    d_decoder: int = 64
+    removed_share: float = 0.5
+    attention: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("n_bins", "n_chroms", "n_batch", "d_model", "n_layers", "n_heads", "d_embed", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads})")
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder must be one of {DECODERS}, found {self.decoder!r}")
+        if not 0 <= self.removed_share <= 0.9:
+            raise ValueError(f"removed_share must lie in 0 ... 0.9, found {self.removed_share}")
+
+    @classmethod
+    def of_size(cls, size: str, **changes) -> NetworkConfig:
+        """A preset, ``"small"`` or ``"base"``, with changes (None: keep the preset's value)."""
+        if size not in SIZES:
+            raise ValueError(f"size must be one of {tuple(SIZES)}, found {size!r}")
+        return cls(**SIZES[size] | {k: v for k, v in changes.items() if v is not None})
+
+    def to_dict(self) -> dict:
+        """Plain numbers and strings, for JSON."""
+        return asdict(self)
+
+    def replace(self, **changes) -> NetworkConfig:
+        """A checked copy with changes."""
+        return replace(self, **changes)

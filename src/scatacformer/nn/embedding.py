@@ -1,0 +1,62 @@
+"""Tokens to vectors: the factorised bin table, the special tokens, and the weighted pool of a cell's bins."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import NetworkConfig
+
+
+class BinEmbedding(nn.Module):
+    """A table of ``n_bins`` x ``d_embed`` numbers and a projection to ``d_model``.
+
+    The pooled cell is the mean of its bins' rows, weighted by ``pool_weight`` and shrunk where it has little evidence;
+    started from the cells at hand it is their leave-self-out spectral embedding (``scatacformer.cells.spectral`` has
+    the formulas). Gradients of the table are sparse: a step touches only the rows that it read.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.table = nn.Embedding(config.n_bins, config.d_embed, sparse=True)
+        self.project = nn.Linear(config.d_embed, config.d_model)
+        self.cls = nn.Parameter(torch.randn(config.d_model) * 0.02)
+        self.eos = nn.Parameter(torch.randn(config.n_chroms, config.d_model) * 0.02)
+        self.from_pool = nn.Linear(config.d_embed, config.d_model)
+        self.register_buffer("pool_weight", torch.ones(config.n_bins))
+        self.register_buffer("norm_weight", torch.ones(config.n_bins))
+        self.register_buffer("eigenvalue", torch.ones(config.d_embed))  # 1: no shrinkage
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def pool(self, bins: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """Shrunken weighted mean of the rows of each cell's bins.  (n_cells, d_embed); zero for a cell of no bins."""
+        weight = self.pool_weight[bins]
+        total = F.embedding_bag(
+            bins, self.table.weight, cu_seqlens[:-1].long(), mode="sum", per_sample_weights=weight, sparse=True
+        )  # (n_cells, d_embed)
+        lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
+        cell = torch.repeat_interleave(torch.arange(len(lengths), device=bins.device), lengths)
+        sums = weight.new_zeros(len(lengths), 2)
+        sums.index_add_(0, cell, torch.stack([weight, self.norm_weight[bins]], 1))
+        mass, norm = sums.clamp_min(1e-12).unbind(1)  # (n_cells,) each
+        evidence = (mass / norm.sqrt()).clamp_min(1.0)[:, None]  # d + 1
+        return total / mass[:, None] * evidence / ((evidence - 1) * self.eigenvalue + 1)
+
+    def sentences(self, pooled: Tensor, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+        """Token vectors of each sentence: ``<cls>``, one ``<eos>`` a chromosome, the bins.
+
+        Returns ``(n_cells * (1 + n_chroms) + n_bins_read, d_model)`` and the boundaries ``(n_cells + 1,)`` int32.
+        """
+        n_cells, special = len(pooled), 1 + len(self.eos)
+        head = self.from_pool(pooled)[:, None] + torch.cat([self.cls[None], self.eos])  # (n_cells, special, d_model)
+        tokens = self.project(self.table(bins))  # (n_bins_read, d_model)
+        cells = torch.arange(n_cells + 1, device=bins.device, dtype=cu_seqlens.dtype)
+        boundaries = cu_seqlens + special * cells
+        at = torch.arange(len(bins), device=bins.device)
+        lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
+        at = at + special * (1 + torch.repeat_interleave(cells[:-1].long(), lengths))
+        x = tokens.new_empty(int(n_cells * special + len(bins)), tokens.shape[1])
+        first = boundaries[:-1].long()[:, None] + torch.arange(special, device=bins.device)
+        x = x.index_copy(0, first.flatten(), head.flatten(0, 1).to(x.dtype)).index_copy(0, at, tokens)
+        return x, boundaries

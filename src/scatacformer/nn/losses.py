@@ -1,0 +1,70 @@
+"""What the network is trained on: the removed bins of a cell against closed ones, and kept against removed."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .decoders import Context, Decoder
+
+
+def sampled_open_loss(
+    open_pairs: Tensor, pair_log_rate: Tensor, open_block: Tensor, block_log_rate: Tensor, closed: Tensor
+) -> Tensor:
+    """Removed bins against closed bins drawn by their frequency; nats per removed bin.
+
+    Case-control logistic regression (King & Zeng 2001, eq. 7; the same as noise-contrastive estimation, Gutmann &
+    Hyvaerinen 2010): where an open bin is seen with rate r and a closed one with rate g, the odds among those seen are
+    odds(open) r / g, so log r - log g is added to every logit and ``open`` stays the log-odds of the whole genome.
+
+    Parameters
+    ----------
+    open_pairs, pair_log_rate
+        ``(n_pairs,)``: logits of the removed bins, and log r - log g for each.
+    open_block, block_log_rate, closed
+        ``(n_cells, n_sampled)`` logits, log r - log g, and whether the bin is closed in the cell (others are left out).
+    """
+    positive = F.softplus(-(open_pairs + pair_log_rate)).sum()
+    negative = (F.softplus(open_block + block_log_rate) * closed).sum()
+    return (positive + negative) / max(len(open_pairs), 1)
+
+
+def exhaustive_open_loss(
+    decoder: Decoder,
+    context: Context,
+    table: Tensor,
+    bins: Tensor,
+    chrom: Tensor,
+    open_pairs: Tensor,
+    pair_weight: Tensor,
+    not_closed: tuple[Tensor, Tensor],
+    chunk_size: int = 65_536,
+) -> Tensor:
+    """Removed bins, weighted by 1 / r, against all closed bins; nats per removed bin (weighted).
+
+    ``bins`` (n_bins,) and ``chrom`` are all bins, sorted by chromosome; ``not_closed`` the cells and the places in
+    ``bins`` of the open ones. The logits of one chunk exist at a time, in the backward pass too (checkpointing): memory
+    is n_cells x chunk_size whatever the number of bins.
+    """
+    cell, place = not_closed
+    total = F.softplus(-open_pairs) @ pair_weight
+
+    def chunk_loss(part: slice, *tensors: Tensor) -> Tensor:
+        logits = decoder.block(Context(*tensors), F.embedding(bins[part], table, sparse=True), bins[part], chrom[part])
+        loss = F.softplus(logits)
+        inside = (place >= part.start) & (place < part.stop)
+        return loss.sum() - loss[cell[inside], place[inside] - part.start].sum()
+
+    for start in range(0, len(bins), chunk_size):
+        part = slice(start, min(start + chunk_size, len(bins)))
+        total = total + checkpoint(chunk_loss, part, *context, use_reentrant=False)
+    return total / pair_weight.sum().clamp_min(1.0)
+
+
+def kept_loss(kept_logit: Tensor, kept: Tensor) -> Tensor:
+    """Kept against removed, over open bins; nats per bin.  (n_pairs,) logits and bools."""
+    if not len(kept_logit):
+        return torch.zeros((), device=kept_logit.device)
+    return F.binary_cross_entropy_with_logits(kept_logit, kept.to(kept_logit.dtype))

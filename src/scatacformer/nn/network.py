@@ -1,0 +1,137 @@
+"""The network: a cell's kept bins in, its embedding and the state of every bin out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .config import NetworkConfig
+from .decoders import Context, make_decoder, state_logits
+from .embedding import BinEmbedding
+from .encoder import Encoder
+from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
+
+
+class Cells(NamedTuple):
+    """A minibatch after the encoder."""
+
+    z: Tensor  # (n_cells, d_embed): the embedding
+    eos: Tensor | None  # (n_cells, n_chroms, d_model)
+
+
+class ScAtacNetwork(nn.Module):
+    """Encoder of cell sentences and decoder of bin states.
+
+    The embedding of a cell is ``<cls>`` at the encoder's output, brought to d_embed numbers by a projection that
+    starts at zero, added to the pooled rows of the cell's kept bins: before training the network *is* the pool.
+    A minibatch is a dict of tensors, see :meth:`loss` and ``scatacformer.cells.sentence``.
+    """
+
+    def __init__(self, config: NetworkConfig, chrom: Tensor, seed: int = 0) -> None:
+        """``chrom``: (n_bins,) int64 chromosome of each bin; ``seed`` of the first weights (global state is kept)."""
+        if len(chrom) != config.n_bins:
+            raise ValueError(f"chrom has {len(chrom)} entries, expected one for each of {config.n_bins} bins")
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.embedding = BinEmbedding(config)
+            self.encoder = Encoder(config)
+            self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False)
+            self.decoder = make_decoder(config)
+        nn.init.zeros_(self.to_latent.weight)
+        self.register_buffer("chrom", chrom.long(), persistent=False)
+        self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero: a dimension that is not used
+        # log of each bin's share of all open entries: what closed bins are drawn by
+        self.register_buffer("log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins).log())))
+        self.register_buffer("mean_depth", torch.ones(()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.latent_weight.device
+
+    def encode(self, batch: dict[str, Tensor], decoder_only: bool = False) -> Cells:
+        """Reads ``bins`` + ``cu_seqlens`` (all kept bins: pooled) and ``tokens`` + ``token_cu_seqlens`` (what the
+        encoder reads of them). ``decoder_only`` skips the encoder: the pool, without gradient."""
+        if decoder_only:
+            with torch.no_grad():
+                return Cells(self.embedding.pool(batch["bins"], batch["cu_seqlens"]) * self.latent_weight, None)
+        pooled = self.embedding.pool(batch["bins"], batch["cu_seqlens"])
+        x, boundaries = self.embedding.sentences(pooled, batch["tokens"], batch["token_cu_seqlens"])
+        x = self.encoder(x, boundaries)
+        special = boundaries[:-1].long()[:, None] + torch.arange(1 + self.config.n_chroms, device=x.device)
+        head = x[special]  # (n_cells, 1 + n_chroms, d_model)
+        return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, head[:, 1:])
+
+    def context(self, cells: Cells, depth: Tensor, batch: Tensor) -> Context:
+        """``depth``: (n_cells,) open bins of the cell that is predicted; ``batch``: (n_cells,) int64."""
+        return self.decoder.context(cells.z, cells.eos, torch.log(depth.clamp_min(1.0) / self.mean_depth), batch)
+
+    def loss(
+        self, batch: dict[str, Tensor], decoder_only: bool = False, kept_weight: float = 0.1
+    ) -> dict[str, Tensor]:
+        """Losses of a minibatch: ``loss``, and its parts ``open`` and ``kept``.
+
+        Besides what :meth:`encode` reads: ``target_bins``, ``target_cell`` (removed bins, and whose), ``depth`` and
+        ``log_rate`` (n_cells,) of the cell that is predicted (log r: the share of its open bins among the targets),
+        ``batch``; ``sampled`` bins and ``closed`` (n_cells, n_sampled), or for all closed bins ``open_cell`` and
+        ``open_bins``; ``state_bins``, ``state_cell``, ``state_kept``.
+        """
+        cells = self.encode(batch, decoder_only)
+        context = self.context(cells, batch["depth"], batch["batch"])
+        target, cell, table = batch["target_bins"], batch["target_cell"], self.embedding.table
+        open_pairs = self.decoder.pairs(context, table(target), target, cell, self.chrom[target])
+        if "sampled" in batch:
+            sampled = batch["sampled"]
+            log_g = self.log_frequency + float(torch.tensor(float(max(len(sampled), 1))).log())
+            opened = sampled_open_loss(
+                open_pairs,
+                batch["log_rate"][cell] - log_g[target],
+                self.decoder.block(context, table(sampled), sampled, self.chrom[sampled]),
+                batch["log_rate"][:, None] - log_g[sampled],
+                batch["closed"],
+            )
+        else:
+            order, place = self._by_chrom()
+            opened = exhaustive_open_loss(
+                self.decoder, context, table.weight, order, self.chrom[order], open_pairs,
+                torch.exp(-batch["log_rate"])[cell], (batch["open_cell"], place[batch["open_bins"]]),
+            )  # fmt: skip
+        losses = {"open": opened}
+        total = opened
+        if cells.eos is not None and len(batch["state_bins"]):
+            bins = batch["state_bins"]
+            logits = self.decoder.kept_pairs(context, table(bins).detach(), batch["state_cell"], self.chrom[bins])
+            losses["kept"] = kept_loss(logits, batch["state_kept"])
+            total = total + kept_weight * losses["kept"]
+        return {"loss": total, **losses}
+
+    @torch.no_grad()
+    def accessibility(self, context: Context, bins: Tensor) -> Tensor:
+        """Probability that each bin is open: P(kept) + P(removed).  (n_cells, len(bins)), in the order of ``bins``."""
+        return self._states(context, bins, states=False)
+
+    @torch.no_grad()
+    def states(self, context: Context, bins: Tensor) -> Tensor:
+        """Probability of (closed, kept, removed).  (n_cells, len(bins), 3)"""
+        return self._states(context, bins, states=True)
+
+    def _states(self, context: Context, bins: Tensor, states: bool) -> Tensor:
+        order = torch.argsort(self.chrom[bins], stable=True)
+        back = torch.argsort(order)
+        bins = bins[order]
+        rows, chrom = self.embedding.table(bins), self.chrom[bins]
+        open_logit = self.decoder.block(context, rows, bins, chrom)
+        if not states:
+            return torch.sigmoid(open_logit)[:, back]
+        return torch.softmax(state_logits(open_logit, self.decoder.kept_block(context, rows, chrom)), -1)[:, back]
+
+    def _by_chrom(self) -> tuple[Tensor, Tensor]:
+        """All bins sorted by chromosome, and the place of each bin in that order."""
+        order = torch.argsort(self.chrom, stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        return order, place

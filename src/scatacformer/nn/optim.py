@@ -1,0 +1,64 @@
+"""AdamW that touches only the rows of a table that a step has read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class RowAdamW(torch.optim.Optimizer):
+    """AdamW (Loshchilov & Hutter 2019) for dense parameters, lazy Adam by row for those with sparse gradients.
+
+    A dense step over 617,000 x 64 embeddings takes 0.3-0.5 s on a CPU, more than the rest of a small network; a step
+    reads perhaps a tenth of the rows. Rows that were not read keep their values and moments (and do not decay).
+    Moments are kept in float32.
+    """
+
+    def __init__(self, params, lr: float = 1e-3, betas=(0.9, 0.99), eps: float = 1e-8, weight_decay: float = 0.0):
+        if lr < 0:
+            raise ValueError(f"lr must not be negative, found {lr}")
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["mean"] = torch.zeros_like(p)
+                    state["square"] = torch.zeros_like(p)
+                state["step"] += 1
+                if p.grad.is_sparse:
+                    self._rows(p, p.grad.coalesce(), state, group)
+                else:
+                    self._dense(p, p.grad, state, group)
+        return loss
+
+    @staticmethod
+    def _dense(p: Tensor, grad: Tensor, state: dict, group: dict) -> None:
+        beta_1, beta_2 = group["betas"]
+        step = float(state["step"])
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        state["mean"].lerp_(grad, 1 - beta_1)
+        state["square"].mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
+        scale = (state["square"] / (1 - beta_2**step)).sqrt_().add_(group["eps"])
+        p.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - beta_1**step))
+
+    @staticmethod
+    def _rows(p: Tensor, grad: Tensor, state: dict, group: dict) -> None:
+        rows, values = grad.indices()[0], grad.values()
+        beta_1, beta_2 = group["betas"]
+        step = float(state["step"])
+        mean = state["mean"][rows].lerp_(values, 1 - beta_1)
+        square = state["square"][rows].mul_(beta_2).addcmul_(values, values, value=1 - beta_2)
+        state["mean"][rows], state["square"][rows] = mean, square
+        scale = (square / (1 - beta_2**step)).sqrt_().add_(group["eps"])
+        p.index_add_(0, rows, mean / scale, alpha=-group["lr"] / (1 - beta_1**step))
