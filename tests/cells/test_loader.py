@@ -173,7 +173,7 @@ def test_a_worker_sends_one_buffer_a_fetch(source, monkeypatch):
     loader = SentenceLoader(source, batch_size=16, shuffle=True, collate=with_epoch, chunk_shuffle=True, **SMALL_CHUNKS)
     fetch = loader._plan()[0]
     assert len(fetch.batches) == 3
-    unpacked = loader._reader[fetch]
+    unpacked = list(loader._reader[fetch])
     monkeypatch.setattr(data, "get_worker_info", lambda: "a worker")
     packed = loader._reader[fetch]
     assert isinstance(packed.buffer, torch.Tensor)
@@ -230,6 +230,16 @@ def test_workers_end_with_a_loader_that_is_part_of_a_cycle(memory):
     gc.collect()
     assert not any(worker.is_alive() for worker in workers)
     assert time.perf_counter() - start < 4  # torch's DataLoader takes 10 s
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_what_is_done_to_a_minibatch_reaches_nothing_else(memory, shuffle):
+    loader = SentenceLoader(memory, batch_size=16, shuffle=shuffle, counts=True)
+    expected = [{name: tensor.clone() for name, tensor in batch.items()} for batch in loader]
+    for batch in loader:
+        for tensor in batch.values():
+            tensor.zero_()
+    assert_same(list(loader), expected)
 
 
 def test_an_abandoned_iteration_leaves_no_trace(source):

@@ -74,7 +74,6 @@ class SentenceLoader:
         chunk_cells: int = 64,
         buffer_batches: int = 16,
         counts: bool = False,
-        pin_memory: bool = False,
         multiprocessing_context: str | None = None,
     ) -> None:
         sizes = {"batch_size": batch_size, "chunk_cells": chunk_cells, "buffer_batches": buffer_batches}
@@ -93,7 +92,7 @@ class SentenceLoader:
         self.max_tokens_per_batch = max_tokens_per_batch
         self.chunk_shuffle = source.on_disk if chunk_shuffle is None else chunk_shuffle
         self.chunk_cells, self.buffer_batches = chunk_cells, buffer_batches
-        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.num_workers = num_workers
         self.multiprocessing_context = multiprocessing_context
         self._reader = _Reader(source, collate or collate_bins, counts)
         self._loader: list[Any] = []  # the DataLoader, made when first needed
@@ -184,7 +183,6 @@ class SentenceLoader:
             multiprocessing_context=context if self.num_workers > 0 else None,
             # a fetch from disk already is many minibatches
             prefetch_factor=None if self.num_workers == 0 else 1 if self.chunk_shuffle else 4,
-            pin_memory=self.pin_memory,
             generator=torch.Generator().manual_seed(0),  # else DataLoader would draw from torch's global generator
         )
 
@@ -222,19 +220,23 @@ class _Reader:
     def __init__(self, source: RowSource, collate: Collate, counts: bool) -> None:
         self.source, self.collate, self.counts = source, collate, counts
 
-    def __getitem__(self, fetch: Fetch) -> list[dict[str, Tensor]] | _Packed:
+    def __getitem__(self, fetch: Fetch) -> Iterator[dict[str, Tensor]] | _Packed:
         from torch.utils.data import get_worker_info
 
-        cells = np.concatenate(fetch.batches)
-        indptr, bins, counts = self.source.rows(cells, counts=self.counts)
-        batches, stop = [], 0
+        # without workers each minibatch is collated when it is asked for: less memory
+        batches = self._collated(fetch)
+        return batches if get_worker_info() is None else _Packed.of(list(batches))
+
+    def _collated(self, fetch: Fetch) -> Iterator[dict[str, Tensor]]:
+        indptr, bins, counts = self.source.rows(np.concatenate(fetch.batches), counts=self.counts)
+        stop = 0
         for part in fetch.batches:
             start, stop = stop, stop + len(part)
             here = slice(indptr[start], indptr[stop])
             boundaries = indptr[start : stop + 1] - indptr[start]
             values = None if counts is None else counts[here]
-            batches.append(self.collate(RaggedBatch(part, boundaries, bins[here], values, fetch.epoch)))
-        return batches if get_worker_info() is None else _Packed.of(batches)
+            # a copy: row numbers are a view of the plan, and the user may write to what the minibatch holds
+            yield self.collate(RaggedBatch(part.copy(), boundaries, bins[here], values, fetch.epoch))
 
 
 _Layout = dict[str, tuple[int, Any, tuple[int, ...]]]  # name -> (byte in the buffer, dtype, shape)
@@ -275,10 +277,6 @@ class _Packed:
     def _view(self, start: int, dtype: Any, shape: tuple[int, ...]) -> Tensor:
         n_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         return self.buffer[start : start + n_bytes].view(dtype).view(shape)
-
-    def pin_memory(self) -> _Packed:
-        """What DataLoader calls where the next stop is a GPU."""
-        return _Packed(self.buffer.pin_memory(), self.layout)
 
 
 def _from_batch(fetches: list[Fetch], start: int) -> Iterator[Fetch]:
