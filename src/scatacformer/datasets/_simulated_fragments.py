@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scatacformer._files import whole_file
 from scatacformer.genome import Vocabulary
 
 from ._simulated_cells import simulated_cells
@@ -71,13 +71,10 @@ def simulated_fragments(path: str | Path, cells: AnnData | None = None, *, seed:
             "count": rng.geometric(0.7, len(order)),  # reads per fragment
         }
     )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as out:
-            lines.to_csv(out, sep="\t", header=False, index=False, lineterminator="\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("wb") as raw:
+        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as out:
+            lines.to_csv(out, sep="	", header=False, index=False, lineterminator="
+")
     return cells
 
 

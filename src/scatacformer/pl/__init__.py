@@ -1,0 +1,23 @@
+"""Figures. Each returns its matplotlib Axes; `save` writes a file, `show` opens a window (see :func:`embedding`)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._embedding import embedding
+    from ._qc_sentences import qc_sentences
+    from ._training_curves import training_curves
+
+__all__ = ["embedding", "qc_sentences", "training_curves"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # one file per verb, imported when the verb is first used
+        return getattr(importlib.import_module(f"._{name}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

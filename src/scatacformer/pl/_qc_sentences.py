@@ -1,0 +1,65 @@
+"""How long the cells' sentences are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ._figure import finish
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+
+def qc_sentences(
+    adata: AnnData,
+    *,
+    min_tokens: int = 100,
+    max_tokens: int = 6800,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes:
+    """Histogram of tokens (open bins) per cell, with the limits and how many cells lie beyond them.
+
+    Parameters
+    ----------
+    adata
+        Cells with `.obs["n_tokens"]`, from :func:`scatacformer.pp.qc_sentences`.
+    min_tokens, max_tokens
+        Limits to draw: too short, and longer than the encoder reads.
+    ax
+        Where to draw; a new figure by default.
+    show, save
+        As in :func:`scatacformer.pl.embedding`.
+
+    Raises
+    ------
+    KeyError
+        The tokens were not counted.
+    """
+    if "n_tokens" not in adata.obs:
+        raise KeyError("adata.obs has no column 'n_tokens': run sf.pp.qc_sentences(adata) first.")
+    n_tokens = adata.obs["n_tokens"].to_numpy()
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    shown = np.maximum(n_tokens, 1)  # an empty cell has a place on a logarithmic axis, at its left end
+    edges = np.geomspace(shown.min() * 0.9, shown.max() * 1.1, 51)
+    ax.hist(shown, bins=edges, color="C0")
+    ax.set_xscale("log")
+    n_short, n_long = int((n_tokens < min_tokens).sum()), int((n_tokens > max_tokens).sum())
+    for limit, label in (
+        (min_tokens, f"{n_short:,} cells below {min_tokens:,}"),
+        (max_tokens, f"{n_long:,} cells above {max_tokens:,}"),
+    ):
+        ax.axvline(limit, color="C1", linewidth=1, linestyle="--" if limit == min_tokens else ":", label=label)
+    ax.set_xlabel("tokens per cell (open bins)")
+    ax.set_ylabel("cells")
+    ax.set_title(f"{len(n_tokens):,} cells, median {np.median(n_tokens):,.0f} tokens")
+    ax.legend(frameon=False)
+    finish(ax.figure, show, save)
+    return ax
