@@ -48,7 +48,7 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, B
     removed_share
         Share of a cell's open regions that is hidden in a training step, 0 to 0.9.
     attention
-        ``"auto"``, or a backend by name: ``"flash"``, ``"varlen"``, ``"loop"``, ``"padded"``.
+        ``"auto"``, or a backend by name: ``"flash"``, ``"varlen"``, ``"grouped"``, ``"padded"``.
     seed
         Of everything that is drawn. The same seed gives the same weights on the same machine. Default:
         ``scvi.settings.seed``, or 0.

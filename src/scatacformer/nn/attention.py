@@ -16,7 +16,7 @@ from torch import Tensor
 
 logger = logging.getLogger("scatacformer")
 
-BACKENDS = ("flash", "varlen", "loop", "padded")
+BACKENDS = ("flash", "varlen", "grouped", "padded")
 
 
 def varlen_attention(
@@ -35,8 +35,8 @@ def varlen_attention(
     cu_seqlens
         ``(n_cells + 1,)`` int32, boundaries of the cells in the packed rows; the first is 0, the last ``n_tokens``.
     backend
-        ``"flash"`` (flash-attn; CUDA, fp16 or bf16), ``"varlen"`` (torch's own kernel; the same limits), ``"loop"``
-        (one call a cell: the fastest on a CPU), ``"padded"`` (one masked call: any device), or ``"auto"``.
+        ``"flash"`` (flash-attn; CUDA, fp16 or bf16), ``"varlen"`` (torch's own kernel; the same limits), ``"grouped"``
+        (one call for all cells of a length: the fastest on a CPU), ``"padded"`` (one masked call: any device), or ``"auto"``.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
     elif device.type == "cuda" and half and _has_varlen(torch.cuda.get_device_capability(device)):
         name = "varlen"
     elif device.type == "cpu":
-        name = "loop"
+        name = "grouped"
     else:
         name = "padded"
     _log_choice(name, device.type, str(dtype))
@@ -95,12 +95,34 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     return varlen_attn(q, k, v, cu, cu, longest, longest)
 
 
-def _loop(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
-    lengths = (cu[1:] - cu[:-1]).tolist()
-    # one SDPA call per cell: on a CPU 1.4x faster than padding, 3x than a dense document mask
-    q, k, v = (x.transpose(0, 1).split(lengths, dim=1) for x in (q, k, v))  # n_cells x (n_heads, length, d_head)
-    out = [F.scaled_dot_product_attention(*(x[None] for x in cell))[0] for cell in zip(q, k, v, strict=True)]
-    return torch.cat(out, dim=1).transpose(0, 1)
+def _grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    # cells of one length go through one unmasked call. With a call per cell the backward pass is 7x slower where cells
+    # are of one length (64 cells of 152 tokens, two cores); a mask over padding makes it 2x slower
+    lengths = (cu[1:] - cu[:-1]).long()
+    order = torch.argsort(lengths, stable=True)
+    sorted_lengths = lengths[order]
+    unique, counts = torch.unique_consecutive(sorted_lengths, return_counts=True)
+    groups = [(n, m) for n, m in zip(unique.tolist(), counts.tolist(), strict=True) if n]
+    if not groups:
+        return v
+    if len(groups) == 1 and bool((lengths > 0).all()):
+        return _one_length(q, k, v, *groups[0])
+    # tokens of all cells, shortest cell first
+    first = torch.repeat_interleave(cu[:-1].long()[order], sorted_lengths)
+    ends = torch.cumsum(sorted_lengths, 0)
+    within = torch.arange(len(q), device=q.device) - torch.repeat_interleave(ends - sorted_lengths, sorted_lengths)
+    take = first + within  # (n_tokens,)
+    sizes = [n * m for n, m in groups]
+    parts = zip(*(x.index_select(0, take).split(sizes) for x in (q, k, v)), strict=True)
+    out = torch.cat([_one_length(*part, *group) for part, group in zip(parts, groups, strict=True)])
+    back = torch.empty_like(take)
+    back[take] = torch.arange(len(take), device=take.device)
+    return out.index_select(0, back)
+
+
+def _one_length(q: Tensor, k: Tensor, v: Tensor, length: int, n_cells: int) -> Tensor:
+    q, k, v = (x.unflatten(0, (n_cells, length)).transpose(1, 2) for x in (q, k, v))  # (n_cells, n_heads, length, d_head)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
 
 
 def _padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
@@ -136,4 +158,4 @@ def _log_choice(name: str, device: str, dtype: str) -> None:
     logger.info("attention backend: %s (%s, %s)", name, device, dtype)
 
 
-_IMPLEMENTATIONS = {"flash": _flash, "varlen": _varlen, "loop": _loop, "padded": _padded}
+_IMPLEMENTATIONS = {"flash": _flash, "varlen": _varlen, "grouped": _grouped, "padded": _padded}
