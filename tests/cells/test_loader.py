@@ -157,6 +157,18 @@ def test_workers_change_nothing(source, shuffle):
         assert_same(batches, list(alone))
 
 
+def test_a_worker_opens_the_file_for_itself(matrix, tmp_path):
+    source = RowSource.from_matrix(place(matrix, "h5ad", tmp_path))
+    list(SentenceLoader(source))  # open here, and inherited by what is forked
+    handle = source._storage._group
+
+    def inherited(batch):
+        return {"inherited": torch.tensor(source._storage._group is handle)}
+
+    assert [b["inherited"].item() for b in SentenceLoader(source, collate=inherited, num_workers=1)] == [False, False]
+    assert [b["inherited"].item() for b in SentenceLoader(source, collate=inherited)] == [True, True]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["csr_matrix", "h5ad", "zarr"])
 def test_spawned_workers_change_nothing(where, matrix, tmp_path):
