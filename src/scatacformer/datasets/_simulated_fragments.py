@@ -73,8 +73,7 @@ def simulated_fragments(path: str | Path, cells: AnnData | None = None, *, seed:
     )
     with whole_file(path) as partial, partial.open("wb") as raw:
         with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as out:
-            lines.to_csv(out, sep="	", header=False, index=False, lineterminator="
-")
+            lines.to_csv(out, sep="\t", header=False, index=False, lineterminator="\n")
     return cells
 
 
