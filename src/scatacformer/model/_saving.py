@@ -131,6 +131,8 @@ class SavingMixin:
         """Print how the AnnData of a saved model was set up."""
         from scvi.data import AnnDataManager
 
+        import rich.pretty  # noqa: F401  scvi-tools uses it without importing it
+
         AnnDataManager.view_setup_method_args(cls.load_registry(dir_path, prefix))
 
     def _description(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from scvi.train import TrainRunner
+from scvi.train import Trainer, TrainRunner
 
 from scatacformer.cells import SentenceLoader, SentencePolicy, TrainSentences, fit_spectral, nearest_cells, split_cells
 
@@ -49,6 +50,19 @@ class SentenceData(pl.LightningDataModule):
             self.source, cells, self.batch_size, shuffle=shuffle, seed=self.seed, collate=collate,
             num_workers=self.num_workers,
         )  # fmt: skip
+
+
+class _Trainer(Trainer):
+    """scvi-tools' trainer, that opens a checkpoint as numbers and never as code."""
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        if "weights_only" in inspect.signature(pl.Trainer.fit).parameters:  # Lightning 2.6
+            kwargs["weights_only"] = True
+        super().fit(*args, **kwargs)
+
+
+class _Runner(TrainRunner):
+    _trainer_cls = _Trainer
 
 
 class TrainingMixin:
@@ -160,9 +174,6 @@ class TrainingMixin:
         callbacks = [*trainer_kwargs.pop("callbacks", []), interrupt, BestWeights()]
         if trainer_kwargs.get("enable_progress_bar", True):
             callbacks.append(Progress())
-        if checkpoint_dir is not None:
-            Path(checkpoint_dir).mkdir(parents=True, exist_ok=True)
-            callbacks.append(LastCheckpoint(checkpoint_dir))
         defaults = {
             "early_stopping": early_stopping, "early_stopping_monitor": "validation_loss",
             "early_stopping_patience": early_stopping_patience,
@@ -172,10 +183,14 @@ class TrainingMixin:
             # our loader is deterministic by itself and splits by rank; Lightning need not wrap it
             "use_distributed_sampler": False,
         }  # fmt: skip
-        runner = TrainRunner(
+        runner = _Runner(
             self, training_plan=plan, data_splitter=data, max_epochs=max_epochs, accelerator=accelerator,
             devices=devices, callbacks=callbacks, **(defaults | trainer_kwargs),
         )  # fmt: skip
+        if checkpoint_dir is not None:
+            Path(checkpoint_dir).mkdir(parents=True, exist_ok=True)
+            # last, so that it sees what early stopping has counted; scvi-tools' trainer takes its own checkpoints alone
+            runner.trainer.callbacks.append(LastCheckpoint(checkpoint_dir))
         with warnings.catch_warnings():
             for message in ("The '.*_dataloader' does not have many workers", "The number of training batches"):
                 warnings.filterwarnings("ignore", message=message)

@@ -60,16 +60,18 @@ class Decoder(nn.Module):
     def pairs(self, context: Context, rows: Tensor, bins: Tensor, cell: Tensor, chrom: Tensor) -> Tensor:
         """``open`` logits of single (cell, bin) pairs; ``rows`` are the table's.  (n_pairs,)"""
         bias = self.bias(bins).gather(1, context.batch[cell][:, None]).squeeze(1)
-        return self.score_pairs(context.query[cell, chrom], rows) + bias + context.shift[cell]
+        query = _of_pair(context.query, cell, chrom)
+        return self.score_pairs(query, rows) + bias + context.shift.index_select(0, cell)
 
     def kept_pairs(self, context: Context, rows: Tensor, cell: Tensor, chrom: Tensor) -> Tensor:
         """``kept`` logits of single pairs.  (n_pairs,)"""
-        return (context.kept_query[cell, chrom] * rows).sum(-1) + self.kept_shift
+        return (_of_pair(context.kept_query, cell, chrom) * rows).sum(-1) + self.kept_shift
 
     def block(self, context: Context, rows: Tensor, bins: Tensor, chrom: Tensor) -> Tensor:
         """``open`` logits of every cell at the same bins, which must be sorted by chromosome.  (n_cells, n_bins)"""
         score = torch.cat([self.score_block(context.query[:, c], rows[s]) for c, s in _runs(chrom)], 1)
-        return score + self.bias(bins).T[context.batch] + context.shift[:, None]
+        bias = self.bias(bins).T.index_select(0, context.batch)  # (n_cells, n_bins)
+        return score + bias + context.shift[:, None]
 
     def kept_block(self, context: Context, rows: Tensor, chrom: Tensor) -> Tensor:
         """``kept`` logits of every cell at the same bins.  (n_cells, n_bins)"""
@@ -142,6 +144,12 @@ def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
     layer = nn.Linear(n_in, n_out, bias=False)
     nn.init.zeros_(layer.weight)
     return layer
+
+
+def _of_pair(query: Tensor, cell: Tensor, chrom: Tensor) -> Tensor:
+    """The query of each (cell, chromosome).  (n_pairs, d). By one flat index: indexing by two adds up its gradient in
+    an order that changes from run to run, on a CPU too."""
+    return query.flatten(0, 1).index_select(0, cell * query.shape[1] + chrom)
 
 
 def _runs(chrom: Tensor) -> list[tuple[int, slice]]:

@@ -63,7 +63,7 @@ class ScAtacNetwork(nn.Module):
         x, boundaries = self.embedding.sentences(pooled, batch["tokens"], batch["token_cu_seqlens"])
         x = self.encoder(x, boundaries)
         special = boundaries[:-1].long()[:, None] + torch.arange(1 + self.config.n_chroms, device=x.device)
-        head = x[special]  # (n_cells, 1 + n_chroms, d_model)
+        head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, 1 + n_chroms, d_model)
         return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, head[:, 1:])
 
     def context(self, cells: Cells, depth: Tensor, batch: Tensor) -> Context:
