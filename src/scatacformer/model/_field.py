@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scatacformer.cells import RowSource, validate_anndata, validate_counts
-from scatacformer.genome import Vocabulary
+from scatacformer.genome import Vocabulary, assembly_name
 
 from ._compat import BaseAnnDataField
 
@@ -57,8 +57,8 @@ class OpenBinsField(BaseAnnDataField):
     def register_field(self, adata: AnnData) -> dict:
         super().register_field(adata)
         vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
-        if vocabulary.assembly is not None:
-            vocabulary.validate_assembly(vocabulary.assembly)
+        if assembly_name(vocabulary.assembly) is not None:  # one whose chromosomes are known
+            vocabulary.validate_assembly()
         return _state(vocabulary, adata.n_obs)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:

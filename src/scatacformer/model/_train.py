@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from ._callbacks import BestWeights, GracefulInterrupt, LastCheckpoint, Progress
 from ._plan import SentencePlan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scatacformer.cells import RowSource, SpectralStart
 
 logger = logging.getLogger("scatacformer")
@@ -63,6 +66,18 @@ class _Trainer(Trainer):
 
 class _Runner(TrainRunner):
     _trainer_cls = _Trainer
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """A logger that only warns, for a while: Lightning advertises and repeats what it was told."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class TrainingMixin:
@@ -180,18 +195,21 @@ class TrainingMixin:
             "early_stopping_warmup_epochs": 0 if query else plan.n_decoder_epochs,
             "check_val_every_n_epoch": 1, "simple_progress_bar": False, "benchmark": False,
             "gradient_clip_val": None, "ckpt_path": checkpoint,
-            # our loader is deterministic by itself and splits by rank; Lightning need not wrap it
+            # the loader is no DataLoader that Lightning could wrap; it is deterministic by itself
             "use_distributed_sampler": False,
         }  # fmt: skip
-        runner = _Runner(
-            self, training_plan=plan, data_splitter=data, max_epochs=max_epochs, accelerator=accelerator,
-            devices=devices, callbacks=callbacks, **(defaults | trainer_kwargs),
-        )  # fmt: skip
+        with _quiet("lightning.pytorch.utilities.rank_zero"):
+            runner = _Runner(
+                self, training_plan=plan, data_splitter=data, max_epochs=max_epochs, accelerator=accelerator,
+                devices=devices, callbacks=callbacks, **(defaults | trainer_kwargs),
+            )  # fmt: skip
+        if runner.trainer.world_size > 1:
+            raise ValueError(f"training runs on one device, found {runner.trainer.world_size}; set devices=1")
         if checkpoint_dir is not None:
             Path(checkpoint_dir).mkdir(parents=True, exist_ok=True)
             # last, so that it sees what early stopping has counted; scvi-tools' trainer takes its own checkpoints alone
             runner.trainer.callbacks.append(LastCheckpoint(checkpoint_dir))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet("lightning.pytorch.utilities.rank_zero"):
             for message in ("The '.*_dataloader' does not have many workers", "The number of training batches"):
                 warnings.filterwarnings("ignore", message=message)
             runner()
