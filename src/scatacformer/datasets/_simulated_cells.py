@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # all; in gaps (centromeres, repeats) nothing maps.
 _REGULATORY, _UBIQUITOUS, _GAPS = 0.12, 0.02, 0.06
 # Share of the regulatory bins that change from the root of the tree to a leaf is 1 - exp(-_TURNOVER).
-_TURNOVER = 0.14
+_TURNOVER = 0.13
 # Mean share of a cell's fragments in open chromatin, and how widely cells differ in it (a beta distribution).
-_SIGNAL, _SIGNAL_CONCENTRATION = 0.4, 20.0
+_SIGNAL, _SIGNAL_CONCENTRATION = 0.4, 60.0
 # Share of the open-chromatin fragments that lie in ubiquitous bins.
 _UBIQUITOUS_SIGNAL = 0.3
 # Free DNA: share of a cell's open-chromatin fragments that come from the mean of all types.
@@ -45,8 +45,8 @@ def simulated_cells(
     The types are the leaves of a random tree. Regulatory bins (12 % of all) open and close along its branches, so
     types that part late share most of what is open. Most of a cell's fragments lie anywhere (background, which
     differs from bin to bin and is none in gaps); the rest lie in bins open in all types, in bins open in its type, and
-    a little in those of other types (free DNA). A third of the cells are on the way from the type nearest to theirs
-    and carry up to 40 % of its signal. Depth is log-normal, the signal's share varies from cell to cell, and types
+    a little in those of other types (free DNA). A quarter of the cells are on the way from the type nearest to theirs
+    and carry up to 35 % of its signal. Depth is log-normal, the signal's share varies from cell to cell, and types
     differ in number.
 
     Parameters
@@ -162,7 +162,7 @@ def _normalised(rates: np.ndarray) -> np.ndarray:
 
 def _draw_types(batch: np.ndarray, n_types: int, batches: int, rng: np.random.Generator) -> np.ndarray:
     """Type of each cell, (n_cells,). Common types have several times the cells of rare ones; no type is without."""
-    share = rng.dirichlet(np.full(n_types, 4.0))
+    share = rng.dirichlet(np.full(n_types, 8.0))
     cell_type = np.empty(len(batch), dtype=np.int64)
     for number in range(batches):
         here = batch == number
@@ -181,7 +181,7 @@ def _draw_counts(
     n_cells, n_bins = len(cell_type), len(landscape.background)
     # how the fragments of each cell divide over the kinds of place they come from
     signal = rng.beta(_SIGNAL * _SIGNAL_CONCENTRATION, (1 - _SIGNAL) * _SIGNAL_CONCENTRATION, n_cells)
-    on_the_way = np.where(rng.random(n_cells) < 1 / 3, rng.uniform(0, 0.4, n_cells), 0.0)
+    on_the_way = np.where(rng.random(n_cells) < 1 / 4, rng.uniform(0, 0.35, n_cells), 0.0)
     ubiquitous = _UBIQUITOUS_SIGNAL * (landscape.ubiquitous.sum() > 0)
     own = signal * (1 - _AMBIENT) * (1 - ubiquitous)
     shares = np.stack(

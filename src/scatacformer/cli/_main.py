@@ -1,0 +1,42 @@
+"""Arguments in, exit code out.
+
+0: done. 1: something unexpected, with a traceback. 2: wrong usage or input, with one line that says what to do.
+130: stopped by Ctrl-C; nothing was written.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from ._errors import InputError
+from ._messages import messages_on_stderr
+from ._parser import build_parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return its exit code."""
+    parser = build_parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as end:  # --help, --version, or wrong usage: argparse has said it
+        return int(end.code or 0)
+    try:
+        with messages_on_stderr(quiet=args.quiet):
+            args.run(args)
+    except InputError as error:
+        _say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _say("stopped by Ctrl-C")
+        return 130
+    except Exception as error:  # noqa: BLE001 the last resort; its traceback is printed
+        traceback.print_exc()
+        _say(f"unexpected error: {type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"scatacformer: {text}", file=sys.stderr, flush=True)

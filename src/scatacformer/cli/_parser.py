@@ -1,0 +1,194 @@
+"""What can be typed, and what `--help` says of it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from scatacformer import __version__
+
+_INPUT = """\
+INPUT is told by its name:
+  fragments.tsv.gz  fragments: chromosome, start, end, barcode, count (also .tsv, .bed, .bed.gz); needs --genome or
+                    --chrom-sizes
+  cells.h5ad        AnnData of cells x regions, raw counts; .var has chrom, start, end, or regions are named
+                    chr1:0-5000, chr1-0-5000 or chr1_0_5000
+  cells.h5mu        MuData; its modality --modality is read
+  cells.zarr        AnnData as a zarr folder
+"""
+
+_EMBED = """\
+examples:
+  scatacformer embed fragments.tsv.gz --genome hg38 -o cells.h5ad --plot umap.png
+  scatacformer embed fragments.tsv.gz --genome hg38 --barcodes cells.txt --labels types.tsv -o cells.h5ad
+  scatacformer embed peaks.h5ad --batch-key sample --labels cell_type -o embedded.h5ad
+  scatacformer embed multiome.h5mu --layer counts --model-dir model/ -o embedded.h5ad
+
+what is written:
+  the cells with their embedding in .obsm["X_scatacformer"], neighbours, .obs["leiden"] and .obsm["X_umap"]; with
+  --labels a table of how well clusters and labels agree. Labels are only compared, never trained on. A file is written
+  under another name and then renamed, so that a run that fails or is stopped leaves none.
+
+exit codes:
+  0 done; 1 unexpected error; 2 wrong usage or input; 130 stopped by Ctrl-C
+"""
+
+_DEMO = """\
+examples:
+  scatacformer demo
+  scatacformer demo --data cells.h5ad --output try/
+
+what is written:
+  cells.h5ad and umap.png in the folder --output (demo/), and a printed table. Files of an earlier demo are replaced.
+"""
+
+_QC = """\
+examples:
+  scatacformer qc fragments.tsv.gz --genome hg38 --plot tokens.png
+  scatacformer qc cells.h5ad
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; each command's function is in `args.run`."""
+    parser = argparse.ArgumentParser(
+        prog="scatacformer",
+        description="A transformer for single-cell ATAC-seq: from fragments or counts to an embedding of the cells.",
+        epilog="'scatacformer COMMAND --help' has examples. Try 'scatacformer demo' first: it needs no data.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"scatacformer {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_embed(commands)
+    _add_qc(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_embed(commands: argparse._SubParsersAction) -> None:
+    embed = _command(commands, "embed", "embed cells, cluster them and draw them", f"{_INPUT}\n{_EMBED}")
+    embed.add_argument("input", metavar="INPUT", type=Path, help="fragments file, .h5ad, .h5mu or zarr folder")
+    embed.add_argument("-o", "--output", metavar="OUT.h5ad", type=Path, required=True, help="file to write")
+    _add_input(embed)
+    _add_result(embed)
+    _add_training(embed)
+
+
+def _add_qc(commands: argparse._SubParsersAction) -> None:
+    qc = _command(commands, "qc", "report on the open bins per cell, without training", f"{_INPUT}\n{_QC}")
+    qc.add_argument("input", metavar="INPUT", type=Path, help="fragments file, .h5ad, .h5mu or zarr folder")
+    _add_input(qc)
+    qc.add_argument("--min-tokens", metavar="N", type=_at_least(0), default=100, help="too short below (default: 100)")
+    qc.add_argument("--max-tokens", metavar="N", type=_at_least(1), default=6800, help="cut above (default: 6800)")
+    qc.add_argument("--plot", metavar="F.png", type=Path, help="also write a histogram (.png, .pdf or .svg)")
+    qc.add_argument("--overwrite", action="store_true", help="replace a picture that exists")
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    demo = _command(commands, "demo", "embed simulated cells (or a file of yours) in a few minutes", _DEMO)
+    demo.add_argument(
+        "--data", metavar="INPUT", type=Path, help="cells of yours: any INPUT of 'embed' (default: simulated)"
+    )
+    demo.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("demo"), help="folder (default: demo)")
+    demo.add_argument(
+        "--cells", metavar="N", type=_at_least(20), default=2000, help="cells to simulate (default: 2000)"
+    )
+    _add_input(demo)
+    demo.add_argument("--batch-key", metavar="K", help="column of .obs with the batch")
+    demo.add_argument("--labels", metavar="L", help="as in 'embed' (default: the column cell_type, if there is one)")
+    _add_training(demo)
+
+
+def _command(commands: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--quiet", action="store_true", help="say nothing but warnings, errors and the result")
+    command.set_defaults(run=_later(name))
+    return command
+
+
+def _later(name: str) -> Callable[[argparse.Namespace], None]:
+    """The command's function, imported when it is run: --help and wrong usage answer at once."""
+
+    def run(args: argparse.Namespace) -> None:
+        importlib.import_module(f"scatacformer.cli._{name}").run(args)
+
+    return run
+
+
+def _add_input(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("input")
+    genome = group.add_mutually_exclusive_group()
+    genome.add_argument("--genome", metavar="G", help="assembly: hg38, hg19, mm10, ... (no network is used)")
+    genome.add_argument("--chrom-sizes", metavar="F", type=Path, help="instead: a chrom.sizes or .fai file")
+    group.add_argument(
+        "--bin-size",
+        metavar="BP",
+        type=_at_least(1),
+        help="width of a bin. Fragments: default 5000. Other input keeps its regions, unless this is given: then they "
+        "are mapped onto bins of this width by overlap",
+    )
+    group.add_argument("--barcodes", metavar="F", type=Path, help="cells to keep: one barcode in each line")
+    group.add_argument(
+        "--min-fragments",
+        metavar="N",
+        type=_at_least(0),
+        help="leave out cells with fewer fragments (default: 200 in a fragments file without --barcodes, else none); "
+        "in other input, with a smaller sum of counts",
+    )
+    group.add_argument("--layer", metavar="L", help="layer of the AnnData with the raw counts (default: X)")
+    group.add_argument("--modality", metavar="M", default="atac", help="modality of a .h5mu (default: atac)")
+
+
+def _add_result(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("result")
+    group.add_argument(
+        "--labels",
+        metavar="L",
+        help="known types to compare with: a column of .obs, or a file with a barcode and a label in each line "
+        "(.tsv or .csv, may have a header)",
+    )
+    group.add_argument("--batch-key", metavar="K", help="column of .obs with the batch, which the decoder is told")
+    group.add_argument("--plot", metavar="F.png", type=Path, help="also write the UMAP as a picture (.png, .pdf, .svg)")
+    group.add_argument("--model-dir", metavar="DIR", type=Path, help="also save the trained model in this folder")
+    group.add_argument("--accessibility", action="store_true", help="also write predicted accessibility as a layer")
+    group.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def _add_training(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("model")
+    group.add_argument("--size", choices=["small", "base"], default="small", help="default: small; base wants a GPU")
+    group.add_argument("--max-epochs", metavar="N", type=_at_least(1), help="default: by the number of cells")
+    group.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="default: auto")
+    group.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="of all that is drawn (default: 0)")
+    group.add_argument("--resolution", metavar="R", type=_positive, default=1.0, help="of Leiden (default: 1.0)")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text.replace(",", "").replace("_", ""))
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
+        return value
+
+    return whole_number
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value

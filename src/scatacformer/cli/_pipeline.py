@@ -1,0 +1,97 @@
+"""The main job: cells × regions → embedding, clusters, UMAP. `embed` and `demo` are two doors to it."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from scatacformer import __version__
+
+from ._errors import InputError, as_input_error
+from ._messages import libraries_silent, logger
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+KEY = "X_scatacformer"
+
+
+def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
+    """Train a model on `adata`, and write the embedding, `.obs["leiden"]` and `.obsm["X_umap"]` into it.
+
+    Returns the model.
+    """
+    logger.info("%s cells x %s regions; loading the model", f"{adata.n_obs:,}", f"{adata.n_vars:,}")
+    from scatacformer.model import ScAtacFormer
+
+    if args.batch_key is not None and args.batch_key not in adata.obs:
+        raise InputError(
+            f"--batch-key {args.batch_key} is no column of .obs; columns: "
+            f"{', '.join(map(str, adata.obs.columns)) or 'none'}"
+        )
+    with libraries_silent():
+        with as_input_error():
+            ScAtacFormer.setup_anndata(adata, layer=args.layer, batch_key=args.batch_key)
+        model = ScAtacFormer(adata, size=args.size, seed=args.seed)
+        _train(model, args)
+        logger.info("embedding")
+        model.annotate(adata, accessibility=getattr(args, "accessibility", False))
+    adata.uns["scatacformer"] = {
+        **adata.uns.get("scatacformer", {}),
+        "embed": {"version": __version__, "size": args.size, "seed": args.seed, "resolution": args.resolution},
+    }
+    _cluster(adata, args)
+    return model
+
+
+def _train(model: Any, args: argparse.Namespace) -> None:
+    logger.info("training")
+    with warnings.catch_warnings():
+        # a model that stopped half way is worth keeping in a notebook; in the shell Ctrl-C means stop
+        warnings.filterwarnings("error", message="training was stopped by Ctrl-C", category=UserWarning)
+        try:
+            model.train(
+                max_epochs=args.max_epochs,
+                accelerator=args.accelerator,
+                callbacks=[] if args.quiet else [_epoch_log()],
+                enable_progress_bar=not args.quiet,
+                enable_model_summary=False,
+                logger=False,
+            )
+        except UserWarning as stopped:
+            raise KeyboardInterrupt from stopped
+
+
+def _epoch_log() -> Any:
+    """A callback that leaves a line for each epoch, for those who read the log later."""
+    from lightning.pytorch import Callback
+
+    class EpochLog(Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            losses = {
+                name: float(trainer.callback_metrics[f"{name}_loss"])
+                for name in ("train", "validation")
+                if f"{name}_loss" in trainer.callback_metrics
+            }
+            text = ", ".join(f"{name} loss {value:.4f}" for name, value in losses.items())
+            logger.info("epoch %d of at most %d: %s", trainer.current_epoch + 1, trainer.max_epochs, text)
+
+    return EpochLog()
+
+
+def _cluster(adata: AnnData, args: argparse.Namespace) -> None:
+    logger.info("neighbours, Leiden, UMAP")
+    import scanpy as sc
+
+    sc.pp.neighbors(adata, use_rep=KEY, n_neighbors=min(15, adata.n_obs - 1), random_state=args.seed)
+    sc.tl.leiden(
+        adata,
+        resolution=args.resolution,
+        flavor="igraph",
+        n_iterations=2,
+        directed=False,
+        random_state=args.seed,
+    )
+    # the spectral start needs more cells than it has dimensions, and is slow and pointless for a handful
+    sc.tl.umap(adata, init_pos="spectral" if adata.n_obs > 50 else "random", random_state=args.seed)
