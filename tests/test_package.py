@@ -1,0 +1,163 @@
+"""What holds for the package as a whole: cheap to import, arrows one way, everything public documented."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scatacformer
+
+SOURCE = Path(scatacformer.__file__).parent
+ROOMS = ("cells", "datasets", "genome", "model", "nn", "pl", "pp", "tl")
+HEAVY = ("anndata", "bioframe", "lightning", "matplotlib", "mudata", "muon", "numba", "pandas", "scanpy", "scipy")
+HEAVY += ("scvi", "sklearn", "snapatac2", "torch", "zarr")
+
+# Which rooms of ours each room may import; the package itself is lazy, so that importing it costs nothing.
+ARROWS = {
+    "genome": set(),
+    "cells": {"genome"},
+    "nn": set(),
+    "model": {"genome", "cells", "nn"},
+    "pp": {"genome", "cells"},
+    "tl": {"genome", "cells", "model"},
+    "pl": {"genome", "cells", "model"},
+    "datasets": {"genome", "cells"},
+    "cli": {"genome", "cells", "model", "pp", "tl", "pl", "datasets"},
+}
+
+
+def in_a_fresh_python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def public_objects():
+    """(qualified name, object) of all that the rooms export, and the public methods of their classes."""
+    for room in ("", *ROOMS):
+        module = importlib.import_module(f"scatacformer.{room}".rstrip("."))
+        for name in module.__all__:
+            found = getattr(module, name)
+            if not inspect.isclass(found) and not inspect.isfunction(found):
+                continue
+            yield f"{module.__name__}.{name}", found
+            if inspect.isclass(found) and room != "nn":  # torch calls those of nn, nobody types them
+                for attribute, member in vars(found).items():
+                    is_method = inspect.isfunction(member) or isinstance(member, classmethod | property)
+                    if is_method and not attribute.startswith("_"):
+                        # what overrides a documented method needs no docstring of its own
+                        yield f"{module.__name__}.{name}.{attribute}", getattr(found, attribute)
+
+
+def imports_of(path):
+    """Names of modules that a file imports, at its top or anywhere; relative ones made absolute."""
+    package = ["scatacformer", *path.relative_to(SOURCE).with_suffix("").parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            if module == "scatacformer":
+                yield from (f"scatacformer.{alias.name}" for alias in node.names)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = in_a_fresh_python(
+        "import json, sys; before = set(sys.modules); import scatacformer; "
+        "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))"
+    )
+    assert "scatacformer" in loaded
+    assert not set(loaded) & {*HEAVY, "numpy"}
+
+
+def test_help_and_rooms_load_no_torch():
+    loaded = in_a_fresh_python(
+        "import contextlib, io, json, sys; import scatacformer as sf; sf.pp, sf.pl, sf.tl, sf.datasets\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        "    from scatacformer.cli import main; main(['embed', '--help'])\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    assert not set(loaded) & set(HEAVY)
+
+
+def test_every_public_name_is_there():
+    for name in scatacformer.__all__:
+        assert getattr(scatacformer, name) is not None
+    assert dir(scatacformer) == sorted(scatacformer.__all__)
+    assert set(ROOMS) < set(scatacformer.__all__)
+    for room in ROOMS:
+        module = importlib.import_module(f"scatacformer.{room}")
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+
+
+@pytest.mark.parametrize("room", ["", ".pp", ".pl", ".tl", ".datasets"])
+def test_a_name_that_is_not_there_is_an_attribute_error(room):
+    module = importlib.import_module(f"scatacformer{room}")
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        module.no_such_name  # noqa: B018
+    assert not hasattr(module, "no_such_name")
+
+
+def test_version_stands_in_one_place():
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", scatacformer.__version__)
+    text = (SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dynamic = [ "version" ]' in text
+    assert scatacformer.__version__ not in re.findall(r'^version = "(.*)"', text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_arrows_between_rooms_go_one_way(room):
+    files = sorted((SOURCE / room).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "scatacformer" and len(parts) > 1 and parts[1] in {*ROOMS, "cli"}:
+                assert parts[1] in ARROWS[room] | {room}, f"{path.name} of {room} imports {name}"
+
+
+def test_nn_is_torch_only():
+    allowed = {"torch", "numpy", "scatacformer", "flash_attn", *sys.stdlib_module_names}
+    for path in (SOURCE / "nn").rglob("*.py"):
+        foreign = {name.split(".")[0] for name in imports_of(path)} - allowed
+        assert not foreign, f"{path.name} imports {foreign}"
+
+
+def test_everything_public_says_what_it_does():
+    objects = dict(public_objects())
+    assert len(objects) > 30
+    silent = [name for name, found in objects.items() if not (inspect.getdoc(found) or "").strip()]
+    assert silent == []
+
+
+def test_docstrings_have_no_unfilled_placeholder_and_name_real_parameters():
+    for name, found in public_objects():
+        text = inspect.getdoc(found) or ""
+        assert not re.search(r"%\([a-z_]+\)s|\{\w+\}|\bTODO\b|\bFIXME\b|lorem", text), name
+        if isinstance(found, property):
+            continue
+        target = found.__init__ if inspect.isclass(found) else found
+        section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n?\w+\n-{3,}|\Z)", text, re.DOTALL)
+        if section is None:
+            continue
+        documented = re.findall(r"^(\*{0,2}\w[\w, *]*)(?: : .*)?$", section[1], re.MULTILINE)
+        documented = {one.strip(" *") for entry in documented for one in entry.split(",")}
+        parameters = set(inspect.signature(target).parameters)
+        assert documented <= parameters, f"{name} documents {documented - parameters}, which it does not have"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_file_is_one_idea(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 500
+    assert ast.get_docstring(ast.parse(text)), "the file does not say what it is"
