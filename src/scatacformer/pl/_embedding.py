@@ -59,5 +59,5 @@ def embedding(
             f"{absent[0]!r} is no column of adata.obs and no bin; columns: {', '.join(map(str, adata.obs.columns))}."
         )
     axes = sc.pl.embedding(adata, basis=name, color=asked or None, show=False, **kwargs)
-    finish((axes[0] if isinstance(axes, list) else axes).figure, show, save)
+    finish(axes[0] if isinstance(axes, list) else axes, show, save)
     return axes

@@ -10,15 +10,18 @@ import matplotlib.pyplot as plt
 from scatacformer._files import whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def finish(figure: Figure, show: bool | None, save: str | Path | None) -> None:
-    """Write `figure` to `save`, then show it.
+def finish(ax: Axes, show: bool | None, save: str | Path | None) -> None:
+    """Write the figure of `ax` to `save`, then show it.
 
-    `show` None shows the figure unless it was saved or the backend has no window (Agg). A figure that was saved and is
+    `show` None shows it unless it was saved or the backend has no window (Agg). A figure that was saved and is
     not shown is closed, as in scanpy.
     """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
     if save is not None:
         _write(figure, Path(save))
     if show is None:

@@ -49,7 +49,7 @@ def qc_sentences(
         _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
     shown = np.maximum(n_tokens, 1)  # an empty cell has a place on a logarithmic axis, at its left end
     edges = np.geomspace(shown.min() * 0.9, shown.max() * 1.1, 51)
-    ax.hist(shown, bins=edges, color="C0")
+    ax.hist(shown, bins=list(edges), color="C0")
     ax.set_xscale("log")
     n_short, n_long = int((n_tokens < min_tokens).sum()), int((n_tokens > max_tokens).sum())
     for limit, label in (
@@ -61,5 +61,5 @@ def qc_sentences(
     ax.set_ylabel("cells")
     ax.set_title(f"{len(n_tokens):,} cells, median {np.median(n_tokens):,.0f} tokens")
     ax.legend(frameon=False)
-    finish(ax.figure, show, save)
+    finish(ax, show, save)
     return ax

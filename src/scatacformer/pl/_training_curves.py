@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from ._figure import finish
 
@@ -51,7 +52,7 @@ def training_curves(
         ax.axvline(best, color="0.6", linewidth=1, linestyle=":", label=f"best epoch ({best})")
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
-    finish(ax.figure, show, save)
+    finish(ax, show, save)
     return ax
