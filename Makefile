@@ -52,7 +52,7 @@ lint: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[benchmark]'
-	set -e; for program in benchmarks/bench_*.py; do $(BIN)/python "$$program"; done
+	set -e; for program in benchmarks/[a-z]*.py; do $(BIN)/python "$$program"; done
 
 docs: $(DOCS_INSTALLED)
 	$(BIN)/python docs/run_tutorials.py

@@ -70,6 +70,7 @@ def test_a_log_file_gets_lines_and_no_bars(embedded):
     assert "\r" not in done.stderr
     assert "%|" not in done.stderr
     assert "TPU" not in done.stderr
+    assert done.stdout.splitlines()[0].split() == ["cells", "120"]  # stdout is the result alone
     assert all(line[:2] == "20" for line in done.stderr.splitlines())  # each with its time
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import warnings
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from scatacformer import __version__
@@ -47,7 +49,8 @@ def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
 
 def _train(model: Any, args: argparse.Namespace) -> None:
     logger.info("training")
-    with warnings.catch_warnings():
+    # scvi-tools prints why it stopped; stdout is for the result
+    with redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
         # a model that stopped half way is worth keeping in a notebook; in the shell Ctrl-C means stop
         warnings.filterwarnings("error", message="training was stopped by Ctrl-C", category=UserWarning)
         try:
@@ -61,6 +64,8 @@ def _train(model: Any, args: argparse.Namespace) -> None:
             )
         except UserWarning as stopped:
             raise KeyboardInterrupt from stopped
+    for line in printed.getvalue().splitlines():
+        logger.info("%s", line)
 
 
 def _epoch_log() -> Any:

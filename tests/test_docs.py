@@ -1,0 +1,62 @@
+"""What the docs and the README show is code that runs and names that exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scatacformer
+from scatacformer.cli._parser import build_parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_of_the_package_in_code_exist(page):
+    blocks = re.findall(r"^```(?:python|\{code-cell\}[^\n]*)\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            names = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else []
+            if names[:1] == ["sf"] and all(name.isidentifier() for name in names):
+                found = scatacformer
+                for name in names[1:]:
+                    found = getattr(found, name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_command_lines_parse(page):
+    parser = build_parser()
+    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text("utf-8"), re.M | re.S):
+        for line in re.findall(r"^scatacformer (.*)$", block, re.M):
+            if "--help" not in line:
+                parser.parse_args(line.split())
+
+
+def test_all_that_is_public_is_in_the_api_page():
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    listed = re.findall(r"^   scatacformer\.(\S+)$", page, re.M)
+    for name in listed:
+        room, member = name.split(".")
+        assert getattr(importlib.import_module(f"scatacformer.{room}"), member)
+    for room in ("pp", "tl", "pl", "datasets", "model"):
+        for member in importlib.import_module(f"scatacformer.{room}").__all__:
+            assert f"{room}.{member}" in listed
+
+
+@pytest.mark.slow
+def test_tutorials_run():
+    subprocess.run([sys.executable, str(ROOT / "docs" / "run_tutorials.py")], check=True)
