@@ -37,7 +37,7 @@ def small_genome() -> dict[str, int]:
 def _small_adata():
     from scatacformer.datasets import simulated_cells
 
-    return simulated_cells(300, 3, genome=SMALL_GENOME, fragments=400, batches=2, seed=1)
+    return simulated_cells(300, 3, genome=SMALL_GENOME, fragments=400, batches=2, turnover=1.0, seed=1)
 
 
 @pytest.fixture

@@ -71,6 +71,16 @@ def test_types_can_be_told_apart_but_not_trivially(cells):
     assert purity < 0.999
 
 
+def test_more_turnover_makes_types_easier_and_none_makes_them_the_same():
+    purity = []
+    for turnover in (0.0, 0.3, 1.0):
+        cells = simulated_cells(500, 4, genome=GENOME, fragments=2000, turnover=turnover, seed=3)
+        purity.append(neighbour_purity(cells, cells.obs["cell_type"].to_numpy()))
+    assert purity[0] < 0.4 < purity[1] - 0.1 < purity[2] - 0.1
+    with pytest.raises(ValueError, match="turnover must be 0 or more; found -1"):
+        simulated_cells(genome=GENOME, turnover=-1)
+
+
 def test_types_that_are_close_on_the_tree_share_more_open_bins():
     cells = simulated_cells(1200, 6, genome=GENOME, fragments=4000, seed=5)
     codes = cells.obs["cell_type"].cat.codes.to_numpy()

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 # Shares of the bins. Regulatory ones tell types apart; ubiquitous ones (promoters of housekeeping genes) are open in
 # all; in gaps (centromeres, repeats) nothing maps.
 _REGULATORY, _UBIQUITOUS, _GAPS = 0.12, 0.02, 0.06
-# Share of the regulatory bins that change from the root of the tree to a leaf is 1 - exp(-_TURNOVER).
-_TURNOVER = 0.13
 # Mean share of a cell's fragments in open chromatin, and how widely cells differ in it (a beta distribution).
 _SIGNAL, _SIGNAL_CONCENTRATION = 0.4, 60.0
 # Share of the open-chromatin fragments that lie in ubiquitous bins.
@@ -38,6 +36,7 @@ def simulated_cells(
     bin_size: int = 5000,
     fragments: int = 3000,
     batches: int = 1,
+    turnover: float = 0.13,
     seed: int = 0,
 ) -> AnnData:
     """Counts of simulated cells in all bins of a genome. Needs no network.
@@ -64,6 +63,9 @@ def simulated_cells(
     batches
         Number of batches. With more than one, each multiplies the rate of every bin by exp(N(0, 0.2)) and has its own
         depth and its own mix of types.
+    turnover
+        How often a regulatory bin changes between the root of the tree and a type, on the mean. Larger is easier. In a
+        small genome there are fewer bins to tell types by: take more there, about 0.5 for 20,000 bins.
     seed
         The same seed gives the same cells.
 
@@ -78,7 +80,7 @@ def simulated_cells(
     Raises
     ------
     ValueError
-        Unknown genome, or a number below 1.
+        Unknown genome, a number below 1, or a turnover below 0.
 
     Notes
     -----
@@ -89,9 +91,11 @@ def simulated_cells(
     for name, value in numbers.items():
         if value != int(value) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1; found {value!r}.")
+    if not 0 <= turnover < np.inf:
+        raise ValueError(f"turnover must be 0 or more; found {turnover!r}.")
     rng = np.random.default_rng(seed)
     vocabulary = Vocabulary.from_chrom_sizes(genome, bin_size)
-    landscape = _Landscape(vocabulary, n_types, rng)
+    landscape = _Landscape(vocabulary, n_types, turnover, rng)
 
     batch = rng.permutation(np.arange(n_cells) % batches)
     cell_type = _draw_types(batch, n_types, batches, rng)
@@ -117,14 +121,16 @@ def simulated_cells(
     if vocabulary.assembly is not None:
         adata.uns["assembly"] = vocabulary.assembly
     settings = {name: int(value) for name, value in numbers.items()} | {"bin_size": int(bin_size), "seed": int(seed)}
-    adata.uns["scatacformer"] = {"simulated_cells": settings | {"type_distance": landscape.tree.distance()}}
+    adata.uns["scatacformer"] = {
+        "simulated_cells": settings | {"turnover": float(turnover), "type_distance": landscape.tree.distance()}
+    }
     return adata
 
 
 class _Landscape:
     """The rates of all bins: background, open in all types, open in each type. Each sums to 1."""
 
-    def __init__(self, vocabulary: Vocabulary, n_types: int, rng: np.random.Generator) -> None:
+    def __init__(self, vocabulary: Vocabulary, n_types: int, turnover: float, rng: np.random.Generator) -> None:
         n_bins = vocabulary.n_bins
         mappable = rng.gamma(4.0, 0.25, n_bins) * _outside_gaps(n_bins, rng)
         mappable *= (vocabulary.end - vocabulary.start) / (vocabulary.end - vocabulary.start).max()
@@ -139,7 +145,7 @@ class _Landscape:
         self.background = mappable / mappable.sum()  # (n_bins,)
         self.ubiquitous = _normalised(np.where(is_ubiquitous, rng.gamma(2.0, 1.0, n_bins), 0.0))  # (n_bins,)
         self.regulatory_bins = np.flatnonzero(self.is_regulatory)
-        rates = evolve(self.tree, len(self.regulatory_bins), _TURNOVER, rng)
+        rates = evolve(self.tree, len(self.regulatory_bins), turnover, rng)
         self.of_type = rates / rates.sum(1, keepdims=True)  # (n_types, n_regulatory)
         distance = self.tree.distance()
         np.fill_diagonal(distance, np.inf)
