@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
+from .attention import BACKENDS
+
 SIZES: dict[str, dict[str, int]] = {
     # small: minutes on a laptop. base: the founding design (12 layers, 512 wide, sentences of up to 6,800 kept bins)
     "small": {"d_model": 128, "n_layers": 2, "n_heads": 4, "d_embed": 32, "max_tokens": 512},
@@ -41,6 +43,8 @@ class NetworkConfig:
             raise ValueError(f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads})")
         if self.decoder not in DECODERS:
             raise ValueError(f"decoder must be one of {DECODERS}, found {self.decoder!r}")
+        if self.attention not in ("auto", *BACKENDS):
+            raise ValueError(f"attention must be one of {('auto', *BACKENDS)}, found {self.attention!r}")
         if not 0 <= self.removed_share <= 0.9:
             raise ValueError(f"removed_share must lie in 0 ... 0.9, found {self.removed_share}")
 
