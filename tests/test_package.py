@@ -156,6 +156,40 @@ def test_docstrings_have_no_unfilled_placeholder_and_name_real_parameters():
         assert documented <= parameters, f"{name} documents {documented - parameters}, which it does not have"
 
 
+def paths_of_a_machine(text):
+    """Absolute paths below a folder that only one machine has, as in a home folder; not the tail of a URL or a path."""
+    return re.findall(r"(?<![\w.:/~$})-])/(?:home|Users|root|work|tmp|opt|mnt|scratch)/[\w.-]+", text)
+
+
+@pytest.mark.parametrize("text", ["open('/{}/data')", "see /{}/a.h5ad", "--data=/{}/x", "/{}/at_the_start"])
+def test_a_path_of_a_machine_is_seen(text):
+    assert paths_of_a_machine(text.format("home"))
+    assert paths_of_a_machine(text.format("work"))
+
+
+@pytest.mark.parametrize("text", ["https://example.org/{}/a", "../{}/data", "$PWD/{}/a", "src/{}/a.py", "/{}s/a"])
+def test_other_paths_are_let_be(text):
+    assert not paths_of_a_machine(text.format("home"))
+
+
+def test_the_tree_holds_no_path_of_a_machine():
+    root = SOURCE.parents[1]
+    made = {"_build", "generated", "jupyter_execute", "__pycache__"}
+    files = [path for path in root.iterdir() if path.is_file()]
+    for folder in (".ci", ".github", "benchmarks", "docs", "src", "tests"):
+        files += [path for path in (root / folder).rglob("*") if path.is_file() and not made & set(path.parts)]
+    assert len(files) > 80
+    found = {}
+    for path in files:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # a picture
+            continue
+        if paths := paths_of_a_machine(text):
+            found[str(path.relative_to(root))] = paths
+    assert found == {}
+
+
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_file_is_one_idea(path):
     text = path.read_text(encoding="utf-8")
