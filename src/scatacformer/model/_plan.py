@@ -73,6 +73,12 @@ class SentencePlan(pl.LightningModule):
             lr=self.lr,
         )
 
+    def on_train_start(self) -> None:
+        """Early stopping goes on in its warm-up where a resumed run left it; scvi-tools' own would begin it anew."""
+        for callback in self.trainer.callbacks:
+            if hasattr(callback, "warmup_epochs"):
+                callback.warmup_epochs = max(callback.warmup_epochs - self.current_epoch, 0)
+
     def on_train_epoch_start(self) -> None:
         """Tells the loader which epoch it is; freezes what this stage does not train."""
         loader = self.trainer.train_dataloader
@@ -107,8 +113,8 @@ class SentencePlan(pl.LightningModule):
         if not bool(losses["loss"].isfinite()):
             cells = batch["cells"].tolist()
             raise FloatingPointError(
-                f"the loss is {float(losses['loss'])} in epoch {self.current_epoch}, step {batch_idx}; cells (row "
-                f"numbers): {cells[:10]}{' ...' if len(cells) > 10 else ''}. Lower lr, or train in precision='32-true'"
+                f"the loss is {float(losses['loss'].detach())} in epoch {self.current_epoch}, step {batch_idx}; cells "
+                f"(row numbers): {cells[:10]}{' ...' if len(cells) > 10 else ''}. Lower lr, or train in precision='32-true'"
             )
         self._log("train_loss", losses["open"], len(batch["depth"]), prog_bar=True)
         return losses["loss"]
