@@ -232,8 +232,9 @@ class TrainingMixin:
         if external is not None:
             parts = [np.asarray(p, dtype=np.int64) for p in external] + [np.empty(0, np.int64)] * (3 - len(external))
             together = np.concatenate(parts)
-            if len(np.unique(together)) != len(together) or (len(together) and together.max() >= n_cells):
-                raise ValueError(f"external_indexing must hold row numbers below {n_cells:,}, each at most once")
+            inside = (together >= 0) & (together < n_cells)
+            if len(np.unique(together)) != len(together) or not inside.all():
+                raise ValueError(f"external_indexing takes row numbers from 0 to {n_cells - 1:,}, each at most once")
             return tuple(parts)
         return split_cells(n_cells, train_size, validation_size, self.seed_, shuffle, need_validation=early_stopping)
 
@@ -253,7 +254,8 @@ class TrainingMixin:
         logger.info(
             "spectral start: %d of %d dimensions above the noise, %d cells", start.n_dims, d_embed, len(start.cells)
         )
-        n_open, n_cells = open_by_batch(source, self._batch_codes(self.adata), self.config_.n_batch)
+        # test cells count nowhere, in the frequencies neither
+        n_open, n_cells = open_by_batch(source, self._batch_codes(self.adata), self.config_.n_batch, cells)
         module = self.module
         with torch.no_grad():
             for target, value in (
@@ -265,7 +267,7 @@ class TrainingMixin:
                 (module.latent_weight, start.weight / start.weight.max()),
                 (module.log_frequency, _log_frequency(n_open.sum(0))),
                 (module.decoder.bias.weight, log_odds(n_open, n_cells).T),
-                (module.mean_depth, np.float32(n_open.sum() / source.n_cells)),
+                (module.mean_depth, np.float32(n_open.sum() / len(cells))),
             ):
                 target.copy_(torch.as_tensor(value))
         return start
@@ -279,15 +281,24 @@ class TrainingMixin:
         return SentenceData(source, split, train, validation, batch_size, num_workers, self.seed_)
 
 
-def open_by_batch(source: RowSource, codes: np.ndarray, n_batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of each batch in which each bin is open (n_batch, n_bins), and cells of each batch (n_batch,); streamed."""
+def open_by_batch(
+    source: RowSource, codes: np.ndarray, n_batch: int, cells: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of each batch in which each bin is open (n_batch, n_bins), and cells of each batch (n_batch,); streamed.
+
+    ``codes`` (n_cells of the source,) are the cells' batches; ``cells`` the row numbers that count, all by default.
+    """
+    counted = np.full(source.n_cells, cells is None)
+    counted[slice(0) if cells is None else cells] = True
     n_open = np.zeros((n_batch, source.n_bins))
     for first, rows in source.iter_chunks():
-        code = codes[first : first + len(rows.indptr) - 1]
+        # a batch more for the cells that do not count
+        here = slice(first, first + len(rows.indptr) - 1)
+        code = np.where(counted[here], codes[here], n_batch)
         owner = np.repeat(code, np.diff(rows.indptr))
-        for k in np.flatnonzero(np.bincount(code)):
+        for k in np.flatnonzero(np.bincount(code, minlength=n_batch)[:n_batch]):
             n_open[k] += np.bincount(rows.bins[owner == k], minlength=source.n_bins)
-    return n_open, np.bincount(codes, minlength=n_batch).astype(float)
+    return n_open, np.bincount(codes[counted], minlength=n_batch).astype(float)
 
 
 def log_odds(n_open: np.ndarray, n_cells: np.ndarray) -> np.ndarray:
