@@ -1,0 +1,249 @@
+"""Training is the same for the same seed, whatever prepares it and however often it is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from ._cells import TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
+
+
+def train(model, **changes):
+    with quiet():
+        model.train(**(TRAINING | changes))
+    return model
+
+
+class AfterEpoch(pl.Callback):
+    """Does something at the end of an epoch (or in its middle)."""
+
+    def __init__(self, epoch, action, middle=False):
+        self.epoch, self.action, self.middle = epoch, action, middle
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if not self.middle and trainer.current_epoch == self.epoch + 1:
+            self.action()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.middle and trainer.current_epoch == self.epoch and batch_idx == 1:
+            self.action()
+
+
+class Killed(Exception):
+    pass
+
+
+def kill():
+    raise Killed
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_others(adata):
+    one, same, other = (trained(planted(), seed=s) for s in (3, 3, 4))
+    assert_same_bits(weights(same), weights(one))
+    assert not np.array_equal(
+        weights(other)["encoder.blocks.0.qkv.weight"], weights(one)["encoder.blocks.0.qkv.weight"]
+    )
+    np.testing.assert_array_equal(one.get_latent_representation(), same.get_latent_representation())
+
+
+def test_workers_do_not_change_the_weights(adata):
+    alone = trained(planted())
+    together = trained(planted(), train={"num_workers": 2})
+    assert_same_bits(weights(together), weights(alone))
+
+
+@pytest.mark.parametrize(("epoch", "middle"), [(0, False), (2, False), (2, True)])
+def test_a_run_that_was_killed_and_resumed_ends_like_the_whole_one(tmp_path, epoch, middle):
+    whole = train(fresh(planted()), max_epochs=5)
+    cut = fresh(planted())
+    with pytest.raises(Killed):
+        train(cut, max_epochs=5, checkpoint_dir=tmp_path, callbacks=[AfterEpoch(epoch, kill, middle)])
+    assert (tmp_path / "last.ckpt").exists()
+    resumed = train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, resume=True)
+    assert_same_bits(weights(resumed), weights(whole))
+    for name, frame in whole.history.items():
+        np.testing.assert_array_equal(resumed.history[name].to_numpy(), frame.to_numpy(), err_msg=name)
+    assert len(whole.history["train_loss"]) == 5
+
+
+def test_a_resumed_run_stops_as_early_as_the_whole_one(tmp_path):
+    # early stopping counts on where it was
+    options = {"max_epochs": 30, "early_stopping_patience": 2, "lr": 0.05}
+    whole = train(fresh(planted()), **options)
+    n_epochs = len(whole.history["train_loss"])
+    assert 3 < n_epochs < 30
+    with pytest.raises(Killed):
+        train(fresh(planted()), **options, checkpoint_dir=tmp_path, callbacks=[AfterEpoch(n_epochs - 2, kill)])
+    resumed = train(fresh(planted()), **options, checkpoint_dir=tmp_path, resume=True)
+    assert len(resumed.history["train_loss"]) == n_epochs
+    assert_same_bits(weights(resumed), weights(whole))
+
+
+def test_resuming_needs_a_checkpoint(tmp_path, adata):
+    model = fresh(adata)
+    with pytest.raises(ValueError, match="resume=True needs a checkpoint, found none at.*checkpoint_dir"):
+        train(model, resume=True, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="checkpoint_dir"):
+        train(model, resume=True)
+
+
+def test_ctrl_c_leaves_a_model_that_works_and_says_so(adata):
+    model = fresh(adata)
+    before = signal.getsignal(signal.SIGINT)
+    interrupt = AfterEpoch(1, lambda: os.kill(os.getpid(), signal.SIGINT), middle=True)
+    with pytest.warns(UserWarning, match="stopped by Ctrl-C in epoch 2 of 20"):
+        train(model, max_epochs=20, callbacks=[interrupt])
+    assert signal.getsignal(signal.SIGINT) is before
+    assert model.is_trained
+    assert len(model.history["train_loss"]) <= 2
+    z = model.get_latent_representation()
+    assert np.isfinite(z).all()
+    assert z.std() > 0
+
+
+def test_after_ctrl_c_a_run_is_resumed_like_any_other(tmp_path):
+    whole = train(fresh(planted()), max_epochs=5)
+    interrupt = AfterEpoch(2, lambda: os.kill(os.getpid(), signal.SIGINT), middle=True)
+    with pytest.warns(UserWarning, match=r"train\(resume=True\) goes on"):
+        train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, callbacks=[interrupt])
+    resumed = train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, resume=True)
+    assert_same_bits(weights(resumed), weights(whole))
+
+
+def test_early_stopping_without_held_out_cells_is_refused(adata):
+    model = fresh(adata)
+    with pytest.raises(ValueError, match="early stopping needs cells"):
+        train(model, train_size=1.0)
+    with pytest.raises(ValueError, match="early stopping needs held-out cells"):
+        train(model, datasplitter_kwargs={"external_indexing": [np.arange(50)]})
+    train(model, train_size=1.0, early_stopping=False, max_epochs=2)
+    assert "validation_loss" not in model.history
+    assert len(model.train_indices) == 90
+
+
+def test_cells_are_split_as_they_were_named(adata):
+    parts = [np.arange(0, 60), np.arange(70, 90), np.arange(60, 70)]
+    model = train(fresh(adata), datasplitter_kwargs={"external_indexing": parts}, max_epochs=2)
+    for found, expected in zip((model.train_indices, model.validation_indices, model.test_indices), parts, strict=True):
+        np.testing.assert_array_equal(np.sort(found), expected)
+    with pytest.raises(ValueError, match="each at most once"):
+        train(model, datasplitter_kwargs={"external_indexing": [[0, 1], [1, 2]]})
+    with pytest.raises(ValueError, match="row numbers from 0 to 89"):
+        train(model, datasplitter_kwargs={"external_indexing": [[0, 1], [90]]})
+    with pytest.raises(ValueError, match="row numbers"):
+        train(model, datasplitter_kwargs={"external_indexing": [[0, 1], [-1]]})
+
+
+def test_cells_that_are_left_out_of_the_split_do_not_change_the_weights():
+    parts = [np.arange(0, 60), np.arange(60, 75)]
+    one, other = planted(), planted()
+    other.X = sp.vstack([one.X[:75], planted(seed=9).X[75:]], format="csr")
+    a, b = (
+        train(fresh(x), datasplitter_kwargs={"external_indexing": [*parts, np.arange(75, 90)]}, max_epochs=2)
+        for x in (one, other)
+    )
+    assert (one.X != other.X).nnz > 0
+    assert_same_bits(weights(a), weights(b))
+
+
+def test_the_history_has_a_frame_for_each_metric(adata):
+    model = trained(adata, train={"max_epochs": 4})
+    for name in ("train_loss", "validation_loss", "reconstruction_loss_validation"):
+        frame = model.history[name]
+        assert list(frame.columns) == [name]
+        assert frame.index.name == "epoch"
+        assert frame.index.tolist() == [0, 1, 2, 3]
+        assert np.isfinite(frame.to_numpy()).all()
+    loss = model.history["validation_loss"]["validation_loss"]
+    assert loss.iloc[-1] < loss.iloc[0]
+
+
+def test_the_weights_are_those_of_the_best_epoch():
+    options = {"max_epochs": 12, "lr": 0.05, "early_stopping_patience": 20}
+    whole = train(fresh(planted()), **options)
+    loss = whole.history["validation_loss"]["validation_loss"]
+    assert loss.idxmin() < 11  # a rate this high goes past the best
+
+    class Keep(pl.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking and trainer.current_epoch == loss.idxmin():
+                self.weights = {k: v.clone().numpy() for k, v in pl_module.module.state_dict().items()}
+
+    keep = Keep()
+    again = train(fresh(planted()), **options, callbacks=[keep])
+    assert_same_bits(weights(again), keep.weights)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"n_closed": None}, {}),
+        ({}, {"decoder": "mlp"}),
+        ({"n_closed": None}, {"decoder": "mlp"}),
+        ({"neighbor_share": 0.0}, {"removed_share": 0.0}),
+        ({"batch_size": 1000}, {}),
+        ({"batch_size": 7}, {"attention": "padded"}),
+    ],
+    ids=str,
+)
+def test_variants_learn(case):
+    training, changes = case
+    if changes.get("decoder") == "mlp":
+        training = training | {"max_epochs": 4}
+    model = trained(planted(), train={"max_epochs": 6} | training, **changes)
+    loss = model.history["validation_loss"]["validation_loss"]
+    assert loss.min() < loss.iloc[0]
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_a_second_call_goes_on_from_the_first(adata):
+    model = trained(adata)
+    before = weights(model)
+    train(model, max_epochs=2)
+    after = weights(model)
+    moved = np.abs(after["embedding.table.weight"] - before["embedding.table.weight"]).max()
+    assert 0 < moved < 0.2 * np.abs(before["embedding.table.weight"]).max()
+
+
+def test_global_generators_are_left_alone(adata):
+    import torch
+
+    model = fresh(adata)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    expected = np.random.random(), torch.rand(1)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    train(model)
+    assert (np.random.random(), torch.rand(1)) == expected
+
+
+def test_a_loss_that_is_not_finite_names_the_cells(adata):
+    model = fresh(adata)
+    with pytest.raises(FloatingPointError, match=r"the loss is .* in epoch \d+, step \d+; cells \(row numbers\)"):
+        train(model, lr=1e30, max_epochs=4, plan_kwargs={"n_decoder_epochs": 1, "decoder_lr": 1e30})
+
+
+def test_types_are_found_without_labels(adata):
+    model = trained(adata, train={"max_epochs": 6})
+    z, kind = model.get_latent_representation(), adata.obs["type"].to_numpy()
+    distance = ((z[:, None] - z[None]) ** 2).sum(-1)
+    np.fill_diagonal(distance, np.inf)
+    near = np.argsort(distance, 1)[:, :5]
+    assert (kind[near] == kind[:, None]).mean() > 0.9
+
+
+def test_the_model_sums_itself_up(adata, capsys):
+    model = fresh(adata)
+    print(model)
+    said = " ".join(capsys.readouterr().out.split())
+    for word in ("1 layers", "16 wide", "400 regions on 3 chromosomes", "bilinear decoder", "2 batches", "Not Trained"):
+        assert word in said
+    train(model, max_epochs=1)
+    print(model)
+    assert "Training status: Trained" in " ".join(capsys.readouterr().out.split())
