@@ -15,3 +15,9 @@ def adata():
 def model():
     """Trained for 3 epochs on such cells, of which it holds its own copy. Tests must not train it."""
     return trained(planted(), setup={"batch_key": "sample", "labels_key": "type"})
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    model.save(tmp_path / "model")
+    return tmp_path / "model"
