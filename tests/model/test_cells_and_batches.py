@@ -77,7 +77,7 @@ def test_new_cells_are_set_up_by_themselves(model):
     subset = planted()[[4, 8, 15]].copy()
     np.testing.assert_allclose(model.get_latent_representation(subset), model.get_latent_representation()[[4, 8, 15]],
                                atol=1e-5)  # fmt: skip
-    assert subset.obs["_scvi_batch"].tolist() == planted().obs["sample"].cat.codes[[4, 8, 15]].tolist()
+    assert subset.obs["_scvi_batch"].tolist() == planted().obs["sample"].cat.codes.iloc[[4, 8, 15]].tolist()
 
 
 def test_reordered_categories_are_the_same_batches(model):
