@@ -48,7 +48,7 @@ def test_command_lines_parse(page):
 
 def test_all_that_is_public_is_in_the_api_page():
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
-    listed = re.findall(r"^   scatacformer\.(\S+)$", page, re.M)
+    listed = re.findall(r"^(?:   |```\{py:data\} )scatacformer\.(\S+)$", page, re.M)
     for name in listed:
         room, member = name.split(".")
         assert getattr(importlib.import_module(f"scatacformer.{room}"), member)
