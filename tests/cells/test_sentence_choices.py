@@ -211,3 +211,19 @@ def test_cells_without_open_bins_take_their_place(source, cells, n_closed):
     assert ((lengths == 0) == (np.array(cells) == 0)).all()
     assert np.isin(np.array(cells)[batch["target_cell"].numpy()], 5).all()
     assert np.isfinite(batch["log_rate"].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens must be at least 1, found 0"),
+        ({"max_targets": -1}, "max_targets must be at least 1"),
+        ({"n_closed": 0}, "n_closed must be at least 1"),
+        ({"removed_share": 0.95}, "removed_share must lie in 0 ... 0.9, found 0.95"),
+        ({"neighbor_share": 1.5}, "neighbor_share must lie in 0 ... 1, found 1.5"),
+        ({"neighbor_share": float("nan")}, "neighbor_share"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        SentencePolicy(**option)

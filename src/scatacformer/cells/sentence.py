@@ -36,6 +36,15 @@ class SentencePolicy:
     neighbor_share: float = 0.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "max_targets", "max_states", "n_closed"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}")
+        for name, most in (("removed_share", 0.9), ("neighbor_share", 1.0)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie in 0 ... {most:g}, found {getattr(self, name)}")
+
 
 class ReadSentences:
     """Collates cells for reading: every open bin is kept. ``batch_codes``: (n_cells,) int64 of the source's cells."""
@@ -208,6 +217,8 @@ def _tensors(**arrays: np.ndarray) -> dict[str, Tensor]:
 
     # torch indexes with int64; cu_seqlens stay int32, as the kernels want them
     return {
-        name: torch.from_numpy(np.ascontiguousarray(a.astype(np.int64) if a.dtype == np.int32 and "cu_" not in name else a))
+        name: torch.from_numpy(
+            np.ascontiguousarray(a.astype(np.int64) if a.dtype == np.int32 and "cu_" not in name else a)
+        )
         for name, a in arrays.items()
     }
