@@ -157,4 +157,4 @@ def _columns_alone(grad: Tensor, columns: list[int]) -> Tensor:
     grad = grad.coalesce()
     values = torch.zeros_like(grad.values())
     values[:, columns] = grad.values()[:, columns]
-    return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True)
+    return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True, check_invariants=False)

@@ -161,7 +161,9 @@ class TrainingMixin:
             The loss is not finite; the cells of the step are named.
         """
         source = self._source(self.adata)
-        split = self._split(source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, datasplitter_kwargs)
+        split = self._split(
+            source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, datasplitter_kwargs
+        )
         if early_stopping and not len(split[1]):
             raise ValueError("early stopping needs held-out cells: name some, or set early_stopping=False")
         checkpoint = self._checkpoint(checkpoint_dir, resume)
@@ -210,7 +212,11 @@ class TrainingMixin:
             # last, so that it sees what early stopping has counted; scvi-tools' trainer takes its own checkpoints alone
             runner.trainer.callbacks.append(LastCheckpoint(checkpoint_dir))
         with warnings.catch_warnings(), _quiet("lightning.pytorch.utilities.rank_zero"):
-            for message in ("The '.*_dataloader' does not have many workers", "The number of training batches"):
+            for message in (
+                "The '.*_dataloader' does not have many workers",
+                "The number of training batches",
+                "Training history cannot be updated",  # scvi-tools' own history; ours is the plan's
+            ):
                 warnings.filterwarnings("ignore", message=message)
             runner()
         self.history_ = plan.history()
@@ -243,7 +249,7 @@ class TrainingMixin:
             return None
         path = Path(folder or ".") / "last.ckpt"
         if folder is None or not path.exists():
-            raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder: checkpoint_dir=...")
+            raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder (checkpoint_dir)")
         return str(path)
 
     def _spectral_start(self, source: RowSource, split: tuple[np.ndarray, ...]) -> SpectralStart:
