@@ -17,6 +17,10 @@ The cell-by-cell matrix is never made: a product with K is two sparse products w
 The spectrum measures its own noise: without the diagonal it is symmetric for cells with nothing in common, so the
 lowest eigenvalue -e says how far noise reaches. Dimensions with lambda <= e are dropped, the others have weight
 sqrt(lambda^2 - e^2).
+
+Only the bins that are open in most cells are compared (about 50,000): idf weighs a bin the more the rarer it is, and
+among 600,000 bins of 5 kb the rare ones are background. On cells whose types differ in 13 % of their regulatory bins
+(``datasets.simulated_cells``) purity is 0.73 with every bin open in 3 cells, 0.95 with 42,000, 0.50 with 8,000.
 """
 
 from __future__ import annotations
@@ -32,16 +36,17 @@ if TYPE_CHECKING:
     from .source import RowSource
 
 MAX_FIT_CELLS = 20_000
+MAX_BINS = 50_000
 
 
 @dataclass(frozen=True)
 class SpectralStart:
     """What :func:`fit_spectral` found.
 
-    ``table`` (n_bins, d_embed) rows v_b, zero for bins open in too few cells and for dimensions that are noise;
-    ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and idf_b^2; ``eigenvalues`` (d_embed,) lambda; ``weight``
-    (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e; ``cells`` the cells that were
-    fitted, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
+    ``table`` (n_bins, d_embed) rows v_b, zero for dimensions that are noise, drawn to zero for bins that are not
+    compared; ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and idf_b^2, zero for these; ``eigenvalues`` (d_embed,)
+    lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e; ``cells`` the
+    cells that were fitted, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
     """
 
     table: np.ndarray
@@ -65,12 +70,14 @@ def fit_spectral(
     d_embed: int = 32,
     min_cells: int = 3,
     max_cells: int = MAX_FIT_CELLS,
+    max_bins: int = MAX_BINS,
     seed: int = 0,
 ) -> SpectralStart:
     """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells`` of them, drawn by seed).
 
-    Time and memory grow with the open bins of the fitted cells, not with cells x bins. Bins open in fewer than
-    ``min_cells`` cells have no vector. Raises ValueError for fewer than 3 cells.
+    Time and memory grow with the open bins of the fitted cells, not with cells x bins. Cells are compared by the
+    ``max_bins`` bins that are open in most cells (all of equal rank at the edge), each in at least ``min_cells``.
+    Raises ValueError for fewer than 3 cells.
     """
     if len(cells) < 3:
         raise ValueError(f"a spectral start needs at least 3 cells, found {len(cells)}")
@@ -79,9 +86,9 @@ def fit_spectral(
         cells = np.sort(rng.choice(cells, max_cells, replace=False))
     indptr, bins, _ = source.rows(cells)
     n_open = np.bincount(bins, minlength=source.n_bins)
-    used = np.flatnonzero(n_open >= min(min_cells, max(len(cells) - 1, 1)))
+    used = np.flatnonzero(n_open >= _least_open(n_open, min(min_cells, max(len(cells) - 1, 1)), max_bins))
     idf = np.log(len(cells) / (1 + n_open[used])).clip(min=1e-3).astype(np.float32)
-    w = _unit_rows(indptr, bins, used, idf, source.n_bins)
+    w, norm = _unit_rows(indptr, bins, used, idf, source.n_bins)
     self_similarity = np.asarray(w.multiply(w).sum(1), dtype=np.float32).ravel()  # 1, or 0 for an empty row
     s = np.asarray(w.sum(0), dtype=np.float32).ravel()
     degree = np.maximum(w @ s - self_similarity, 1e-6)
@@ -92,9 +99,9 @@ def fit_spectral(
     weight[spread < min(10.0, len(cells) / 10)] = 0.0
     if not weight.any():  # nothing above the noise: keep the two strongest, so that there is an embedding at all
         weight[:2] = np.maximum(values[:2], 1e-3)
+    keep, k = weight > 0, len(values)
     table = np.zeros((source.n_bins, d_embed), np.float32)
-    k = len(values)
-    keep = weight > 0
+    table[:, :k] = _mean_vectors(indptr, bins, np.where(keep, u, 0.0), norm, n_open)
     table[used, :k] = np.where(keep, (w.T @ u) / np.maximum(s, 1e-12)[:, None], 0.0)
     pool_weight, norm_weight = np.zeros((2, source.n_bins), np.float32)
     pool_weight[used], norm_weight[used] = idf * s, idf**2
@@ -106,8 +113,30 @@ def fit_spectral(
     )  # fmt: skip
 
 
-def _unit_rows(indptr: np.ndarray, bins: np.ndarray, used: np.ndarray, idf: np.ndarray, n_bins: int) -> sp.csr_matrix:
-    """Rows of idf-weighted open bins, of length 1, over the used bins only.  (n_cells, len(used)) float32."""
+def _least_open(n_open: np.ndarray, min_cells: int, max_bins: int) -> int:
+    """In how many cells a bin must be open to be compared."""
+    if len(n_open) <= max_bins:
+        return min_cells
+    return max(min_cells, int(np.partition(n_open, len(n_open) - max_bins)[len(n_open) - max_bins]))
+
+
+def _mean_vectors(
+    indptr: np.ndarray, bins: np.ndarray, u: np.ndarray, norm: np.ndarray, n_open: np.ndarray
+) -> np.ndarray:
+    """Mean of u_i / |x_i idf| over the cells in which a bin is open, drawn to zero as if 10 more cells were there.
+
+    (n_bins, k): the same mean as that of the compared bins, whose idf cancels.
+    """
+    share = (1.0 / norm).astype(np.float32)
+    opened = sp.csr_matrix((np.ones(len(bins), np.float32), bins, indptr), shape=(len(indptr) - 1, len(n_open)))
+    mass = opened.T @ share
+    return (opened.T @ (u * share[:, None])) / np.maximum(mass, 1e-12)[:, None] * (n_open / (n_open + 10.0))[:, None]
+
+
+def _unit_rows(
+    indptr: np.ndarray, bins: np.ndarray, used: np.ndarray, idf: np.ndarray, n_bins: int
+) -> tuple[sp.csr_matrix, np.ndarray]:
+    """Rows of idf-weighted open bins, of length 1, over the used bins only (n_cells, len(used)) float32; their norms."""
     column = np.full(n_bins, -1, np.int32)
     column[used] = np.arange(len(used), dtype=np.int32)
     column = column[bins]
@@ -118,7 +147,7 @@ def _unit_rows(indptr: np.ndarray, bins: np.ndarray, used: np.ndarray, idf: np.n
     norm = np.sqrt(np.add.reduceat(np.append(w.data**2, 0.0), w.indptr[:-1]))
     norm[np.diff(w.indptr) == 0] = 1.0
     w.data /= np.repeat(norm, np.diff(w.indptr)).astype(np.float32)
-    return w
+    return w, norm
 
 
 def _spectrum(

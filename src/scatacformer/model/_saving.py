@@ -129,9 +129,8 @@ class SavingMixin:
     @classmethod
     def view_setup_args(cls, dir_path: str | os.PathLike, prefix: str | None = None) -> None:
         """Print how the AnnData of a saved model was set up."""
-        from scvi.data import AnnDataManager
-
         import rich.pretty  # noqa: F401  scvi-tools uses it without importing it
+        from scvi.data import AnnDataManager
 
         AnnDataManager.view_setup_method_args(cls.load_registry(dir_path, prefix))
 
@@ -192,7 +191,7 @@ def read_config(folder: Path, prefix: str) -> dict[str, Any]:
     if missing or MODEL_NAME_KEY not in config["registry"]:
         raise ValueError(f"{path} is not of a saved ScAtacFormer: it lacks {sorted(missing) or 'the registry'}")
     if config["format"] > FORMAT:
-        raise ValueError(f"{path} has format {config['format']}, this version reads up to {FORMAT}; update scatacformer")
+        raise ValueError(f"{path} has format {config['format']}, expected at most {FORMAT}; update scatacformer")
     return config
 
 

@@ -36,7 +36,8 @@ def varlen_attention(
         ``(n_cells + 1,)`` int32, boundaries of the cells in the packed rows; the first is 0, the last ``n_tokens``.
     backend
         ``"flash"`` (flash-attn; CUDA, fp16 or bf16), ``"varlen"`` (torch's own kernel; the same limits), ``"grouped"``
-        (one call for all cells of a length: the fastest on a CPU), ``"padded"`` (one masked call: any device), or ``"auto"``.
+        (one call for all cells of a length: the fastest on a CPU), ``"padded"`` (one masked call: any device), or
+        ``"auto"``.
 
     Returns
     -------
@@ -121,7 +122,7 @@ def _grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
 
 
 def _one_length(q: Tensor, k: Tensor, v: Tensor, length: int, n_cells: int) -> Tensor:
-    q, k, v = (x.unflatten(0, (n_cells, length)).transpose(1, 2) for x in (q, k, v))  # (n_cells, n_heads, length, d_head)
+    q, k, v = (x.unflatten(0, (n_cells, length)).transpose(1, 2) for x in (q, k, v))  # (n_cells, n_heads, length, d)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
 
 

@@ -70,9 +70,7 @@ class ScAtacNetwork(nn.Module):
         """``depth``: (n_cells,) open bins of the cell that is predicted; ``batch``: (n_cells,) int64."""
         return self.decoder.context(cells.z, cells.eos, torch.log(depth.clamp_min(1.0) / self.mean_depth), batch)
 
-    def loss(
-        self, batch: dict[str, Tensor], decoder_only: bool = False, kept_weight: float = 0.1
-    ) -> dict[str, Tensor]:
+    def loss(self, batch: dict[str, Tensor], decoder_only: bool = False, kept_weight: float = 0.1) -> dict[str, Tensor]:
         """Losses of a minibatch: ``loss``, and its parts ``open`` and ``kept``.
 
         Besides what :meth:`encode` reads: ``target_bins``, ``target_cell`` (removed bins, and whose), ``depth`` and
