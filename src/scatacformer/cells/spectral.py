@@ -215,9 +215,7 @@ def nearest_cells(start: SpectralStart, cells: np.ndarray, n_cells: int, n_neigh
     out = np.full((n_cells, n_neighbors), -1, np.int64)
     if k < 1:
         return out
-    near = NearestNeighbors(n_neighbors=k + 1).fit(vectors).kneighbors(return_distance=False)
-    own = near == np.arange(len(rows))[:, None]
-    own[~own.any(1), -1] = True  # with ties the cell may be missing: leave out the farthest
-    near = near[~own].reshape(len(rows), k)
+    # without an argument kneighbors leaves the cell itself out, among copies of it too
+    near = NearestNeighbors(n_neighbors=k).fit(vectors).kneighbors(return_distance=False)
     out[rows] = rows[near[:, np.arange(n_neighbors) % k]]
     return out
