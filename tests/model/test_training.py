@@ -247,3 +247,16 @@ def test_the_model_sums_itself_up(adata, capsys):
     train(model, max_epochs=1)
     print(model)
     assert "Training status: Trained" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("n_cells", [3, 4, 8, 12])
+def test_a_handful_of_cells_is_enough_to_train(n_cells):
+    model = trained(planted(n_cells), train={"max_epochs": 2})
+    z = model.get_latent_representation()
+    assert np.isfinite(z).all()
+    assert z.std() > 0
+
+
+def test_two_cells_are_not():
+    with pytest.raises(ValueError, match="at least 3 cells, found 2"):
+        trained(planted(2), train={"early_stopping": False, "train_size": 1.0})
