@@ -189,7 +189,7 @@ class AccessibilityMixin:
 
     def _sparse(self, adata, rows, regions, threshold, transform_batch, normalize_cells, batch_size) -> sp.csr_matrix:
         done, pending, first = [], [], 0
-        for cell, region, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
+        for cell, _, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
             if cell.start != first:
                 done.append(sp.hstack(pending, format="csr"))
                 pending, first = [], cell.start

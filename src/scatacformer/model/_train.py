@@ -119,7 +119,7 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Passes over the cells. Default: 3 of the decoder, then as many as make about 300 steps (1 to 12).
+            Passes over the cells. Default: 3 of the decoder, then as many as make about 200 steps (1 to 12).
         accelerator, devices
             As in Lightning: ``"auto"``, ``"cpu"``, ``"gpu"``; how many or which.
         train_size, validation_size
@@ -328,4 +328,4 @@ def _default_epochs(n_train: int, batch_size: int, plan: SentencePlan) -> int:
     if plan.bias_only:
         return 5
     steps = max(n_train // batch_size, 1)
-    return plan.n_decoder_epochs + int(np.clip(round(300 / steps), 1, 12))
+    return plan.n_decoder_epochs + int(np.clip(round(200 / steps), 1, 12))
