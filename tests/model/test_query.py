@@ -97,6 +97,21 @@ def test_labels_that_are_new_do_not_stop_a_query(model):
     assert SF.load_query_data(cells, model).get_latent_representation().shape[0] == 40
 
 
+def test_cells_without_labels_are_embedded_all_the_same(model, tmp_path):
+    cells, expected = query_cells(), SF.load_query_data(query_cells(), model).get_latent_representation()
+    del cells.obs["type"]
+    query = SF.load_query_data(cells, model)
+    train(query, max_epochs=1)
+    np.testing.assert_array_equal(query.get_latent_representation(), expected)
+    query.save(tmp_path / "query", save_anndata=True)
+    np.testing.assert_array_equal(SF.load(tmp_path / "query").get_latent_representation(), expected)
+    known = planted()
+    del known.obs["type"]
+    np.testing.assert_array_equal(model.get_latent_representation(known), model.get_latent_representation())
+    with pytest.raises(KeyError, match="type not found in adata.obs"):
+        SF.setup_anndata(known, labels_key="type")
+
+
 def test_a_query_is_saved_and_loaded_with_its_batches(model, tmp_path):
     query = SF.load_query_data(query_cells(), model)
     train(query, max_epochs=2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scvi.data.fields import CategoricalObsField
+
 from scatacformer.cells import RowSource, validate_anndata, validate_counts
 from scatacformer.genome import Vocabulary, assembly_name
 
@@ -81,6 +83,16 @@ class OpenBinsField(BaseAnnDataField):
 
     def view_state_registry(self, state_registry: dict):
         return None
+
+
+class LabelsField(CategoricalObsField):
+    """Labels in ``obs``. New cells may lack the column, for they are embedded without it: their code is -1."""
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
+        if self.is_default or state_registry[self.ORIGINAL_ATTR_KEY] in adata_target.obs:
+            return super().transfer_field(state_registry, adata_target, **kwargs)
+        adata_target.obs[self.attr_key] = -1
+        return dict(state_registry)
 
 
 def _state(vocabulary: Vocabulary, n_cells: int) -> dict:

@@ -16,7 +16,7 @@ from scatacformer.nn import NetworkConfig, ScAtacNetwork
 
 from ._accessibility import AccessibilityMixin
 from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
-from ._field import OpenBinsField
+from ._field import LabelsField, OpenBinsField
 from ._query import QueryMixin
 from ._saving import SavingMixin
 from ._train import TrainingMixin
@@ -143,7 +143,7 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, B
         fields = [
             OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
