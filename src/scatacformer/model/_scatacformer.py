@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField
 
-from scatacformer.cells import ReadSentences, RowSource, SentenceLoader
+from scatacformer.cells import ReadSentences, RowSource, SentenceLoader, validate_anndata
 from scatacformer.genome import Vocabulary
 from scatacformer.nn import NetworkConfig, ScAtacNetwork
 
@@ -140,6 +140,7 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, B
             unknown, or beyond the end of their chromosome; the matrix is CSC.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
+        validate_anndata(adata)  # before scvi-tools looks, whose message on views says less
         fields = [
             OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
@@ -148,6 +149,10 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, B
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
+
+    def __repr__(self) -> str:
+        trained = "trained" if self.is_trained_ else "not trained"
+        return f"{self._model_summary_string}; {trained}"
 
     @property
     def vocabulary(self) -> Vocabulary:
