@@ -1,14 +1,113 @@
-"""What every table of results says of where it was made: versions, machine, date. No paths, no host names."""
+"""What the programs share: where the data are, a process of its own for each measurement, and the tables of results.
+
+Results say of where they were made: versions, machine, date. No paths, no host names.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import json
 import os
 import platform
+import resource
+import subprocess
+import sys
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).resolve().parent
+ROOT, RESULTS = HERE.parent, HERE / "results"
+
+
+# ---- data and tools that lie beside the repository
+
+
+def data_folder() -> Path:
+    """Folder of the real data: the environment variable SCATACFORMER_TEST_DATA, or ../shared/data."""
+    return Path(os.environ.get("SCATACFORMER_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+
+def load_tool(name: str) -> ModuleType | None:
+    """A program beside the data folder (``../tools/name.py`` from it) as a module; None where it is absent."""
+    path = data_folder().parent / "tools" / f"{name}.py"
+    if not path.exists():
+        return None
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def can_simulate_blood() -> bool:
+    return (data_folder() / "blood" / "accessibility.npz").exists() and load_tool("simulate_blood") is not None
+
+
+def simulated_blood(n_cells: int, fragments: int, seed: int = 0) -> Any:
+    """AnnData of cells drawn from measured profiles of human blood types, over the 607,271 bins of hg19."""
+    return load_tool("simulate_blood").simulate(n_cells, fragments, seed)
+
+
+# ---- a measurement in a process of its own
+
+
+def run_worker(script: str, *arguments: object, time_limit: float) -> dict[str, Any]:
+    """The last line that ``python script arguments`` prints, read as JSON; ``{"failed": why}`` where it ends badly."""
+    command = [sys.executable, script, *map(str, arguments)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"time limit of {time_limit:g} s"}
+    if done.returncode:
+        print(done.stderr[-3000:], file=sys.stderr)
+        # the message may hold a path, and results must not
+        last = done.stderr.strip().rpartition("\n")[2].split(":")[0]
+        return {"failed": last if last.isidentifier() else f"exit code {done.returncode}"}
+    return json.loads(done.stdout.strip().rpartition("\n")[2])
+
+
+def peak_mb() -> int:
+    """Largest resident memory of this process so far. Linux's getrusage would begin with that of the parent process."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) * 1024 / 1e6)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)  # bytes on macOS
+
+
+class Cache:
+    """Measurements by key, as lines of JSON: a run that broke off goes on where it was. No path: nothing is kept."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.rows = path, {}
+        if path is not None and path.exists():
+            self.rows = dict(json.loads(line) for line in path.read_text().splitlines() if line.endswith("]"))
+
+    def get(self, *key: object) -> dict[str, Any] | None:
+        return self.rows.get(json.dumps(key))
+
+    def put(self, *key: object, value: dict[str, Any]) -> None:
+        self.rows[json.dumps(key)] = value
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps([json.dumps(key), value]) + "\n")
+
+
+def fingerprint(*files: str | Path) -> str:
+    """Short hash of the package's source and ``files``: what was measured with other code is measured again."""
+    package = Path(importlib.util.find_spec("scatacformer").origin).parent
+    digest = hashlib.sha256()
+    for path in [*sorted(package.rglob("*.py")), *map(Path, files)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+# ---- results
 
 
 def environment(*packages: str) -> str:
@@ -25,6 +124,14 @@ def environment(*packages: str) -> str:
     return " · ".join(parts)
 
 
+def spread(values: list[float], digits: int = 3) -> str:
+    """Median and range: ``.742 (.731-.750)``; one value alone without a range, and a dash for none."""
+    if not values:
+        return "–"
+    middle = f"{median(values):,.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+
+
 def table(header: list[str], rows: list[list[object]]) -> str:
     """A markdown table; numbers are aligned to the right."""
     numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
@@ -33,8 +140,15 @@ def table(header: list[str], rows: list[list[object]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def write(name: str, text: str) -> None:
-    """Print ``text`` and write it to ``results/name.md``."""
+def write(name: str, text: str, keep: bool = True) -> None:
+    """Print ``text`` and, with ``keep``, write it to ``results/name.md``: whole, or not at all."""
     print(text)
+    if not keep:
+        return
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text)
+    partial = RESULTS / f".{name}.{os.getpid()}.partial"
+    try:
+        partial.write_text(text)
+        os.replace(partial, RESULTS / f"{name}.md")
+    finally:
+        partial.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from _report import environment, table, write
+from _common import environment, peak_mb, table, write
 
 N_BINS, BATCH_SIZE, SECONDS = 600_000, 128, 10.0
 SPEED_CELLS, SPEED_OPEN = 10_000, 3_000
@@ -186,15 +185,6 @@ def memory_of(path: Path) -> tuple[int, int]:
     n = sum(len(batch["cells"]) for batch in SentenceLoader(source, batch_size=BATCH_SIZE, shuffle=True))
     assert n == source.n_cells
     return peak_mb(), imported
-
-
-def peak_mb() -> int:
-    """Largest resident memory of this process so far. Linux's getrusage would begin with that of the parent process."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return round(int(line.split()[1]) * 1024 / 1e6)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)  # bytes on macOS
 
 
 def write_streamed(path: Path, n_cells: int, chunk: int = 1_000) -> None:

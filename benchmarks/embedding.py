@@ -1,0 +1,296 @@
+"""How good the embedding is, and what it takes, beside LSI, snapatac2's spectral embedding, PeakVI and PoissonVI.
+
+    python benchmarks/embedding.py                              all data sets, three seeds: about 1 hour on two cores
+    python benchmarks/embedding.py --peakvi --cache run.jsonl   PeakVI and PoissonVI too; goes on where it broke off
+    python benchmarks/embedding.py --quick                      300 cells, one seed; prints, writes nothing
+
+Every method reads the same cells in a process of its own, without labels. The embeddings are scored in the same way
+by ``score_embedding.py``, which lies beside the data (see ``_common.py``), against the known cell types.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import (
+    Cache,
+    can_simulate_blood,
+    data_folder,
+    environment,
+    fingerprint,
+    load_tool,
+    peak_mb,
+    run_worker,
+    simulated_blood,
+    spread,
+    table,
+    write,
+)  # fmt: skip
+
+BLOOD = {"blood_shallow": 2_500, "blood_deep": 8_000}  # median fragments of a cell
+DATASETS = ("leukemia", "cerebellum", "bone_marrow", *BLOOD)
+BLOOD_CELLS, MIN_OPEN = 3_000, 50
+# a run makes one embedding or several; `lsi` makes two of one decomposition
+METHODS = {
+    "scatacformer": ("scatacformer",),
+    "snapatac2": ("snapatac2",),
+    "snapatac2_all": ("snapatac2, all bins",),
+    "lsi": ("LSI, 15", "LSI, 30 whitened"),
+    "peakvi": ("PeakVI",),
+    "poissonvi": ("PoissonVI",),
+}
+SLOW, SLOW_DATASETS = ("peakvi", "poissonvi"), ("leukemia", "cerebellum")
+FIGURES = {
+    "knn_purity": "Purity of a cell's 15 nearest neighbours, averaged over types",
+    "ari": "Adjusted Rand index of Leiden clusters, best of eight resolutions",
+    "ari_res1": "Adjusted Rand index at resolution 1",
+    "nmi": "Normalised mutual information, at the resolution of the best Rand index",
+    "depth_rho": "Largest |Spearman| of a dimension with the number of open bins: 1 = a dimension is depth",
+    "same_batch": "Neighbours of the cell's own sample, over chance: 1 = mixed; no method is told the sample",
+    "seconds": "Seconds from the AnnData in memory to the embedding, imports not counted",
+    "peak_mb": "Peak resident memory of the process, MB",
+}
+NOTES = """scatacformer: `setup_anndata(adata)`, `ScAtacFormer(adata)`, `train()`, `get_latent_representation()`, no argument but the seed.
+snapatac2: `pp.select_features` (defaults), `tl.spectral` (defaults); "all bins": features open in at least 3 cells.
+LSI: TF-IDF of features open in at least 3 cells, log, 31 singular vectors by ARPACK, the first dropped; 15 weighted by
+their singular values, or 30 whitened. PeakVI and PoissonVI: their defaults with early stopping, on features open in at
+least 1 % of the cells and in at least 3."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--peakvi", action="store_true", help="PeakVI and PoissonVI on leukemia and cerebellum")
+    parser.add_argument("--cache", type=Path, help="file of finished measurements")
+    parser.add_argument("--time-limit", type=float, default=3600, help="seconds for one method on one data set")
+    parser.add_argument("--quick", action="store_true", help="leukemia, 300 cells, one seed; nothing is written")
+    parser.add_argument("--worker", nargs=4, metavar=("METHOD", "CELLS", "OUT", "SEED"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if arguments.worker:
+        method, cells, out, seed = arguments.worker
+        print(json.dumps(worker(method, Path(cells), Path(out), int(seed))))
+        return
+    if load_tool("score_embedding") is None:
+        sys.exit(
+            f"the scores come from tools/score_embedding.py beside the data folder, and {data_folder()} has none; "
+            "set SCATACFORMER_TEST_DATA to the folder of the data"
+        )
+    if arguments.quick:
+        arguments.datasets, arguments.seeds = ["leukemia"], [0]
+    cache = Cache(arguments.cache)
+    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    skipped: list[str] = []
+    sizes: list[list[object]] = []
+    for dataset in arguments.datasets:
+        with tempfile.TemporaryDirectory() as folder:
+            adata = prepare(dataset, 300 if arguments.quick else None)
+            if adata is None:
+                skipped.append(f"{dataset}: the data are not on this machine")
+                continue
+            n_open = np.diff(adata.X.indptr)
+            sizes.append([dataset, *adata.shape, int(np.median(n_open)), adata.obs["cell_type"].nunique()])
+            cells = Path(folder) / "cells.h5ad"
+            adata.write_h5ad(cells)
+            for method in methods_of(dataset, arguments):
+                for seed in arguments.seeds:
+                    measure(dataset, adata, method, seed, cells, arguments, cache, results, skipped)
+            write("embedding", report(sizes, results, skipped, arguments), keep=not arguments.quick)
+
+
+def methods_of(dataset: str, arguments: argparse.Namespace) -> list[str]:
+    if arguments.methods:
+        return arguments.methods
+    slow = arguments.peakvi and dataset in SLOW_DATASETS
+    return [method for method in METHODS if slow or method not in SLOW]
+
+
+def prepare(dataset: str, at_most: int | None) -> Any:
+    """The cells of a data set with at least 50 open bins, or None where the data are absent."""
+    if dataset in BLOOD:
+        if not can_simulate_blood():
+            return None
+        adata = simulated_blood(at_most or BLOOD_CELLS, BLOOD[dataset])
+    else:
+        import anndata as ad
+
+        path = data_folder() / f"{dataset}.h5ad"
+        if not path.exists():
+            return None
+        adata = ad.read_h5ad(path)
+    keep = np.flatnonzero(np.diff(adata.X.indptr) >= MIN_OPEN)
+    if at_most and len(keep) > at_most:
+        keep = np.sort(np.random.default_rng(0).choice(keep, at_most, replace=False))
+    return adata[keep].copy()
+
+
+def measure(dataset, adata, method, seed, cells, arguments, cache, results, skipped) -> None:
+    """One run of one method, and the scores of what it made, into ``results`` (or from the cache)."""
+    code = fingerprint(__file__) if method == "scatacformer" else environment(method)[len(environment()) :]
+    key = (dataset, adata.n_obs, method, seed, code)
+    scored = cache.get(*key)
+    if scored is None:
+        out = cells.with_name("embedding.npz")
+        run = run_worker(__file__, "--worker", method, cells, out, seed, time_limit=arguments.time_limit)
+        if "failed" in run:
+            skipped.append(f"{dataset}, {method}, seed {seed}: {run['failed']}")
+            return
+        score, scored = load_tool("score_embedding").score, {}
+        batch = adata.obs["sample"] if "sample" in adata.obs else None
+        with np.load(out) as embeddings:
+            for name in METHODS[method]:
+                depth = np.diff(adata.X.indptr)
+                scored[name] = run | score(embeddings[name], adata.obs["cell_type"], batch, depth, seed=seed)
+        cache.put(*key, value=scored)
+    for name, figures in scored.items():
+        results.setdefault((dataset, name), []).append(figures)
+        print(dataset, name, seed, json.dumps(figures), sep="\t", file=sys.stderr)
+
+
+def report(sizes, results, skipped, arguments) -> str:
+    datasets = [row[0] for row in sizes]
+    names = [name for made in METHODS.values() for name in made if any((d, name) in results for d in datasets)]
+    env = environment("scatacformer", "torch", "scvi-tools", "snapatac2", "scanpy", "scikit-learn", "scipy", "numpy")
+    parts = ["# Embedding", "", env, "", NOTES, f"Median and range over seeds {arguments.seeds}.", ""]
+    parts.append(table(["data set", "cells", "features", "median open", "types"], sizes))
+    for figure, title in FIGURES.items():
+        digits = 0 if figure == "peak_mb" else 1 if figure == "seconds" else 3
+        values = {k: [r[figure] for r in runs if figure in r] for k, runs in results.items()}
+        here = [d for d in datasets if any(values.get((d, n)) for n in names)]  # samples are not known everywhere
+        rows: list[list[object]] = [[n, *(spread(values.get((d, n), []), digits) for d in here)] for n in names]
+        if here:
+            parts += [f"## `{figure}`", "", title + ".", "", table(["method", *here], rows)]
+    parts += bars(datasets, results)
+    if skipped:
+        parts += ["## Not measured", "", *(f"- {line}" for line in skipped), ""]
+    return "\n".join(parts)
+
+
+def bars(datasets: list[str], results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """What is asked of the package: purity against the better of the two snapatac2 runs, and depth."""
+
+    def middle(dataset: str, name: str, figure: str) -> float:
+        return float(np.median([r[figure] for r in results[dataset, name]]))
+
+    rows: list[list[object]] = []
+    for dataset in datasets:
+        peers = [n for n in ("snapatac2", "snapatac2, all bins") if (dataset, n) in results]
+        if (dataset, "scatacformer") in results and peers:
+            gain = middle(dataset, "scatacformer", "knn_purity") - max(middle(dataset, n, "knn_purity") for n in peers)
+            rows.append([dataset, round(gain, 4), round(middle(dataset, "scatacformer", "depth_rho"), 3)])
+    if not rows:
+        return []
+    gains = [float(row[1]) for row in rows]
+    met = min(gains) >= -0.01 and np.mean(gains) > 0 and max(float(row[2]) for row in rows) <= 0.5
+    return [
+        "## Against the bar", "",
+        "Purity no more than 0.01 below snapatac2's (the better of its two runs) on any data set and above it on the "
+        f"mean, `depth_rho` at most 0.5: {'met' if met else 'NOT met'}. Mean gain {np.mean(gains):+.4f}.", "",
+        table(["data set", "purity, scatacformer less snapatac2", "depth_rho"], rows),
+    ]  # fmt: skip
+
+
+# ---- the methods, each in its own process
+
+
+def worker(method: str, cells: Path, out: Path, seed: int) -> dict[str, Any]:
+    import anndata as ad
+
+    adata = ad.read_h5ad(cells)
+    embed = globals()[f"embed_{method.removesuffix('_all')}"]
+    embed = embed(adata, seed, everything=True) if method.endswith("_all") else embed(adata, seed)
+    start = time.perf_counter()
+    embeddings = embed()
+    seconds = time.perf_counter() - start
+    np.savez(out, **dict(zip(METHODS[method], embeddings, strict=True)))
+    return {"seconds": round(seconds, 2), "peak_mb": peak_mb()}
+
+
+# Each of these imports what it needs and returns what is timed.
+
+
+def embed_scatacformer(adata: Any, seed: int):
+    import scatacformer as sf
+
+    assert sf.ScAtacFormer  # imported here, on use
+
+    def run():
+        sf.ScAtacFormer.setup_anndata(adata)
+        model = sf.ScAtacFormer(adata, seed=seed)
+        model.train()
+        return [model.get_latent_representation()]
+
+    return run
+
+
+def embed_snapatac2(adata: Any, seed: int, everything: bool = False):
+    import snapatac2 as snap
+
+    def run():
+        features = "selected"
+        if everything:
+            features = adata.X.getnnz(0) >= 3
+        else:
+            snap.pp.select_features(adata, verbose=False)
+        snap.tl.spectral(adata, features=features, random_state=seed)
+        return [adata.obsm["X_spectral"]]
+
+    return run
+
+
+def embed_lsi(adata: Any, seed: int):
+    import scipy.sparse as sp
+    from scipy.sparse.linalg import svds
+
+    def run():
+        x = (adata.X[:, adata.X.getnnz(0) >= 3] > 0).astype(np.float32)
+        tf = sp.diags_array(1 / np.maximum(x.sum(1).A1, 1)) @ x
+        tfidf = (tf @ sp.diags_array(x.shape[0] / x.sum(0).A1) * 1e4).log1p().astype(np.float32)
+        start = np.random.default_rng(seed).standard_normal(min(x.shape)).astype(np.float32)
+        u, s, _ = svds(tfidf, k=31, v0=start)
+        order = np.argsort(-s)[1:]
+        return [u[:, order[:15]] * s[order[:15]], u[:, order] * np.sqrt(len(u))]
+
+    return run
+
+
+def embed_peakvi(adata: Any, seed: int):
+    import scvi
+
+    return lambda: [embed_scvi(scvi.model.PEAKVI, adata, seed)]
+
+
+def embed_poissonvi(adata: Any, seed: int):
+    import scvi
+
+    return lambda: [embed_scvi(scvi.external.POISSONVI, adata, seed, fragments=True)]
+
+
+def embed_scvi(cls: Any, adata: Any, seed: int, fragments: bool = False) -> np.ndarray:
+    import scvi
+
+    scvi.settings.seed = seed
+    adata = adata[:, adata.X.getnnz(0) >= max(3, 0.01 * adata.n_obs)].copy()
+    layer = None
+    # two reads a fragment: PoissonVI asks for fragments
+    if fragments and (adata.X.data == 2).sum() > (adata.X.data == 1).sum():
+        scvi.data.reads_to_fragments(adata)
+        layer = "fragments"
+    cls.setup_anndata(adata, layer=layer)
+    model = cls(adata)
+    model.train(enable_progress_bar=False)
+    return model.get_latent_representation()
+
+
+if __name__ == "__main__":
+    main()
