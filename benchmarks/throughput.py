@@ -124,16 +124,16 @@ def network(attention: str) -> ScAtacNetwork:
     return ScAtacNetwork(config, torch.arange(N_BINS) * N_CHROMS // N_BINS)
 
 
-def minibatch(lengths: Tensor) -> dict[str, Tensor]:
+def minibatch(lengths: Tensor, n_bins: int = N_BINS) -> dict[str, Tensor]:
     """What ``ScAtacNetwork.loss`` reads: half as many targets as kept bins, 4,096 closed bins for all cells."""
     draw = torch.Generator().manual_seed(2)
     boundaries = F.pad(lengths.cumsum(0), (1, 0)).int()
-    bins = torch.randint(N_BINS, (int(lengths.sum()),), generator=draw)
+    bins = torch.randint(n_bins, (int(lengths.sum()),), generator=draw)
     cell = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     return {
         "bins": bins, "cu_seqlens": boundaries, "tokens": bins, "token_cu_seqlens": boundaries,
         "target_bins": bins[::2], "target_cell": cell[::2], "depth": lengths.float(), "batch": torch.zeros_like(lengths),
-        "log_rate": torch.zeros(len(lengths)), "sampled": torch.randperm(N_BINS, generator=draw)[:4096].sort().values,
+        "log_rate": torch.zeros(len(lengths)), "sampled": torch.randperm(n_bins, generator=draw)[:4096].sort().values,
         "closed": torch.ones(len(lengths), 4096, dtype=torch.bool), "state_bins": bins[::8], "state_cell": cell[::8],
         "state_kept": torch.arange(len(bins[::8])) % 2 == 0,
     }  # fmt: skip
