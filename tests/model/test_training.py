@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
@@ -69,6 +72,41 @@ def test_a_run_that_was_killed_and_resumed_ends_like_the_whole_one(tmp_path, epo
     for name, frame in whole.history.items():
         np.testing.assert_array_equal(resumed.history[name].to_numpy(), frame.to_numpy(), err_msg=name)
     assert len(whole.history["train_loss"]) == 5
+
+
+def train_until_sigkill(folder):
+    """In a process of its own: nothing is flushed, no handler runs."""
+    suicide = AfterEpoch(2, lambda: os.kill(os.getpid(), signal.SIGKILL), middle=True)
+    train(fresh(planted()), max_epochs=5, checkpoint_dir=folder, callbacks=[suicide])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL is a POSIX signal")
+def test_a_process_that_was_killed_leaves_a_checkpoint_that_ends_like_the_whole_run(tmp_path):
+    run = f"from model.test_training import train_until_sigkill as run; run({str(tmp_path)!r})"
+    tests = Path(__file__).parents[1]
+    process = subprocess.run([sys.executable, "-c", run], cwd=tests, capture_output=True, text=True, timeout=300)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    resumed = train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, resume=True)
+    assert_same_bits(weights(resumed), weights(train(fresh(planted()), max_epochs=5)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, found 0"),
+        ({"n_neighbors": 0}, "n_neighbors must be at least 1, found 0"),
+        ({"n_closed": 0}, "n_closed must be at least 1"),
+        ({"neighbor_share": 1.5}, "neighbor_share must lie in 0"),
+        ({"devices": 2, "accelerator": "cpu"}, "training runs on one device, found 2"),
+    ],
+)
+def test_a_refused_argument_leaves_the_weights_alone(adata, wrong, message):
+    model = fresh(adata)
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        train(model, **wrong)
+    assert_same_bits(weights(model), before)
+    assert not model.is_trained
 
 
 def test_a_resumed_run_stops_as_early_as_the_whole_one(tmp_path):

@@ -49,7 +49,7 @@ class OpenBinsField(BaseAnnDataField):
         if self._layer is None:
             return adata.X
         if self._layer not in adata.layers:
-            raise KeyError(f"adata has no layer {self._layer!r}; it has {sorted(adata.layers)} and X")
+            raise KeyError(f"adata has no layer {self._layer!r}; it has {sorted(filter(None, adata.layers))} and X")
         return adata.layers[self._layer]
 
     def validate_field(self, adata: AnnData) -> None:

@@ -32,25 +32,28 @@ class SentenceData(pl.LightningDataModule):
     """The loaders of a training: seeded sentences of the training cells, the same ones of the held-out cells always."""
 
     def __init__(
-        self, source: RowSource, split: tuple[np.ndarray, ...], train: TrainSentences, validation: TrainSentences,
-        batch_size: int, num_workers: int, seed: int,
-    ) -> None:  # fmt: skip
+        self, source: RowSource, split: tuple[np.ndarray, ...], batch_size: int, num_workers: int, seed: int
+    ) -> None:
         super().__init__()
-        self.source, self.sentences = source, (train, validation)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        self.source = source
+        self.sentences: tuple[TrainSentences, TrainSentences] | None = None  # training, validation: before fitting
         self.train_idx, self.val_idx, self.test_idx = split
         self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
     def train_dataloader(self) -> SentenceLoader:
-        return self._loader(self.train_idx, self.sentences[0], shuffle=True)
+        return self._loader(self.train_idx, 0, shuffle=True)
 
     def val_dataloader(self) -> SentenceLoader | list:
         # no cells held out: no validation, not a loader of nothing
-        return self._loader(self.val_idx, self.sentences[1], shuffle=False) if self.n_val else []
+        return self._loader(self.val_idx, 1, shuffle=False) if self.n_val else []
 
-    def _loader(self, cells: np.ndarray, collate: TrainSentences, shuffle: bool) -> SentenceLoader:
+    def _loader(self, cells: np.ndarray, which: int, shuffle: bool) -> SentenceLoader:
+        assert self.sentences is not None
         return SentenceLoader(
-            self.source, cells, self.batch_size, shuffle=shuffle, seed=self.seed, collate=collate,
+            self.source, cells, self.batch_size, shuffle=shuffle, seed=self.seed, collate=self.sentences[which],
             num_workers=self.num_workers,
         )  # fmt: skip
 
@@ -173,16 +176,13 @@ class TrainingMixin:
                 "nothing to train: adata has no batch that is new to the frozen reference. The model embeds as it is; "
                 "to train everything on, load_query_data(..., unfrozen=True)"
             )
-        start = None if query or (self.is_trained_ and checkpoint is None) else self._spectral_start(source, split)
-        neighbors = None
-        if start is not None and neighbor_share > 0:
-            neighbors = nearest_cells(start, split[0], source.n_cells, n_neighbors)
+        if n_neighbors < 1:
+            raise ValueError(f"n_neighbors must be at least 1, found {n_neighbors}")
         policy = SentencePolicy(
             max_tokens=min(max_tokens, self.config_.max_tokens), removed_share=self.config_.removed_share,
-            max_targets=max_targets, n_closed=n_closed, neighbor_share=neighbor_share if neighbors is not None else 0.0,
-            seed=self.seed_,
+            max_targets=max_targets, n_closed=n_closed, neighbor_share=neighbor_share, seed=self.seed_,
         )  # fmt: skip
-        data = self._data(source, split, policy, neighbors, batch_size, num_workers)
+        data = SentenceData(source, split, batch_size, num_workers, self.seed_)
         plan_kwargs = {"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {})
         plan = SentencePlan(self.module, new_batches=self.query_batches_ if query else None, **plan_kwargs)
         if max_epochs is None:
@@ -211,6 +211,15 @@ class TrainingMixin:
             Path(checkpoint_dir).mkdir(parents=True, exist_ok=True)
             # last, so that it sees what early stopping has counted; scvi-tools' trainer takes its own checkpoints alone
             runner.trainer.callbacks.append(LastCheckpoint(checkpoint_dir))
+        # every argument has been looked at: from here on the weights change
+        start, neighbors = None, None
+        if not query and (checkpoint is not None or not self.is_trained_):
+            start = self._spectral_start(source, split)
+            if neighbor_share > 0:
+                neighbors = nearest_cells(start, split[0], source.n_cells, n_neighbors)
+        if neighbors is None:
+            policy = replace(policy, neighbor_share=0.0)
+        data.sentences = self._sentences(source, policy, neighbors)
         with warnings.catch_warnings(), _quiet("lightning.pytorch.utilities.rank_zero"):
             for message in (
                 "The '.*_dataloader' does not have many workers",
@@ -278,13 +287,18 @@ class TrainingMixin:
                 target.copy_(torch.as_tensor(value))
         return start
 
-    def _data(self, source, split, policy, neighbors, batch_size, num_workers) -> SentenceData:
+    def _sentences(
+        self, source: RowSource, policy: SentencePolicy, neighbors: np.ndarray | None
+    ) -> tuple[TrainSentences, TrainSentences]:
+        """What is drawn of the training cells, and of the held-out ones, which are always asked about themselves."""
         chrom = self.vocabulary_.chrom.astype(np.int64)
         frequency = np.exp(self.module.log_frequency.detach().cpu().double().numpy())
         codes = self._batch_codes(self.adata)
-        train = TrainSentences(source, codes, frequency, chrom, policy, neighbors)
-        validation = TrainSentences(source, codes, frequency, chrom, replace(policy, neighbor_share=0.0))
-        return SentenceData(source, split, train, validation, batch_size, num_workers, self.seed_)
+        alone = replace(policy, neighbor_share=0.0)
+        return (
+            TrainSentences(source, codes, frequency, chrom, policy, neighbors),
+            TrainSentences(source, codes, frequency, chrom, alone),
+        )
 
 
 def open_by_batch(

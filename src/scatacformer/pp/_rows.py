@@ -20,7 +20,7 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
     had by reading all of it.
     """
     if layer is not None and layer not in adata.layers:
-        raise ValueError(f"adata has no layer {layer!r}. Layers: {', '.join(map(str, adata.layers)) or 'none'}.")
+        raise ValueError(f"adata has no layer {layer!r}. Layers: {', '.join(filter(None, adata.layers)) or 'none'}.")
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
         raise ValueError("adata.X is empty (None). Pass the layer that holds the counts.")
