@@ -36,7 +36,7 @@ from _common import (
 )  # fmt: skip
 
 BLOOD = {"blood_shallow": 2_500, "blood_deep": 8_000}  # median fragments of a cell
-DATASETS = ("leukemia", "cerebellum", "bone_marrow", *BLOOD)
+DATASETS = ("leukemia", "cerebellum", "bone_marrow", "cortex", *BLOOD)
 BLOOD_CELLS, MIN_OPEN = 3_000, 50
 # a run makes one embedding or several; `lsi` makes two of one decomposition
 METHODS = {
@@ -124,10 +124,15 @@ def prepare(dataset: str, at_most: int | None) -> Any:
     else:
         import anndata as ad
 
-        path = data_folder() / f"{dataset}.h5ad"
+        path = data_folder() / ("cortex_paired.h5mu" if dataset == "cortex" else f"{dataset}.h5ad")
         if not path.exists():
             return None
-        adata = ad.read_h5ad(path)
+        if path.suffix == ".h5mu":
+            import mudata
+
+            adata = mudata.read_h5mu(path).mod["atac"]
+        else:
+            adata = ad.read_h5ad(path)
     keep = np.flatnonzero(np.diff(adata.X.indptr) >= MIN_OPEN)
     if at_most and len(keep) > at_most:
         keep = np.sort(np.random.default_rng(0).choice(keep, at_most, replace=False))

@@ -1,15 +1,15 @@
 """The first bin vectors, from the cells themselves: leave-self-out spectral embedding in closed form.
 
-Cells are compared by the cosine of their idf-weighted open bins. On the diagonal a cell meets itself, its own noise;
+Cells are compared by the cosine of their weighted open bins. On the diagonal a cell meets itself, its own noise;
 without the diagonal the noise dimensions fall to eigenvalues around zero, half of them below it::
 
-    w_i = x_i idf / |x_i idf|              idf_b = log(n_cells / (1 + n_open_b)), x binary
+    w_i = x_i g / |x_i g|                  g_b: weight of a bin, see below; x binary
     K   = W W' - I,   d_i = sum_j K_ij,    L = D^-1/2 K D^-1/2 = U diag(lambda) U'
     u_k = U_k / U_0                        division by the first vector takes depth out
-    v_b = sum_i W_ib u_i / s_b,            s_b = sum_i W_ib,    a_b = idf_b s_b
+    v_b = sum_i W_ib u_i / s_b,            s_b = sum_i W_ib,    a_b = g_b s_b
 
 The mean of the rows v_b of a cell's open bins, weighted by a_b, is p_ik = (d_i lambda_k + 1) u_ik / (d_i + 1): the 1
-is the cell meeting itself. So u_ik = p_ik (d_i + 1) / (d_i lambda_k + 1), and d_i + 1 = sum_b a_b / sqrt(sum_b idf_b^2)
+is the cell meeting itself. So u_ik = p_ik (d_i + 1) / (d_i lambda_k + 1), and d_i + 1 = sum_b a_b / sqrt(sum_b g_b^2)
 over the cell's bins: nothing but the bins of a cell is needed, for new cells as well (Nystroem), and a shallow cell
 (small d) is drawn to the centre in dimensions that it has little evidence for.
 The cell-by-cell matrix is never made: a product with K is two sparse products with W (Lanczos).
@@ -18,16 +18,20 @@ The spectrum measures its own noise: without the diagonal it is symmetric for ce
 lowest eigenvalue -e says how far noise reaches. Dimensions with lambda <= e are dropped, the others have weight
 sqrt(lambda^2 - e^2).
 
-Only the bins that are open in most cells are compared (about 50,000): idf weighs a bin the more the rarer it is, and
-among 600,000 bins of 5 kb the rare ones are background. On cells whose types differ in 13 % of their regulatory bins
-(``datasets.simulated_cells``) purity is 0.73 with every bin open in 3 cells, 0.95 with 42,000, 0.50 with 8,000.
+What a bin is worth is measured. Two cells are told apart best if g_b^2, a bin's weight in K, goes with the variance over
+cells of its relative accessibility, F_b; idf is a guess of it (the rarer the better), that fails for rare bins, which
+are mostly background, and for sets of cells in which all types share most bins. F_b is estimated across two halves of
+the genome: cells are embedded by the ``max_bins`` bins of one half that most have open, and for each bin of the other
+half the squared mean of u_k over the cells that have it open, less what chance gives (1 / n_open_b), is summed over the
+dimensions above the noise. A bin alone says too little; F is the trend over log n_open. Then g_b = idf_b F_b^1/4: half
+the guess, half the measure. A bin whose F is zero is not compared.
 """
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 
 MAX_FIT_CELLS = 20_000
 MAX_BINS = 50_000
+BLOCK = 100  # neighbouring bins that stay in one half of the genome: a fragment opens two of them
+MIN_OPEN = 10  # cells in which a bin must be open to say what bins like it are worth
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class SpectralStart:
     """What :func:`fit_spectral` found.
 
     ``table`` (n_bins, d_embed) rows v_b, zero for dimensions that are noise, drawn to zero for bins that are not
-    compared; ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and idf_b^2, zero for these; ``eigenvalues`` (d_embed,)
+    compared; ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and g_b^2, zero for these; ``eigenvalues`` (d_embed,)
     lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e; ``cells`` the
     cells that were fitted, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
     """
@@ -75,9 +81,9 @@ def fit_spectral(
 ) -> SpectralStart:
     """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells`` of them, drawn by seed).
 
-    Time and memory grow with the open bins of the fitted cells, not with cells x bins. Cells are compared by the
-    ``max_bins`` bins that are open in most cells (all of equal rank at the edge), each in at least ``min_cells``.
-    Raises ValueError for fewer than 3 cells.
+    Time and memory grow with the open bins of the fitted cells, not with cells x bins. Bins that are open in fewer than
+    ``min_cells`` are not compared; what bins are worth is measured with the ``max_bins`` that are open in most cells (all
+    of equal rank at the edge). Raises ValueError for fewer than 3 cells.
     """
     if len(cells) < 3:
         raise ValueError(f"a spectral start needs at least 3 cells, found {len(cells)}")
@@ -85,32 +91,89 @@ def fit_spectral(
     if len(cells) > max_cells:
         cells = np.sort(rng.choice(cells, max_cells, replace=False))
     indptr, bins, _ = source.rows(cells)
+    opened = sp.csr_matrix((np.ones(len(bins), np.float32), bins, indptr), shape=(len(cells), source.n_bins))
     n_open = np.bincount(bins, minlength=source.n_bins)
-    used = np.flatnonzero(n_open >= _least_open(n_open, min(min_cells, max(len(cells) - 1, 1)), max_bins))
-    idf = np.log(len(cells) / (1 + n_open[used])).clip(min=1e-3).astype(np.float32)
-    w, norm = _unit_rows(indptr, bins, used, idf, source.n_bins)
+    min_cells = min(min_cells, max(len(cells) - 1, 1))
+    weight = np.log(len(cells) / (1 + n_open)).clip(min=1e-3) * (n_open >= min_cells)
+    most_open = weight * (n_open >= _least_open(n_open, min_cells, max_bins))
+    weight *= _worth(opened, n_open, most_open, d_embed, rng) ** 0.25
+    fit = _fit(opened, weight, d_embed, rng)
+    keep, k = fit.weight > 0, len(fit.values)
+    table = np.zeros((source.n_bins, d_embed), np.float32)
+    table[:, :k] = _mean_vectors(opened, np.where(keep, fit.u, 0.0), fit.norm, n_open)
+    table[fit.used, :k] = np.where(keep, (fit.w.T @ fit.u) / np.maximum(fit.s, 1e-12)[:, None], 0.0)
+    pool_weight, norm_weight = np.zeros((2, source.n_bins), np.float32)
+    pool_weight[fit.used], norm_weight[fit.used] = weight[fit.used] * fit.s, weight[fit.used] ** 2
+    vectors = np.zeros((len(cells), d_embed), np.float32)
+    vectors[:, :k] = fit.u * fit.weight
+    return SpectralStart(
+        table, pool_weight, norm_weight, _padded(fit.values, d_embed), _padded(fit.weight, d_embed), fit.noise,
+        np.asarray(cells), vectors,
+    )  # fmt: skip
+
+
+class _Fit(NamedTuple):
+    """Cells compared by some bins; names as in the module's docstring."""
+
+    used: np.ndarray  # the bins
+    w: sp.csr_matrix  # (n_cells, len(used))
+    s: np.ndarray  # (len(used),)
+    norm: np.ndarray  # (n_cells,) |x_i g|
+    values: np.ndarray  # (k,) lambda
+    u: np.ndarray  # (n_cells, k)
+    noise: float  # e
+    weight: np.ndarray  # (k,) zero for dimensions that are dropped
+
+
+def _fit(opened: sp.csr_matrix, bin_weight: np.ndarray, d_embed: int, rng: np.random.Generator) -> _Fit:
+    used = np.flatnonzero(bin_weight)
+    w, norm = _unit_rows(opened.indptr, opened.indices, used, bin_weight[used].astype(np.float32), opened.shape[1])
     self_similarity = np.asarray(w.multiply(w).sum(1), dtype=np.float32).ravel()  # 1, or 0 for an empty row
     s = np.asarray(w.sum(0), dtype=np.float32).ravel()
     degree = np.maximum(w @ s - self_similarity, 1e-6)
     values, u, noise = _spectrum(w, degree, self_similarity, d_embed, rng)
     weight = np.sqrt(np.maximum(values**2 - noise**2, 0.0))
     # a vector that lives on a handful of cells says nothing of the others
-    spread = _participation(u, degree)
-    weight[spread < min(10.0, len(cells) / 10)] = 0.0
+    weight[_participation(u, degree) < min(10.0, len(u) / 10)] = 0.0
     if not weight.any():  # nothing above the noise: keep the two strongest, so that there is an embedding at all
         weight[:2] = np.maximum(values[:2], 1e-3)
-    keep, k = weight > 0, len(values)
-    table = np.zeros((source.n_bins, d_embed), np.float32)
-    table[:, :k] = _mean_vectors(indptr, bins, np.where(keep, u, 0.0), norm, n_open)
-    table[used, :k] = np.where(keep, (w.T @ u) / np.maximum(s, 1e-12)[:, None], 0.0)
-    pool_weight, norm_weight = np.zeros((2, source.n_bins), np.float32)
-    pool_weight[used], norm_weight[used] = idf * s, idf**2
-    vectors = np.zeros((len(cells), d_embed), np.float32)
-    vectors[:, :k] = u * weight
-    return SpectralStart(
-        table, pool_weight, norm_weight, _padded(values, d_embed), _padded(np.where(keep, weight, 0.0), d_embed),
-        float(noise), np.asarray(cells), vectors,
-    )  # fmt: skip
+    return _Fit(used, w, s, norm, values, u, float(noise), weight)
+
+
+def _worth(
+    opened: sp.csr_matrix, n_open: np.ndarray, bin_weight: np.ndarray, d_embed: int, rng: np.random.Generator
+) -> np.ndarray:
+    """F of each bin by the trend over n_open, the largest 1; all ones where the cells are too few to tell.  (n_bins,)"""
+    first = np.arange(len(n_open)) // BLOCK % 2 == 0
+    if len(opened.indptr) - 1 < 4 * MIN_OPEN or not (bin_weight[first].any() and bin_weight[~first].any()):
+        return np.ones(len(n_open))
+    variance = np.zeros(len(n_open))
+    for half in (first, ~first):
+        fit = _fit(opened, np.where(half, bin_weight, 0.0), d_embed, rng)
+        strength = (fit.values + np.sqrt(np.maximum(fit.values**2 - fit.noise**2, 0.0))) / 2
+        # share of a dimension that is signal: a spike of that strength in noise that reaches to e
+        signal = np.where(fit.weight > 0, 1 - (fit.noise / 2 / np.maximum(strength, 1e-12)) ** 2, 0.0).clip(0, 1)
+        n = np.maximum(n_open, 1)[:, None]
+        squared = ((opened.T @ fit.u) / n) ** 2 - 1.0 / n  # (n_bins, k)
+        variance[~half] = (squared @ signal)[~half]
+    return _trend(variance, n_open)
+
+
+def _trend(variance: np.ndarray, n_open: np.ndarray, n_groups: int = 20, min_bins: int = 20) -> np.ndarray:
+    """Mean of ``variance`` among bins open in about as many cells, between groups by log n_open; at least 0, at most 1."""
+    log_n = np.log(np.maximum(n_open, 1))
+    edges = np.linspace(np.log(MIN_OPEN), max(log_n.max(), np.log(MIN_OPEN)) + 1e-6, n_groups + 1)
+    group = np.digitize(log_n, edges) - 1  # -1: too rare to say anything, as the rarest that do
+    inside = (group >= 0) & (group < n_groups)
+    count = np.bincount(group[inside], minlength=n_groups)
+    told = count >= min_bins
+    if not told.any():
+        return np.ones(len(n_open))
+    x = np.bincount(group[inside], log_n[inside], n_groups)[told] / count[told]
+    y = np.bincount(group[inside], variance[inside], n_groups)[told] / count[told]
+    if y.max() <= 0:  # noise alone
+        return np.ones(len(n_open))
+    return np.interp(log_n, x, np.maximum(y, 0.0) / y.max())
 
 
 def _least_open(n_open: np.ndarray, min_cells: int, max_bins: int) -> int:
@@ -120,30 +183,27 @@ def _least_open(n_open: np.ndarray, min_cells: int, max_bins: int) -> int:
     return max(min_cells, int(np.partition(n_open, len(n_open) - max_bins)[len(n_open) - max_bins]))
 
 
-def _mean_vectors(
-    indptr: np.ndarray, bins: np.ndarray, u: np.ndarray, norm: np.ndarray, n_open: np.ndarray
-) -> np.ndarray:
-    """Mean of u_i / |x_i idf| over the cells in which a bin is open, drawn to zero as if 10 more cells were there.
+def _mean_vectors(opened: sp.csr_matrix, u: np.ndarray, norm: np.ndarray, n_open: np.ndarray) -> np.ndarray:
+    """Mean of u_i / |x_i g| over the cells in which a bin is open, drawn to zero as if 10 more cells were there.
 
-    (n_bins, k): the same mean as that of the compared bins, whose idf cancels.
+    (n_bins, k): the same mean as that of the compared bins, whose g cancels.
     """
     share = (1.0 / norm).astype(np.float32)
-    opened = sp.csr_matrix((np.ones(len(bins), np.float32), bins, indptr), shape=(len(indptr) - 1, len(n_open)))
     mass = opened.T @ share
     return (opened.T @ (u * share[:, None])) / np.maximum(mass, 1e-12)[:, None] * (n_open / (n_open + 10.0))[:, None]
 
 
 def _unit_rows(
-    indptr: np.ndarray, bins: np.ndarray, used: np.ndarray, idf: np.ndarray, n_bins: int
+    indptr: np.ndarray, bins: np.ndarray, used: np.ndarray, weight: np.ndarray, n_bins: int
 ) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Rows of idf-weighted open bins, of length 1, over the used bins only (n_cells, len(used)) float32; their norms."""
+    """Rows of weighted open bins, of length 1, over the used bins only (n_cells, len(used)) float32; their norms."""
     column = np.full(n_bins, -1, np.int32)
     column[used] = np.arange(len(used), dtype=np.int32)
     column = column[bins]
     inside = column >= 0
     count = np.concatenate([[0], np.cumsum(inside)])[indptr]
     column = column[inside]
-    w = sp.csr_matrix((idf[column], column, count), shape=(len(indptr) - 1, len(used)), dtype=np.float32)
+    w = sp.csr_matrix((weight[column], column, count), shape=(len(indptr) - 1, len(used)), dtype=np.float32)
     norm = np.sqrt(np.add.reduceat(np.append(w.data**2, 0.0), w.indptr[:-1]))
     norm[np.diff(w.indptr) == 0] = 1.0
     w.data /= np.repeat(norm, np.diff(w.indptr)).astype(np.float32)

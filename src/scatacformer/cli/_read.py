@@ -52,7 +52,9 @@ def read_cells(args: argparse.Namespace, path: Path, kind: str) -> AnnData:
             )
     adata = _read_anndata(path, kind, args.modality)
     if args.layer is not None and args.layer not in adata.layers:
-        raise InputError(f"{path} has no layer {args.layer!r}; it has {', '.join(filter(None, adata.layers)) or 'none'}")
+        raise InputError(
+            f"{path} has no layer {args.layer!r}; it has {', '.join(filter(None, adata.layers)) or 'none'}"
+        )
     with as_input_error(f"{path}: "):
         _set_assembly(adata, args.genome or args.chrom_sizes)
         _to_csr(adata, args.layer)

@@ -124,7 +124,10 @@ class QueryMixin:
         known = known.set_axis(vocabulary.names[np.where(at >= 0, at, 0)])[at >= 0]
         var = var.join(known)
         new = anndata.AnnData(
-            _in_columns(adata.X, at, vocabulary.n_bins), obs=adata.obs.copy(), var=var, uns=dict(adata.uns),
+            _in_columns(adata.X, at, vocabulary.n_bins),
+            obs=adata.obs.copy(),
+            var=var,
+            uns=dict(adata.uns),
             obsm=dict(adata.obsm),
             # anndata 0.13 lists X among the layers, under None
             layers={k: _in_columns(v, at, vocabulary.n_bins) for k, v in adata.layers.items() if k is not None},
