@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import gc
 import multiprocessing
-import time
 
 import numpy as np
 import pytest
@@ -237,11 +236,9 @@ def test_workers_end_with_a_loader_that_is_part_of_a_cycle(memory):
     list(loader)
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
-    start = time.perf_counter()
     del loader
     gc.collect()
     assert not any(worker.is_alive() for worker in workers)
-    assert time.perf_counter() - start < 4  # torch's DataLoader takes 10 s
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

