@@ -17,7 +17,7 @@ N_BINS = 400
 SIZES = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_embed": 6, "max_tokens": 32}
 TRAINING = {
     "max_epochs": 3, "batch_size": 16, "n_closed": 128, "max_tokens": 16, "accelerator": "cpu",
-    "enable_progress_bar": False, "plan_kwargs": {"n_decoder_epochs": 1},
+    "enable_progress_bar": False, "plan_kwargs": {"n_decoder_epochs": 1, "embedding_lr": 1e-3},
 }  # fmt: skip
 
 

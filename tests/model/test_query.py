@@ -78,7 +78,7 @@ def test_the_new_batch_is_learned(model):
 def test_an_unfrozen_query_trains_everything(model):
     query = SF.load_query_data(query_cells(), model, unfrozen=True)
     before = weights(query)
-    train(query, max_epochs=2, plan_kwargs={"n_decoder_epochs": 0})
+    train(query, max_epochs=2, plan_kwargs={"n_decoder_epochs": 0, "embedding_lr": 1e-3})
     after = weights(query)
     for name in ("embedding.table.weight", "encoder.blocks.0.qkv.weight", "decoder.bias.weight"):
         assert (after[name] != before[name]).any()

@@ -248,6 +248,17 @@ def test_a_second_call_goes_on_from_the_first(adata):
     assert 0 < moved < 0.2 * np.abs(before["embedding.table.weight"]).max()
 
 
+def test_by_default_the_embedding_is_the_spectral_one_and_the_rest_learns(adata):
+    model = trained(adata, train={"plan_kwargs": {"n_decoder_epochs": 0}})
+    start = weights(trained(adata, train={"plan_kwargs": {"n_decoder_epochs": 3}}))
+    after = weights(model)
+    for name in ("embedding.table.weight", "to_latent.weight"):
+        np.testing.assert_array_equal(after[name], start[name])
+    assert not after["to_latent.weight"].any()
+    for name in ("encoder.blocks.0.qkv.weight", "decoder.from_eos.weight", "decoder.bias.weight"):
+        assert (after[name] != start[name]).any()
+
+
 def test_global_generators_are_left_alone(adata):
     import torch
 

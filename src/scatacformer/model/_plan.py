@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 class SentencePlan(pl.LightningModule):
     """First the decoder alone, then everything, gently.
 
-    The encoder starts as the identity on a good embedding; while the decoder is wrong in scale its gradient would warp
-    it. So for ``n_decoder_epochs`` only the decoder learns (``decoder_lr``); then the encoder (``lr``), the decoder
-    (3 ``lr``) and the bin table (``table_lr``) under a cosine that ends at zero after ``max_epochs``.
+    The network starts at a good embedding; while the decoder is wrong in scale its gradient would warp it. So for
+    ``n_decoder_epochs`` only the decoder learns (``decoder_lr``); then the encoder (``lr``) and the decoder (3 ``lr``)
+    too, under a cosine that ends at zero after ``max_epochs``. What the embedding is made of, the bin table and the
+    projection of ``<cls>``, learns at ``embedding_lr``. It is zero by default: on a few thousand cells the removed bins
+    are predicted as well without, and the embedding of the spectral start is better than what they make of it.
     ``new_batches``: codes of a query's batches on a frozen model; nothing but the decoder's bias of these learns.
     """
 
@@ -31,7 +33,7 @@ class SentencePlan(pl.LightningModule):
         self,
         module: ScAtacNetwork,
         lr: float = 1e-3,
-        table_lr: float = 1e-3,
+        embedding_lr: float = 0.0,
         decoder_lr: float = 1e-2,
         weight_decay: float = 1e-4,
         kept_weight: float = 0.1,
@@ -40,7 +42,7 @@ class SentencePlan(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.module = module
-        self.lr, self.table_lr, self.decoder_lr, self.weight_decay = lr, table_lr, decoder_lr, weight_decay
+        self.lr, self.embedding_lr, self.decoder_lr, self.weight_decay = lr, embedding_lr, decoder_lr, weight_decay
         self.kept_weight, self.n_decoder_epochs, self.new_batches = kept_weight, n_decoder_epochs, new_batches
         self.record: dict[str, dict[int, float]] = {}
 
@@ -55,19 +57,19 @@ class SentencePlan(pl.LightningModule):
         return not self.bias_only and self.current_epoch < self.n_decoder_epochs
 
     def configure_optimizers(self) -> RowAdamW:
-        """One optimizer of three groups: decoder, bin table, encoder."""
+        """One optimizer of three groups: decoder, what the embedding is made of, encoder."""
         module = self.module
         if self.bias_only:
             bias = module.decoder.bias.weight
             bias.register_hook(partial(_columns_alone, columns=self.new_batches))
             return RowAdamW([bias], lr=self.decoder_lr)
-        table = [module.embedding.table.weight]
-        taken = {id(p) for p in [*module.decoder.parameters(), *table]}
+        embedding = self._embedding_parameters()
+        taken = {id(p) for p in [*module.decoder.parameters(), *embedding]}
         rest = [p for p in module.parameters() if id(p) not in taken]
         return RowAdamW(
             [
                 {"params": list(module.decoder.parameters())},
-                {"params": table},
+                {"params": embedding},
                 {"params": rest, "weight_decay": self.weight_decay},
             ],
             lr=self.lr,
@@ -90,7 +92,8 @@ class SentencePlan(pl.LightningModule):
             return
         self.module.requires_grad_(True)
         # in the first stage the table is read, not learned: the decoder alone is wrong in scale
-        self.module.embedding.table.requires_grad_(not self.decoder_only)
+        for parameter in self._embedding_parameters():
+            parameter.requires_grad_(self.embedding_lr > 0 and not self.decoder_only)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Learning rates of this step: a function of its place in the run alone, so that resuming changes nothing."""
@@ -103,9 +106,12 @@ class SentencePlan(pl.LightningModule):
             n_epochs = max(self.trainer.max_epochs - self.n_decoder_epochs, 1)
             done = self.current_epoch - self.n_decoder_epochs + batch_idx / max(self.trainer.num_training_batches, 1)
             cosine = 0.5 * (1 + math.cos(math.pi * min(done / n_epochs, 1.0)))
-            rates = (3 * self.lr * cosine, self.table_lr * cosine, self.lr * cosine)
+            rates = (3 * self.lr * cosine, self.embedding_lr * cosine, self.lr * cosine)
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
+
+    def _embedding_parameters(self) -> list[torch.nn.Parameter]:
+        return [self.module.embedding.table.weight, self.module.to_latent.weight]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a minibatch; a loss that is not finite ends the training and names the cells."""

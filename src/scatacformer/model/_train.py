@@ -150,7 +150,7 @@ class TrainingMixin:
             Folder that gets ``last.ckpt`` after every epoch; ``resume=True`` goes on from it and ends where an
             uninterrupted run would.
         plan_kwargs
-            For the training plan: ``table_lr``, ``decoder_lr``, ``kept_weight``, ``n_decoder_epochs``.
+            For the training plan: ``embedding_lr`` (0: the embedding stays the spectral one), ``decoder_lr``, ``kept_weight``, ``n_decoder_epochs``.
         datasplitter_kwargs
             ``external_indexing``: a list of arrays of row numbers, [train, validation, test].
         **trainer_kwargs
