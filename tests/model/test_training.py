@@ -202,7 +202,7 @@ def test_the_history_has_a_frame_for_each_metric(adata):
 
 
 def test_the_weights_are_those_of_the_best_epoch():
-    options = {"max_epochs": 12, "lr": 0.05, "early_stopping_patience": 20}
+    options = {"max_epochs": 12, "lr": 0.2, "early_stopping_patience": 20}
     whole = train(fresh(planted()), **options)
     loss = whole.history["validation_loss"]["validation_loss"]
     assert loss.idxmin() < 11  # a rate this high goes past the best

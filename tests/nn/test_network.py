@@ -29,7 +29,8 @@ def network(decoder: str = "bilinear", n_batch: int = 2, attention: str = "auto"
 def read(cells: list[list[int]]) -> dict[str, torch.Tensor]:
     bins = torch.tensor([b for cell in cells for b in cell])
     cu = torch.tensor([0, *map(len, cells)]).cumsum(0).to(torch.int32)
-    return {"bins": bins, "cu_seqlens": cu, "tokens": bins, "token_cu_seqlens": cu}
+    batch = torch.zeros(len(cells), dtype=torch.int64)
+    return {"bins": bins, "cu_seqlens": cu, "tokens": bins, "token_cu_seqlens": cu, "batch": batch}
 
 
 CELLS = [[3, 1, 59, 20], [7], [0, 2, 4, 6, 8, 10, 12], [30, 31]]
@@ -84,3 +85,29 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_global_generator_alone():
 def test_impossible_sizes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         NetworkConfig(5, 1, **change)
+
+
+def test_the_embedding_alone_is_that_of_the_whole_network():
+    net, batch = network(), read(CELLS)
+    torch.testing.assert_close(net.embed(batch), net.encode(batch).z, atol=0, rtol=0)
+    assert (net.embed(batch) - net.encode(batch, decoder_only=True).z).abs().max() > 0.01
+    with torch.no_grad():
+        net.to_latent.weight.zero_()
+    net.encoder.forward = None  # not called: it would add nothing
+    torch.testing.assert_close(net.embed(batch), net.encode(batch, decoder_only=True).z, atol=0, rtol=0)
+
+
+def test_a_batch_is_brought_to_where_the_others_are_and_a_cell_of_no_bins_stays():
+    net, cells = network(), [*CELLS, []]
+    first = read(cells)
+    second = first | {"batch": torch.ones(5, dtype=torch.int64)}
+    with torch.no_grad():
+        net.to_latent.weight.zero_()
+        net.batch_shift[1] = torch.arange(8.0)
+    difference = net.encode(first, decoder_only=True).z - net.encode(second, decoder_only=True).z
+    expected = net.batch_shift[1] * net.latent_weight
+    torch.testing.assert_close(difference[:4], expected.expand(4, 8))
+    assert not difference[4].any()
+    # the cell that is predicted may be of another batch than the one that is read
+    own = net.encode(second | {"own_batch": torch.zeros(5, dtype=torch.int64)}, decoder_only=True).z
+    torch.testing.assert_close(own, net.encode(first, decoder_only=True).z, atol=0, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .batches import batch_shifts
 from .loader import RaggedBatch, SentenceLoader, collate_bins
 from .sentence import ReadSentences, SentencePolicy, TrainSentences
 from .source import Rows, RowSource
@@ -20,6 +21,7 @@ __all__ = [
     "SentencePolicy",
     "SpectralStart",
     "TrainSentences",
+    "batch_shifts",
     "collate_bins",
     "fit_spectral",
     "nearest_cells",

@@ -54,7 +54,7 @@ class ReadSentences:
 
     def __call__(self, ragged: RaggedBatch) -> dict[str, Tensor]:
         """``bins``, ``cu_seqlens``; ``tokens``, ``token_cu_seqlens`` (at most ``max_tokens`` a cell, the same bins in
-        every call and batch: those of the lowest hash); ``depth``, ``batch``, ``cells``."""
+        every call and batch: those of the lowest hash); ``depth``, ``batch``, ``own_batch``, ``cells``."""
         lengths = np.diff(ragged.indptr)
         chosen = np.ones(len(ragged.bins), bool)
         if (lengths > self.max_tokens).any():
@@ -65,6 +65,7 @@ class ReadSentences:
             **_packed("tokens", "token_cu_seqlens", ragged.bins[chosen], _counts(chosen, ragged.indptr)),
             depth=lengths.astype(np.float32),
             batch=self.batch_codes[ragged.cells],
+            own_batch=self.batch_codes[ragged.cells],
         )
 
 
@@ -96,9 +97,7 @@ class TrainSentences:
         removed = draw < policy.removed_share
         if policy.removed_share > 0:
             # a sentence has at least one kept bin: the one with the highest draw
-            nonempty = lengths > 0
             removed &= draw < np.maximum.reduceat(np.append(draw, 0.0), indptr[:-1].clip(max=len(draw)))[owner]
-            assert nonempty.shape == lengths.shape
         kept = ~removed
         read = _lowest(-draw, indptr, policy.max_tokens, kept)
         # with nothing removed the open bins themselves are predicted (states 0 and 1 of the design)
@@ -107,7 +106,8 @@ class TrainSentences:
         target = self._targets(ragged, bins, indptr, cells, candidates, draw)
         out = _packed("bins", "cu_seqlens", bins[kept], _counts(kept, indptr))
         out |= _packed("tokens", "token_cu_seqlens", bins[read], _counts(read, indptr))
-        out |= {"cells": cells, "batch": self.batch_codes[target["from"]]}
+        # a neighbour that is to be predicted may be of another batch than the cell that is read
+        out |= {"cells": cells, "batch": self.batch_codes[target["from"]], "own_batch": self.batch_codes[cells]}
         out |= {k: target[k] for k in ("target_bins", "target_cell", "depth", "log_rate")}
         out |= {"state_bins": bins[states], "state_cell": owner[states], "state_kept": kept[states]}
         if policy.n_closed is None:

@@ -71,6 +71,10 @@ class QueryMixin:
         query = cls(adata, **init)
         n_known = weights["decoder.bias.weight"].shape[1]
         weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])
+        # where a new batch lies is not known: nothing is taken out
+        shift = query.module.batch_shift.detach().cpu().clone()
+        shift[:n_known] = weights["batch_shift"]
+        weights["batch_shift"] = shift
         query.module.load_state_dict(weights)
         query.seed_ = attributes["seed_"]
         query.is_trained_ = True

@@ -174,13 +174,18 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, B
         adata = self._validate_anndata(adata)
         used = torch.nonzero(self.module.latent_weight).squeeze(1)
         parts = []
-        for cells, _ in self._read(adata, indices, batch_size):
-            z = cells.z[:, used].float()
+        for batch in self._minibatches(adata, indices, batch_size):
+            z = self.module.embed(batch)[:, used].float()
             parts.append((z / z.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
 
     def _read(self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None):
         """The encoder over cells, in the order asked: (Cells, minibatch) each."""
+        for batch in self._minibatches(adata, indices, batch_size):
+            yield self.module.encode(batch), batch
+
+    def _minibatches(self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None):
+        """Sentences to read, in the order asked, on the network's device."""
         rows = self._rows(adata, indices)
         sentences = ReadSentences(self._batch_codes(adata), self.config_.max_tokens, seed=self.seed_)
         loader = SentenceLoader(
@@ -189,8 +194,7 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, B
         )  # fmt: skip
         self.module.eval()
         for batch in loader:
-            batch = self._to_device(batch)
-            yield self.module.encode(batch), batch
+            yield self._to_device(batch)
 
     def _rows(self, adata: AnnData, indices: Sequence[int] | None) -> np.ndarray:
         """Row numbers of ``indices``: numbers (negative from the end), a mask, or None for all."""

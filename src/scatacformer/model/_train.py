@@ -15,7 +15,15 @@ import numpy as np
 import torch
 from scvi.train import Trainer, TrainRunner
 
-from scatacformer.cells import SentenceLoader, SentencePolicy, TrainSentences, fit_spectral, nearest_cells, split_cells
+from scatacformer.cells import (
+    SentenceLoader,
+    SentencePolicy,
+    TrainSentences,
+    batch_shifts,
+    fit_spectral,
+    nearest_cells,
+    split_cells,
+)
 
 from ._callbacks import BestWeights, GracefulInterrupt, LastCheckpoint, Progress
 from ._plan import SentencePlan
@@ -266,11 +274,17 @@ class TrainingMixin:
         cells = np.sort(np.concatenate(split[:2]))
         d_embed = self.config_.d_embed
         start = fit_spectral(source, cells, d_embed, seed=self.seed_)
+        codes, n_batch = self._batch_codes(self.adata), self.config_.n_batch
+        displaced = np.zeros((n_batch, d_embed), np.float32)  # the same as of the pooled vectors, before their weight
+        if n_batch > 1:
+            shifts = batch_shifts(start.vectors, codes[start.cells], n_batch)
+            start = replace(start, vectors=start.vectors - shifts[codes[start.cells]])
+            displaced = np.where(start.weight > 0, shifts / np.maximum(start.weight, 1e-12), 0.0)
         logger.info(
             "spectral start: %d of %d dimensions above the noise, %d cells", start.n_dims, d_embed, len(start.cells)
         )
         # test cells count nowhere, in the frequencies neither
-        n_open, n_cells = open_by_batch(source, self._batch_codes(self.adata), self.config_.n_batch, cells)
+        n_open, n_cells = open_by_batch(source, codes, n_batch, cells)
         module = self.module
         with torch.no_grad():
             for target, value in (
@@ -283,6 +297,7 @@ class TrainingMixin:
                 (module.log_frequency, _log_frequency(n_open.sum(0))),
                 (module.decoder.bias.weight, log_odds(n_open, n_cells).T),
                 (module.mean_depth, np.float32(n_open.sum() / len(cells))),
+                (module.batch_shift, displaced),
             ):
                 target.copy_(torch.as_tensor(value))
         return start

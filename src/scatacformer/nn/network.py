@@ -47,6 +47,8 @@ class ScAtacNetwork(nn.Module):
         # log of each bin's share of all open entries: what closed bins are drawn by
         self.register_buffer("log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins).log())))
         self.register_buffer("mean_depth", torch.ones(()))
+        # where each batch lies in the embedding: taken out
+        self.register_buffer("batch_shift", torch.zeros(config.n_batch, config.d_embed))
 
     @property
     def device(self) -> torch.device:
@@ -55,16 +57,33 @@ class ScAtacNetwork(nn.Module):
 
     def encode(self, batch: dict[str, Tensor], decoder_only: bool = False) -> Cells:
         """Reads ``bins`` + ``cu_seqlens`` (all kept bins: pooled) and ``tokens`` + ``token_cu_seqlens`` (what the
-        encoder reads of them). ``decoder_only`` skips the encoder: the pool, without gradient."""
+        encoder reads of them), ``batch`` (n_cells,) int64, and ``own_batch`` where another batch's
+        cell is predicted. ``decoder_only`` skips the encoder: the pool, without gradient."""
         if decoder_only:
             with torch.no_grad():
-                return Cells(self.embedding.pool(batch["bins"], batch["cu_seqlens"]) * self.latent_weight, None)
-        pooled = self.embedding.pool(batch["bins"], batch["cu_seqlens"])
+                return Cells(self._pool(batch) * self.latent_weight, None)
+        pooled = self._pool(batch)
         x, boundaries = self.embedding.sentences(pooled, batch["tokens"], batch["token_cu_seqlens"])
         x = self.encoder(x, boundaries)
         special = boundaries[:-1].long()[:, None] + torch.arange(1 + self.config.n_chroms, device=x.device)
         head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, 1 + n_chroms, d_model)
         return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, head[:, 1:])
+
+    def embed(self, batch: dict[str, Tensor]) -> Tensor:
+        """The embedding alone, as :meth:`encode` has it; without the encoder where ``<cls>`` adds nothing to the pool.
+
+        (n_cells, d_embed)
+        """
+        return self.encode(batch, decoder_only=not bool(self.to_latent.weight.any())).z
+
+    def _pool(self, batch: dict[str, Tensor]) -> Tensor:
+        """The pooled cells, each batch brought to where the others are; a cell of no bins stays at zero."""
+        pooled = self.embedding.pool(batch["bins"], batch["cu_seqlens"])
+        if self.config.n_batch == 1:
+            return pooled
+        any_bins = batch["cu_seqlens"][1:] > batch["cu_seqlens"][:-1]
+        own = batch.get("own_batch", batch["batch"])
+        return pooled - self.batch_shift[own] * any_bins[:, None]
 
     def context(self, cells: Cells, depth: Tensor, batch: Tensor) -> Context:
         """``depth``: (n_cells,) open bins of the cell that is predicted; ``batch``: (n_cells,) int64."""

@@ -1,0 +1,50 @@
+"""The shift of a batch is told from its cells' counterparts, not from its mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scatacformer.cells import batch_shifts
+
+CENTRES = np.array([[4.0, 0, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0]])
+
+
+def cells(sizes: dict[int, list[int]], shift: dict[int, list[float]], seed: int = 0):
+    """``sizes``: cells of each type, by batch."""
+    rng = np.random.default_rng(seed)
+    kinds = np.concatenate([np.repeat(np.arange(3), n) for n in sizes.values()])
+    codes = np.repeat(list(sizes), [sum(n) for n in sizes.values()])
+    vectors = CENTRES[kinds] + 0.5 * rng.standard_normal((len(kinds), 4))
+    for batch, by in shift.items():
+        vectors[codes == batch] += by
+    return vectors.astype(np.float32), codes
+
+
+def test_a_shift_is_found_though_the_batches_hold_other_shares_of_types():
+    shift = [0.0, 0.5, 0.0, 1.5]
+    vectors, codes = cells({0: [200, 100, 20], 1: [20, 60, 150]}, {1: shift})
+    by_means = vectors[codes == 1].mean(0) - vectors[codes == 0].mean(0)
+    found = batch_shifts(vectors, codes, 2)
+    assert found.dtype == np.float32
+    assert not found[0].any()  # the largest stays
+    np.testing.assert_allclose(found[1], shift, atol=0.3)
+    assert np.abs(by_means - shift).max() > 1
+
+
+def test_no_effect_gives_no_shift_and_types_of_one_batch_alone_stay_apart():
+    vectors, codes = cells({0: [200, 200, 0], 1: [0, 150, 150]}, {})
+    assert np.abs(batch_shifts(vectors, codes, 2)[1]).max() < 0.2
+
+
+def test_three_batches_meet():
+    vectors, codes = cells({0: [90, 90, 90], 1: [60, 60, 60], 2: [40, 40, 40]}, {1: [0, 0, 0, 2], 2: [0, 0, 0, -2]})
+    moved = vectors - batch_shifts(vectors, codes, 3)[codes]
+    means = np.stack([moved[codes == b].mean(0) for b in range(3)])
+    assert np.ptp(means, axis=0).max() < 0.8  # of 4
+
+
+@pytest.mark.parametrize("sizes", [{0: [100, 0, 0], 1: [5, 0, 0]}, {0: [5, 0, 0], 1: [4, 0, 0]}])
+def test_a_batch_of_a_few_cells_stays(sizes):
+    vectors, codes = cells(sizes, {1: [0, 0, 0, 2]})
+    assert not batch_shifts(vectors, codes, 3).any()  # a third batch without cells too
