@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .batches import batch_shifts
 from .loader import RaggedBatch, SentenceLoader, collate_bins
+from .score_test import benjamini_hochberg, score_test
 from .sentence import ReadSentences, SentencePolicy, TrainSentences
 from .source import Rows, RowSource
 from .spectral import SpectralStart, fit_spectral, nearest_cells
@@ -22,9 +23,11 @@ __all__ = [
     "SpectralStart",
     "TrainSentences",
     "batch_shifts",
+    "benjamini_hochberg",
     "collate_bins",
     "fit_spectral",
     "nearest_cells",
+    "score_test",
     "split_cells",
     "validate_anndata",
     "validate_counts",

@@ -16,6 +16,7 @@ from scatacformer.nn import NetworkConfig, ScAtacNetwork
 
 from ._accessibility import AccessibilityMixin
 from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
+from ._differential import DifferentialMixin
 from ._field import LabelsField, OpenBinsField
 from ._query import QueryMixin
 from ._saving import SavingMixin
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, SavingMixin, BaseModelClass):
+class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMixin, SavingMixin, BaseModelClass):
     """A transformer for single-cell ATAC-seq.
 
     A cell is the set of its open regions. An encoder without order reads them; ``<cls>`` is the cell, one ``<eos>`` a
