@@ -29,7 +29,7 @@ class AccessibilityMixin:
     def get_normalized_accessibility(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
         region_list: Sequence[str] | None = None,
         transform_batch: str | int | Sequence[str | int] | None = None,
         threshold: float | None = None,
@@ -86,6 +86,30 @@ class AccessibilityMixin:
         import pandas as pd
 
         return pd.DataFrame(out, index=adata.obs_names[rows], columns=adata.var_names[regions])
+
+    @torch.inference_mode()
+    def get_mean_accessibility(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        transform_batch: str | int | Sequence[str | int] | None = None,
+        normalize_cells: bool = True,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Mean of :meth:`get_normalized_accessibility` over cells, without making it.  (n_regions,) float64
+
+        By default every cell counts as if it had the mean number of open regions, so that means of groups of other depth
+        can be compared. Memory: ``batch_size`` x 65,536 numbers. Raises ValueError for no cells and unknown batches.
+        """
+        self._check_if_trained(warn=False)
+        adata = self._validate_anndata(adata)
+        rows, regions = self._rows(adata, indices), np.arange(self.config_.n_bins)
+        if not len(rows):
+            raise ValueError("the mean over no cells: indices is empty")
+        total = np.zeros(len(regions))
+        for _, region, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
+            total[region] += block.sum(0, dtype=np.float64)
+        return total / len(rows)
 
     def get_accessibility_estimates(self, *args: Any, **kwargs: Any) -> pd.DataFrame | np.ndarray | sp.csr_matrix:
         """The older name of :meth:`get_normalized_accessibility` in scvi-tools."""

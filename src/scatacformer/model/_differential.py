@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from scatacformer.cells import benjamini_hochberg, score_test
 
@@ -108,7 +107,10 @@ class DifferentialMixin:
             )
             q_value = np.ones(self.config_.n_bins)
             q_value[counts.tested] = benjamini_hochberg(p_value[counts.tested])
-            est = [self._mean_accessibility(adata, r, batches and batches[k], batch_size) for k, r in enumerate(rows)]
+            est = [
+                self.get_mean_accessibility(adata, self._some(r), batches and list(batches[k]), True, batch_size)
+                for k, r in enumerate(rows)
+            ]
             emp = [counts.n_open[:, k].sum(0) / len(r) for k, r in enumerate(rows)]
             effect = est[1] - est[0]
             found = (q_value <= fdr_target) & ((np.abs(effect) >= delta) | (mode == "vanilla"))
@@ -160,17 +162,11 @@ class DifferentialMixin:
         mean_depth = mass / np.maximum(n_cells, 1)
         return _Counts(n_open, n_cells, mean_depth, np.array(of_batch), np.flatnonzero(n_open.sum((0, 1))))
 
-    @torch.inference_mode()
-    def _mean_accessibility(self, adata: AnnData, rows: np.ndarray, batches: Any, batch_size: int | None) -> np.ndarray:
-        """Mean over cells, at the mean depth.  (n_regions,)"""
-        if len(rows) > MAX_ESTIMATED:
-            rows = np.sort(np.random.default_rng(self.seed_).choice(rows, MAX_ESTIMATED, replace=False))
-        total = np.zeros(self.config_.n_bins)
-        regions = np.arange(self.config_.n_bins)
-        transform = list(batches) if batches is not None else None
-        for _, region, block in self._blocks(adata, rows, regions, transform, True, batch_size):
-            total[region] += block.sum(0)
-        return total / len(rows)
+    def _some(self, rows: np.ndarray) -> np.ndarray:
+        """At most 1,000 of the cells, drawn by the seed."""
+        if len(rows) <= MAX_ESTIMATED:
+            return rows
+        return np.sort(np.random.default_rng(self.seed_).choice(rows, MAX_ESTIMATED, replace=False))
 
 
 class _Counts(NamedTuple):

@@ -162,7 +162,10 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
 
     @torch.inference_mode()
     def get_latent_representation(
-        self, adata: AnnData | None = None, indices: Sequence[int] | None = None, batch_size: int | None = None
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        batch_size: int | None = None,
     ) -> np.ndarray:
         """Embedding of each cell.  (n_cells, n_latent), float32, in the order of ``indices``.
 
@@ -180,12 +183,12 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
             parts.append((z / z.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
 
-    def _read(self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None):
+    def _read(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):
         """The encoder over cells, in the order asked: (Cells, minibatch) each."""
         for batch in self._minibatches(adata, indices, batch_size):
             yield self.module.encode(batch), batch
 
-    def _minibatches(self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None):
+    def _minibatches(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):
         """Sentences to read, in the order asked, on the network's device."""
         rows = self._rows(adata, indices)
         sentences = ReadSentences(self._batch_codes(adata), self.config_.max_tokens, seed=self.seed_)
@@ -197,7 +200,7 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
         for batch in loader:
             yield self._to_device(batch)
 
-    def _rows(self, adata: AnnData, indices: Sequence[int] | None) -> np.ndarray:
+    def _rows(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
         """Row numbers of ``indices``: numbers (negative from the end), a mask, or None for all."""
         if indices is None:
             return np.arange(adata.n_obs)

@@ -6,11 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._calibration import calibration
     from ._embedding import embedding
+    from ._genome_track import genome_track
     from ._qc_sentences import qc_sentences
     from ._training_curves import training_curves
 
-__all__ = ["embedding", "qc_sentences", "training_curves"]
+__all__ = ["calibration", "embedding", "genome_track", "qc_sentences", "training_curves"]
 
 
 def __getattr__(name: str) -> Any:

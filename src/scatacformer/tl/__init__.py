@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._label_agreement import label_agreement
+    from ._perturb_bins import perturb_bins
 
-__all__ = ["label_agreement"]
+__all__ = ["label_agreement", "perturb_bins"]
 
 
 def __getattr__(name: str) -> Any:

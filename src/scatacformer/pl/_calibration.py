@@ -1,0 +1,119 @@
+"""Whether removed bins are open as often as the model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.sparse as sp
+
+from ._figure import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+    from scatacformer import ScAtacFormer
+
+
+def calibration(
+    model: ScAtacFormer,
+    adata: AnnData | None = None,
+    *,
+    indices: Sequence[int] | np.ndarray | None = None,
+    n_groups: int = 15,
+    max_cells: int = 200,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes:
+    """Predicted probability against the share that is open, of bins that the model was not shown.
+
+    Half of each cell's open bins are removed, the model reads the rest, and all bins that it was not shown are sorted by
+    the probability that they are open all the same: p / (2 - p) for an accessibility p at the cell's whole depth. A
+    calibrated model lies on the diagonal.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    adata, indices
+        Cells on the model's regions; None: the held-out cells of the training, or all where none were.
+    n_groups
+        Points of the curve: groups of probabilities, even in the logarithm.
+    max_cells
+        Most cells that are asked, drawn by the model's seed.
+    ax, show, save
+        As in :func:`scatacformer.pl.training_curves`.
+
+    Raises
+    ------
+    ValueError
+        No cell has two open bins.
+    """
+    if adata is None and indices is None and len(held_out := getattr(model, "validation_indices", ())):
+        indices = held_out
+    adata = model.adata if adata is None else adata
+    rng = np.random.default_rng(model.seed_)
+    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
+    layer = model.registry_["setup_args"].get("layer")
+    x = sp.csr_matrix((adata.X if layer is None else adata.layers[layer])[rows])
+    x.eliminate_zeros()
+    some = np.flatnonzero(np.diff(x.indptr) >= 2)
+    if not len(some):
+        raise ValueError("no cell has two open bins: nothing can be removed")
+    some = np.sort(rng.choice(some, min(max_cells, len(some)), replace=False))
+    shown, hidden = _halves(x[some], rng)
+    half = adata[rows[some]].copy()
+    if layer is None:
+        half.X = shown
+    else:
+        half.layers[layer] = shown
+    # odds of a bin go with the depth that the cell is asked at
+    deeper = np.diff(x[some].indptr) / np.diff(shown.indptr)
+    edges = np.geomspace(1e-4, 1, n_groups + 1)
+    edges[0] = 0.0
+    n, n_open, mass = np.zeros((3, n_groups))
+    for first in range(0, len(some), 32):
+        part = slice(first, min(first + 32, len(some)))
+        p = model.get_normalized_accessibility(half, indices=np.arange(part.start, part.stop), return_numpy=True)
+        odds = p / np.maximum(1 - p, 1e-7) * deeper[part, None]
+        p = odds / (1 + odds)
+        p = p / (2 - p)
+        of_group = np.digitize(p, edges[1:-1])
+        truth, known = (m[part].toarray() > 0 for m in (hidden, shown))  # at most 32 cells
+        n += np.bincount(of_group[~known], minlength=n_groups)
+        n_open += np.bincount(of_group[~known], truth[~known], minlength=n_groups)
+        mass += np.bincount(of_group[~known], p[~known], minlength=n_groups)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
+    told = n >= 10
+    lowest = float((mass[told] / n[told]).min(initial=1e-3))
+    ax.plot([lowest, 1], [lowest, 1], color="0.7", linewidth=1, zorder=0, label="as predicted")
+    ax.plot(mass[told] / n[told], n_open[told] / n[told], marker=".", label="removed bins")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("predicted probability")
+    ax.set_ylabel("share that is open")
+    ax.legend(frameon=False)
+    finish(ax, show, save)
+    return ax
+
+
+def _halves(x: sp.csr_matrix, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Each cell's entries, at random, in two matrices; the first has at least half of them."""
+    order = np.argsort(np.repeat(np.arange(x.shape[0]), np.diff(x.indptr)) + rng.random(x.nnz), kind="stable")
+    rank = np.empty(x.nnz, np.int64)
+    rank[order] = np.arange(x.nnz) - np.repeat(x.indptr[:-1], np.diff(x.indptr))
+    first = rank < np.repeat((np.diff(x.indptr) + 1) // 2, np.diff(x.indptr))
+    halves = []
+    for mask in (first, ~first):
+        half = x.copy()
+        half.data = np.where(mask, half.data, 0)
+        half.eliminate_zeros()
+        halves.append(half)
+    return halves[0], halves[1]
