@@ -102,3 +102,19 @@ def test_two_cells_are_too_few():
     source, _ = cells(n=2)
     with pytest.raises(ValueError, match="at least 3 cells, found 2"):
         fit_spectral(source, np.arange(2))
+
+
+def test_bins_that_follow_the_cells_are_worth_more_than_those_that_are_the_same_everywhere():
+    rng = np.random.default_rng(0)
+    kind = np.arange(240) % 3
+    rate = np.full((3, 4000), 0.06)
+    rate[:, 1::2] *= np.array([0.2, 0.6, 2.2])[(np.arange(3)[:, None] + np.arange(2000) // 7) % 3]  # mean 0.06
+    rate[:, 0::4] = 0.25  # open more often, and the same everywhere
+    x = rng.random((240, 4000)) < rate[kind]
+    start = fit_spectral(RowSource.from_matrix(sp.csr_matrix(x.astype(np.float32))), np.arange(240), d_embed=8)
+    n_open = x.sum(0)
+    idf = np.log(240 / (1 + n_open))
+    worth = np.sqrt(start.norm_weight) / idf  # F^1/4
+    assert worth.max() <= 1.001
+    often, seldom = worth[0::4][n_open[0::4] > 45], worth[1::2][n_open[1::2] < 30]
+    assert often.mean() < 0.7 * seldom.mean()
