@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
+from .genes import Genes
+from .links import LINK_COLUMNS, links_table
 from .overlap import overlap_matrix
 from .vocabulary import Vocabulary
+from .window_pairs import WindowPairs, window_pairs
 
-__all__ = ["DEFAULT_EXCLUDED", "Vocabulary", "assembly_name", "chrom_sizes", "overlap_matrix"]
+__all__ = [
+    "DEFAULT_EXCLUDED",
+    "LINK_COLUMNS",
+    "Genes",
+    "Vocabulary",
+    "WindowPairs",
+    "assembly_name",
+    "chrom_sizes",
+    "links_table",
+    "overlap_matrix",
+    "window_pairs",
+]

@@ -31,11 +31,7 @@ def intervals_of_var(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndar
     ValueError
         Neither the columns nor the names say chromosome, start and end.
     """
-    columns = {str(column).lower().replace("_", "").replace(".", ""): column for column in reversed(var.columns)}
-    found = [
-        next((columns[name] for name in names if name in columns), None)
-        for names in (_CHROM_COLUMNS, _START_COLUMNS, _END_COLUMNS)
-    ]
+    found = find_columns(var)
     if all(column is not None for column in found):
         chrom, start, end = (var[column] for column in found)
         if (n_missing := int(chrom.isna().sum())) > 0:
@@ -53,6 +49,16 @@ def intervals_of_var(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndar
             "or var_names such as 'chr1:0-5000', 'chr1-0-5000' or 'chr1_0_5000'. "
             f"Found the columns {[str(column) for column in var.columns][:12]}; {error}"
         ) from None
+
+
+def find_columns(var: pd.DataFrame, *wanted: tuple[str, ...]) -> list[Any]:
+    """The first column called by any of each of the tuples of names, or None; default: chromosome, start, end.
+
+    Names are in lower case, without `_` and `.`; those of the columns may be spelled as they like.
+    """
+    columns = {str(column).lower().replace("_", "").replace(".", ""): column for column in reversed(var.columns)}
+    wanted = wanted or (_CHROM_COLUMNS, _START_COLUMNS, _END_COLUMNS)
+    return [next((columns[name] for name in names if name in columns), None) for names in wanted]
 
 
 def parse_region_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,60 @@
+"""The lines of genes out of a GTF file."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# what GENCODE, Ensembl and RefSeq call the name of a gene, in this order
+_NAME = re.compile(rb'(?:^|;)\s*(gene_name|gene)[ =]"?([^";]+)')
+_ID = re.compile(rb'(?:^|;)\s*gene_id[ =]"?([^";]+)')
+
+
+def read_gtf_genes(path: str | Path) -> pd.DataFrame:
+    """Columns `name`, `id`, `chrom`, `strand`, `tss` (0-based) of the lines of type gene, in the order of the file.
+
+    A gene without a name is called by its id. Reads line by line: memory grows with the genes, not with the file.
+    Raises ValueError for a file that has no such line, and FileNotFoundError.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    rows: list[tuple[str, str, str, str, int]] = []
+    try:
+        with gzip.open(path) if is_gzip else path.open("rb") as file:
+            for line in file:
+                if b"\tgene\t" in line and not line.startswith(b"#"):  # most lines are exons: seen without splitting
+                    row = _parse(line)
+                    if row is not None:
+                        rows.append(row)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
+    if not rows:
+        raise ValueError(
+            f"{path} has no line of type 'gene' (third column) with a gene_id. Expected a GTF file of GENCODE, Ensembl "
+            "or RefSeq; UCSC's tables hold transcripts alone."
+        )
+    return pd.DataFrame(rows, columns=["name", "id", "chrom", "strand", "tss"])
+
+
+def _parse(line: bytes) -> tuple[str, str, str, str, int] | None:
+    fields = line.rstrip(b"\r\n").split(b"\t")
+    if len(fields) < 9 or fields[2] != b"gene":
+        return None
+    gene_id = _ID.search(fields[8])
+    named = dict(reversed(_NAME.findall(fields[8])))  # the first of each counts
+    name = named.get(b"gene_name") or named.get(b"gene") or (gene_id[1] if gene_id else None)
+    if name is None:
+        return None
+    strand = fields[6].decode() if fields[6] in (b"+", b"-") else "."
+    # 1-based closed: the last base of a gene on - is where it starts
+    tss = int(fields[4] if strand == "-" else fields[3]) - 1
+    return name.decode(), (gene_id[1] if gene_id else name).decode(), fields[0].decode(), strand, tss
