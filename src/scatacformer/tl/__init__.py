@@ -7,9 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._label_agreement import label_agreement
+    from ._links_to_bedpe import links_to_bedpe
+    from ._links_to_glue import links_to_glue
+    from ._links_to_mudata import links_to_mudata
+    from ._links_to_muon import links_to_muon
+    from ._links_to_snapatac2 import links_to_snapatac2
     from ._perturb_bins import perturb_bins
 
-__all__ = ["label_agreement", "perturb_bins"]
+__all__ = [
+    "label_agreement",
+    "links_to_bedpe",
+    "links_to_glue",
+    "links_to_mudata",
+    "links_to_muon",
+    "links_to_snapatac2",
+    "perturb_bins",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,65 @@
+"""Where the genes and regions of a table of links stand in the user's objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scatacformer.genome._intervals import intervals_of_var
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def places_of_regions(links: pd.DataFrame, adata: AnnData) -> np.ndarray:
+    """Column in `adata` of each link's region, (n_links,), int64: by name, else by chromosome, start and end.
+
+    Raises ValueError if a region is not there.
+    """
+    codes, regions = pd.factorize(links["region"])
+    at = adata.var_names.get_indexer(pd.Index(regions))
+    if (at < 0).any():  # the same interval under another name, such as chr1_0_5000
+        try:
+            chrom, start, end = intervals_of_var(adata.var)
+        except ValueError:
+            pass  # told below: the names are all there is
+        else:
+            rows = zip(chrom.tolist(), start.tolist(), end.tolist(), strict=True)
+            named = pd.Index([f"{one}:{first}-{last}" for one, first, last in rows], dtype=object)
+            first_of = ~named.duplicated()
+            found = named[first_of].get_indexer(pd.Index(regions))
+            at = np.where((at < 0) & (found >= 0), np.flatnonzero(first_of)[found], at)
+    _all_there(at, regions, "regions", adata.var_names)
+    return at[codes] if len(codes) else np.empty(0, dtype=np.int64)
+
+
+def places_of_genes(links: pd.DataFrame, adata: AnnData) -> np.ndarray:
+    """Column in `adata` of each link's gene, (n_links,), int64. Raises ValueError if a gene is not there."""
+    codes, genes = pd.factorize(links["gene"])
+    at = adata.var_names.get_indexer(pd.Index(genes))
+    _all_there(at, genes, "genes", adata.var_names)
+    return at[codes] if len(codes) else np.empty(0, dtype=np.int64)
+
+
+def refuse_twice(links: pd.DataFrame) -> None:
+    """Raise ValueError if a gene and a region are linked in more than one row."""
+    twice = links.duplicated(["gene", "region"]).to_numpy()
+    if twice.any():
+        first = links.iloc[int(twice.argmax())]
+        raise ValueError(
+            f"{int(twice.sum()):,} of {len(links):,} links stand twice (first: {first['gene']} and {first['region']}). "
+            "Keep one of each: links.drop_duplicates(['gene', 'region'])."
+        )
+
+
+def _all_there(at: np.ndarray, names: pd.Index, what: str, there: pd.Index) -> None:
+    if (at < 0).any():
+        looks = f"they look like {there[0]}" if len(there) else "there are none"
+        column = what.removesuffix("s")
+        raise ValueError(
+            f"{int((at < 0).sum()):,} of {len(names):,} {what} of the links are not in var_names (first: "
+            f"{names[int((at < 0).argmax())]}; {looks}). Keep those that are: "
+            f"links[links[{column!r}].isin(adata.var_names)]."
+        )

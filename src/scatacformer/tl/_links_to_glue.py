@@ -1,0 +1,56 @@
+"""Links between genes and bins as a graph of scglue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scatacformer.genome.links import check_links
+
+from ._links import refuse_twice
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from networkx import MultiDiGraph
+
+
+def links_to_glue(links: pd.DataFrame) -> MultiDiGraph:
+    """A graph of edges from genes to regions, as `scglue.genomics.regulatory_inference` returns it.
+
+    Parameters
+    ----------
+    links
+        What `get_gene_bin_links` returned, or rows of it: those with a small `q`, say.
+
+    Returns
+    -------
+    MultiDiGraph
+        Nodes are names of genes and of regions. Each edge has `dist` (bp, absolute), `weight` (1 at the transcription
+        start, falling as (1 + dist / 1 kb)^-0.75, scglue's prior), `sign` (that of the score, 1 or -1), `type` `"fwd"`,
+        `score`, `pval` and `qval`.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, or a link stands twice.
+    """
+    import networkx as nx
+
+    links = check_links(links)
+    refuse_twice(links)
+    dist = np.abs(links["distance"].to_numpy())
+    attributes = {
+        "dist": dist.tolist(),
+        "weight": ((1 + dist / 1000) ** -0.75).tolist(),
+        "sign": np.where(links["score"].to_numpy() < 0, -1, 1).tolist(),
+        "score": links["score"].tolist(),
+        "pval": links["p"].tolist(),
+        "qval": links["q"].tolist(),
+    }
+    graph = nx.MultiDiGraph()
+    rows = zip(links["gene"].astype(str), links["region"].astype(str), *attributes.values(), strict=True)
+    graph.add_edges_from(
+        (gene, region, {**dict(zip(attributes, values, strict=True)), "type": "fwd"}) for gene, region, *values in rows
+    )
+    return graph
