@@ -16,6 +16,7 @@ import anndata as ad
 from matplotlib import pyplot as plt
 
 import scatacformer as sf
+from scatacformer.genome import Genes, links_table, window_pairs
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,26 @@ def test_a_track_shows_what_was_measured_and_what_is_predicted(model, tmp_path):
     plt.close("all")
 
 
+def test_links_stand_below_what_is_measured_and_predicted(model):
+    genes = Genes(["gene"], ("chr1",), [0], [500_000], ["+"])
+    pairs = window_pairs(genes, model.vocabulary, 300_000)
+    score = np.linspace(0, 1, len(pairs.bins))
+    table = links_table(genes, model.vocabulary, pairs, score, 1 - score, 1 - score, np.ones(300, int))
+    axes = sf.pl.links(table, "gene", "type", model=model, region="chr1:100,000-800,000")
+    assert len(axes) == 4 and axes[2].patches
+    tracks = sf.pl.genome_track(model, "chr1:100,000-800,000", "type")
+    for ax, track in zip(axes[:2], tracks, strict=True):
+        for ours, theirs in zip(ax.patches, track.patches, strict=True):
+            np.testing.assert_allclose(ours.get_data().values, theirs.get_data().values)
+    plt.close("all")
+
+
 @pytest.mark.parametrize(
     ("region", "message"),
     [
         ("chr1", "region looks like 'chr1:1,000,000-1,500,000', found 'chr1'"),
         ("chr1:300-200", "ends before it starts"),
-        ("chr7:0-1,000", "holds 0 of the model's regions"),
+        ("chr7:0-1,000", "holds 0 of the regions"),
     ],
 )
 def test_a_region_that_cannot_be_drawn_is_refused(model, region, message):

@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from ._calibration import calibration
     from ._embedding import embedding
     from ._genome_track import genome_track
+    from ._links import links
     from ._qc_sentences import qc_sentences
     from ._training_curves import training_curves
 
-__all__ = ["calibration", "embedding", "genome_track", "qc_sentences", "training_curves"]
+__all__ = ["calibration", "embedding", "genome_track", "links", "qc_sentences", "training_curves"]
 
 
 def __getattr__(name: str) -> Any:

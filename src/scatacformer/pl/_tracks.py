@@ -1,0 +1,93 @@
+"""Panels along the genome: how many cells of each group have a bin open, and what a model predicts."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+    from scatacformer import ScAtacFormer
+    from scatacformer.genome import Vocabulary
+
+MAX_REGIONS = 5_000
+
+
+def parse_region(region: str) -> tuple[str, int, int]:
+    """Chromosome, start and end of `chr1:1,000,000-1,500,000`. Raises ValueError."""
+    match = re.fullmatch(r"([^:\s]+):([\d,]+)-([\d,]+)", region.strip())
+    if match is None:
+        raise ValueError(f"region looks like 'chr1:1,000,000-1,500,000', found {region!r}")
+    start, end = (int(number.replace(",", "")) for number in match.groups()[1:])
+    if end <= start:
+        raise ValueError(f"region ends before it starts: {region!r}")
+    return match[1], start, end
+
+
+def bins_inside(vocabulary: Vocabulary, chrom: str, start: int, end: int) -> np.ndarray:
+    """Token ids of the bins that reach into a piece of the genome, by start. Raises ValueError for none or too many."""
+    names = np.asarray(vocabulary.chrom_names)[vocabulary.chrom]
+    inside = np.flatnonzero((names == chrom) & (vocabulary.end > start) & (vocabulary.start < end))
+    if not 0 < len(inside) <= MAX_REGIONS:
+        raise ValueError(
+            f"{chrom}:{start:,}-{end:,} holds {len(inside):,} of the regions, expected 1 to {MAX_REGIONS:,}; their "
+            f"chromosomes are {', '.join(vocabulary.chrom_names[:3])}, ..."
+        )
+    return inside[np.argsort(vocabulary.start[inside], kind="stable")]
+
+
+def groups_of(adata: AnnData, groupby: str) -> list[str]:
+    """The groups of a column of `adata.obs`, one panel each. Raises KeyError for a column that is not there."""
+    if groupby not in adata.obs:
+        raise KeyError(f"adata.obs has no column {groupby!r}; it has {', '.join(map(str, adata.obs.columns))}.")
+    return sorted(set(adata.obs[groupby].astype(str)))
+
+
+def draw_groups(
+    axes: Sequence[Axes],
+    adata: AnnData,
+    groupby: str,
+    vocabulary: Vocabulary,
+    inside: np.ndarray,
+    model: ScAtacFormer | None,
+    max_cells: int,
+) -> None:
+    """Share of each group's cells that have each bin open, an Axes for each group, and what the model predicts.
+
+    At most `max_cells` of a group are asked, drawn by the model's seed.
+    """
+    values = adata.obs[groupby].astype(str).to_numpy()
+    rng = np.random.default_rng(0 if model is None else model.seed_)
+    layer = None if model is None else model.registry_["setup_args"].get("layer")
+    x = adata.X if layer is None else adata.layers[layer]
+    start, end = vocabulary.start[inside], vocabulary.end[inside]
+    for ax, group in zip(axes, groups_of(adata, groupby), strict=True):
+        rows = np.flatnonzero(values == group)
+        if len(rows) > max_cells:
+            rows = np.sort(rng.choice(rows, max_cells, replace=False))
+        measured = np.asarray((x[rows][:, inside] > 0).mean(0)).ravel()
+        ax.stairs(*_steps(start, end, measured), fill=True, color="0.8" if model else "0.6", label="measured")
+        if model is not None:
+            predicted = model.get_normalized_accessibility(
+                adata, indices=rows, region_list=adata.var_names[inside], return_numpy=True
+            ).mean(0)
+            ax.stairs(*_steps(start, end, predicted), color="C0", label="predicted")
+        ax.set_title(group, loc="left", fontsize="small", pad=2)
+        ax.spines[["top", "right"]].set_visible(False)
+    if model is not None:
+        axes[0].legend(frameon=False, fontsize="small", loc="upper right")
+
+
+def _steps(start: np.ndarray, end: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(values, edges in Mb) of a staircase that is 0 between bins; a bin ends where the next starts, if they overlap."""
+    if (start[1:] == end[:-1]).all():
+        return values, np.append(start, end[-1]) / 1e6
+    end = np.minimum(end, np.append(start[1:], end[-1]))
+    edges = np.column_stack([start, end]).ravel()
+    return np.column_stack([values, np.zeros_like(values)]).ravel()[:-1], edges / 1e6
