@@ -16,7 +16,7 @@ import pytest
 import scatacformer
 
 SOURCE = Path(scatacformer.__file__).parent
-ROOMS = ("cells", "datasets", "genome", "model", "nn", "pl", "pp", "tl")
+ROOMS = ("cells", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
 HEAVY = ("anndata", "bioframe", "lightning", "matplotlib", "mudata", "muon", "numba", "pandas", "scanpy", "scipy")
 HEAVY += ("scvi", "sklearn", "snapatac2", "torch", "zarr")
 
@@ -24,8 +24,9 @@ HEAVY += ("scvi", "sklearn", "snapatac2", "torch", "zarr")
 ARROWS = {
     "genome": set(),
     "cells": {"genome"},
+    "metrics": set(),
     "nn": set(),
-    "model": {"genome", "cells", "nn"},
+    "model": {"genome", "cells", "metrics", "nn"},
     "pp": {"genome", "cells"},
     "tl": {"genome", "cells", "model"},
     "pl": {"genome", "cells", "model"},
@@ -81,7 +82,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_help_and_rooms_load_no_torch():
     loaded = in_a_fresh_python(
-        "import contextlib, io, json, sys; import scatacformer as sf; sf.pp, sf.pl, sf.tl, sf.datasets\n"
+        "import contextlib, io, json, sys; import scatacformer as sf; sf.pp, sf.pl, sf.tl, sf.datasets, sf.metrics\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         "    from scatacformer.cli import main; main(['embed', '--help'])\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
@@ -100,7 +101,7 @@ def test_every_public_name_is_there():
             assert getattr(module, name) is not None
 
 
-@pytest.mark.parametrize("room", ["", ".pp", ".pl", ".tl", ".datasets"])
+@pytest.mark.parametrize("room", ["", ".pp", ".pl", ".tl", ".datasets", ".metrics"])
 def test_a_name_that_is_not_there_is_an_attribute_error(room):
     module = importlib.import_module(f"scatacformer{room}")
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):

@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scatacformer import cells, cli, datasets, genome, model, nn, pl, pp, tl
+    from scatacformer import cells, cli, datasets, genome, metrics, model, nn, pl, pp, tl
     from scatacformer.genome import Vocabulary
     from scatacformer.model import ScAtacFormer
 
 __version__ = "0.1.0"
 
-_ROOMS = ("cells", "cli", "datasets", "genome", "model", "nn", "pl", "pp", "tl")
+_ROOMS = ("cells", "cli", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
 _ROOM_OF = {"ScAtacFormer": "model", "Vocabulary": "genome"}
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "cli",
     "datasets",
     "genome",
+    "metrics",
     "model",
     "nn",
     "pl",

@@ -1,0 +1,56 @@
+"""How good an embedding, a pairing of modalities or predicted expression is, in numbers that other papers report."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._expression import genewise_correlation, mean_genewise_correlation, rmse
+    from ._hypersphere import alignment, uniformity
+    from ._mixing import batch_asw, seurat_alignment_score
+    from ._pairing import foscttm
+    from ._report import paired_report
+    from ._structure import cell_type_asw, graph_connectivity, mean_average_precision, neighbor_conservation
+
+_FILE_OF = {
+    "alignment": "_hypersphere",
+    "batch_asw": "_mixing",
+    "cell_type_asw": "_structure",
+    "foscttm": "_pairing",
+    "genewise_correlation": "_expression",
+    "graph_connectivity": "_structure",
+    "mean_average_precision": "_structure",
+    "mean_genewise_correlation": "_expression",
+    "neighbor_conservation": "_structure",
+    "paired_report": "_report",
+    "rmse": "_expression",
+    "seurat_alignment_score": "_mixing",
+    "uniformity": "_hypersphere",
+}
+
+__all__ = [
+    "alignment",
+    "batch_asw",
+    "cell_type_asw",
+    "foscttm",
+    "genewise_correlation",
+    "graph_connectivity",
+    "mean_average_precision",
+    "mean_genewise_correlation",
+    "neighbor_conservation",
+    "paired_report",
+    "rmse",
+    "seurat_alignment_score",
+    "uniformity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FILE_OF:  # scikit-learn takes a second to import: not before a metric is used
+        return getattr(importlib.import_module(f".{_FILE_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
