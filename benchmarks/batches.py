@@ -1,6 +1,6 @@
 """Whether donors mix in the embedding when the model is told of them, and types stay apart.
 
-    python benchmarks/batches.py             seven minutes on two cores
+    python benchmarks/batches.py             fifteen minutes on one core
     python benchmarks/batches.py --peakvi    PeakVI with the batch too: hours on two cores
     python benchmarks/batches.py --quick     600 cells; prints, writes nothing
 
