@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from .batches import batch_shifts
+from .expression import Components, canonical_start, fit_components, log_normalised
+from .links import LinkEvidence, link_evidence
 from .loader import RaggedBatch, SentenceLoader, collate_bins
+from .pairs import PairedCells, match_pairs
 from .score_test import benjamini_hochberg, score_test
 from .sentence import ReadSentences, SentencePolicy, TrainSentences
 from .source import Rows, RowSource
@@ -13,7 +16,10 @@ from .validate import CountSummary, validate_anndata, validate_counts
 
 __all__ = [
     "CellSplit",
+    "Components",
     "CountSummary",
+    "LinkEvidence",
+    "PairedCells",
     "RaggedBatch",
     "ReadSentences",
     "RowSource",
@@ -24,8 +30,13 @@ __all__ = [
     "TrainSentences",
     "batch_shifts",
     "benjamini_hochberg",
+    "canonical_start",
     "collate_bins",
+    "fit_components",
     "fit_spectral",
+    "link_evidence",
+    "log_normalised",
+    "match_pairs",
     "nearest_cells",
     "score_test",
     "split_cells",

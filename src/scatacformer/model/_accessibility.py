@@ -11,11 +11,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from ._mudata import is_mudata
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
 # cells x regions in one dense answer; more is a mistake on most machines (8 GiB)
 MAX_DENSE = 2_000_000_000
@@ -117,7 +120,7 @@ class AccessibilityMixin:
 
     def annotate(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         accessibility: bool | str = True,
         region_list: Sequence[str] | None = None,
         threshold: float | None = None,
@@ -137,14 +140,25 @@ class AccessibilityMixin:
         - with ``store`` to a zarr array (n_cells, n_regions) float32 on disk, chunk by chunk, all regions;
         - nowhere with ``accessibility=False``.
 
+        A MuData gets the joint embedding in its ``.obsm["X_scatacformer"]`` and that of each modality in theirs; the
+        ATAC modality all the above; the RNA predicted expression, ``.layers["scatacformer_predicted"]`` (dense; in
+        ``.obsm`` of the ATAC where there is no RNA), and the distance of its cells' two embeddings,
+        ``.obs["scatacformer_distance"]``.
+
         ``adata`` None: the model's own. Memory: one minibatch of cells x 65,536 regions beside the result.
         """
         self._check_if_trained(warn=False)
+        mdata = self._mdata if adata is None else adata if is_mudata(adata) else None
         adata = self._validate_anndata(adata)
         if store is not None and Path(store).exists():
             raise FileExistsError(f"{store} exists; name another store, or remove it first")
-        adata.obsm[f"X_{key}"] = self.get_latent_representation(adata, batch_size=batch_size)
-        n_open = self._source(adata).n_open_per_cell()
+        # what was registered of a MuData is an AnnData of our own: write into the user's
+        own, adata = adata, adata if mdata is None else mdata.mod[self.mudata_setup_["modalities"]["atac_layer"]]
+        if mdata is not None and self.module.paired is not None:
+            self._annotate_pairs(mdata, key, batch_size)
+        else:
+            adata.obsm[f"X_{key}"] = self.get_latent_representation(own, batch_size=batch_size)
+        n_open = self._source(own).n_open_per_cell()
         adata.obs["n_tokens"] = n_open
         adata.obs["n_tokens_cut"] = np.maximum(n_open - self.config_.max_tokens, 0)
         notes = dict(adata.uns.get(key, {}))
@@ -152,14 +166,14 @@ class AccessibilityMixin:
             adata.uns[key] = notes
             return
         if store is not None:
-            self._to_store(adata, Path(store), batch_size)
+            self._to_store(own, Path(store), batch_size)
             notes["store"] = str(store)
         elif region_list is not None:
-            frame = self.get_normalized_accessibility(adata, region_list=region_list, batch_size=batch_size)
+            frame = self.get_normalized_accessibility(own, region_list=region_list, batch_size=batch_size)
             adata.obsm[f"{key}_accessibility"] = frame
         else:
-            threshold = self._matching_threshold(adata, n_open) if threshold is None else threshold
-            adata.layers[key] = self.get_normalized_accessibility(adata, threshold=threshold, batch_size=batch_size)
+            threshold = self._matching_threshold(own, n_open) if threshold is None else threshold
+            adata.layers[key] = self.get_normalized_accessibility(own, threshold=threshold, batch_size=batch_size)
             notes["threshold"] = float(threshold)
         adata.uns[key] = notes
 

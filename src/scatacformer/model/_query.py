@@ -14,6 +14,7 @@ from scatacformer.cells import RowSource
 from scatacformer.genome import Vocabulary
 
 from ._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
+from ._mudata import is_mudata, modality_names
 from ._saving import VOCABULARY, pick_device, read_config
 from ._train import log_odds, open_by_batch
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
 
 class QueryMixin:
@@ -30,7 +32,7 @@ class QueryMixin:
     @classmethod
     def load_query_data(
         cls,
-        adata: AnnData,
+        adata: AnnData | MuData,
         reference_model: str | os.PathLike | QueryMixin,
         accelerator: str = "auto",
         device: int | str = "auto",
@@ -46,43 +48,48 @@ class QueryMixin:
         Parameters
         ----------
         adata
-            Cells x the reference's regions; see :meth:`prepare_query_anndata`.
+            Cells x the reference's regions; see :meth:`prepare_query_anndata`. Or a MuData, in which cells may lack RNA.
         reference_model
             A trained model, or the folder that it was saved to.
         inplace_subset_query_vars
             Call :meth:`prepare_query_anndata` on ``adata`` first.
         """
-        if isinstance(reference_model, QueryMixin):
-            model = reference_model
-            weights = {k: v.detach().cpu() for k, v in model.module.state_dict().items()}
-            registry, init, attributes = model.registry_, model.init_params_["non_kwargs"], vars(model)
-        else:
-            model = cls.load(reference_model, adata=False, accelerator="cpu")
-            weights, registry = model.module.state_dict(), model.registry_
-            init, attributes = model.init_params_["non_kwargs"], vars(model)
-        if not model.is_trained_:
-            raise ValueError("the reference model is not trained; call its train() first")
-        if inplace_subset_query_vars:
-            cls.prepare_query_anndata(adata, model)
-        getattr(cls, registry[SETUP_METHOD_NAME_KEY])(
-            adata, source_registry=registry, extend_categories=True, allow_missing_labels=True,
-            **registry[SETUP_ARGS_KEY],
-        )  # fmt: skip
-        query = cls(adata, **init)
-        n_known = weights["decoder.bias.weight"].shape[1]
-        weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])
-        # where a new batch lies is not known: nothing is taken out
-        shift = query.module.batch_shift.detach().cpu().clone()
-        shift[:n_known] = weights["batch_shift"]
-        weights["batch_shift"] = shift
-        query.module.load_state_dict(weights)
-        query.seed_ = attributes["seed_"]
-        query.is_trained_ = True
-        query.frozen_ = not unfrozen
-        query.query_batches_ = list(range(n_known, query.config_.n_batch))
-        query.to_device(pick_device(accelerator, device))
-        query.module.eval()
-        return query
+        return cls._of_new_cells(adata, reference_model, accelerator, device, unfrozen, inplace_subset_query_vars)
+
+    @classmethod
+    def from_atac_model(
+        cls,
+        atac_model: str | os.PathLike | QueryMixin,
+        mdata: MuData,
+        rna_layer: str | None = None,
+        atac_layer: str | None = None,
+        modalities: dict[str, str] | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ):
+        """A model of pairs that starts from a model of ATAC alone, trained on these cells or others.
+
+        Its embedding and decoder are taken over; :meth:`train_pairs` then trains what pairs need. Batches are those of
+        ``atac_model``'s ``batch_key``; new ones get a bias of their own, as in :meth:`load_query_data`.
+
+        Parameters
+        ----------
+        atac_model
+            A trained model, or the folder that it was saved to.
+        mdata
+            Paired cells on the model's regions.
+        rna_layer, atac_layer, modalities
+            As in :meth:`setup_mudata`.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`setup_mudata` and :meth:`load_query_data`.
+        """
+        setup = {"rna_layer": rna_layer, "atac_layer": atac_layer, "modalities": modality_names(modalities)}
+        model = cls._of_new_cells(mdata, atac_model, accelerator, device, True, False, setup)
+        model._need_pairs()
+        return model
 
     @staticmethod
     def prepare_query_anndata(
@@ -140,6 +147,49 @@ class QueryMixin:
             return new
         adata._init_as_actual(new)
         return None
+
+    @classmethod
+    def _of_new_cells(
+        cls, adata, reference_model, accelerator, device, unfrozen, inplace_subset_query_vars, setup=None
+    ):
+        """:meth:`load_query_data`; ``setup`` says how a MuData is read where the reference was made of an AnnData."""
+        if isinstance(reference_model, QueryMixin):
+            model = reference_model
+            weights = {k: v.detach().cpu() for k, v in model.module.state_dict().items()}
+            registry, init, attributes = model.registry_, model.init_params_["non_kwargs"], vars(model)
+        else:
+            model = cls.load(reference_model, adata=False, accelerator="cpu")
+            weights, registry = model.module.state_dict(), model.registry_
+            init, attributes = model.init_params_["non_kwargs"], vars(model)
+        if not model.is_trained_:
+            raise ValueError("the reference model is not trained; call its train() first")
+        query_kwargs = {"extend_categories": True, "allow_missing_labels": True}
+        if is_mudata(adata):
+            if inplace_subset_query_vars:
+                raise ValueError("a MuData is not written to: bring its ATAC to the model's regions before it is made")
+            cls._set_up_as(adata, setup or attributes.get("mudata_setup_"), registry, **query_kwargs)
+        else:
+            if inplace_subset_query_vars:
+                cls.prepare_query_anndata(adata, model)
+            getattr(cls, registry[SETUP_METHOD_NAME_KEY])(
+                adata, source_registry=registry, **query_kwargs, **registry[SETUP_ARGS_KEY]
+            )
+        query = cls(adata, **init)
+        query._restore_pairs(attributes)
+        n_known = weights["decoder.bias.weight"].shape[1]
+        weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])
+        # where a new batch lies is not known: nothing is taken out
+        shift = query.module.batch_shift.detach().cpu().clone()
+        shift[:n_known] = weights["batch_shift"]
+        weights["batch_shift"] = shift
+        query.module.load_state_dict(weights)
+        query.seed_ = attributes["seed_"]
+        query.is_trained_ = True
+        query.frozen_ = not unfrozen
+        query.query_batches_ = list(range(n_known, query.config_.n_batch))
+        query.to_device(pick_device(accelerator, device))
+        query.module.eval()
+        return query
 
     def _with_new_batches(self, bias: torch.Tensor) -> torch.Tensor:
         """The bias (n_bins, n_batch) with a column for each new batch: its regions' log-odds, drawn to the known ones."""

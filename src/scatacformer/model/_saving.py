@@ -14,11 +14,13 @@ from scatacformer.genome import Vocabulary
 
 from ._compat import MODEL_NAME_KEY, SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
 from ._json import decode, encode
+from ._mudata import is_mudata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anndata import AnnData
+    from mudata import MuData
 
 FORMAT = 1
 CONFIG, WEIGHTS, VOCABULARY, DATA = "config.json", "model.safetensors", "vocabulary.bed.gz", "adata.h5ad"
@@ -46,7 +48,7 @@ class SavingMixin:
         overwrite
             Whether files of an earlier model may be replaced. ValueError if not, and they are there.
         save_anndata
-            Also write the AnnData, as ``adata.h5ad``.
+            Also write the AnnData, as ``adata.h5ad``; of a MuData the ATAC modality.
         """
         folder, prefix = Path(dir_path), prefix or ""
         names = [CONFIG, WEIGHTS, VOCABULARY] + ([DATA] if save_anndata else [])
@@ -63,6 +65,7 @@ class SavingMixin:
         for name in (WEIGHTS, VOCABULARY):
             checksums[name] = _sha256(folder / (prefix + name))
         if save_anndata:
+            # of pairs the ATAC: a MuData is the user's to write (mdata.write)
             _atomically(folder / (prefix + DATA), lambda path: self.adata.write_h5ad(path, **anndata_write_kwargs))
         content = json.dumps(self._description() | {"sha256": checksums}, indent=1, allow_nan=True)
         # last: a folder with a config is whole
@@ -72,7 +75,7 @@ class SavingMixin:
     def load(
         cls,
         dir_path: str | os.PathLike,
-        adata: AnnData | bool | None = None,
+        adata: AnnData | MuData | bool | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
         prefix: str | None = None,
@@ -83,7 +86,8 @@ class SavingMixin:
         Parameters
         ----------
         adata
-            Data set up like the model's (the same regions, known batches). None: the ``adata.h5ad`` in the folder.
+            Data set up like the model's (the same regions, known batches), AnnData or, for a model of pairs, MuData.
+            None: the ``adata.h5ad`` in the folder.
             False: no data; the model embeds any AnnData that is handed to its methods.
         accelerator, device
             Where the weights go: ``"auto"``: the GPU if there is one; ``"cpu"``; ``"gpu"`` and its number.
@@ -109,13 +113,17 @@ class SavingMixin:
 
             adata = anndata.read_h5ad(path)
         registry, init = config["registry"], config["init_params"]["non_kwargs"]
+        attributes = config["attributes"]
         if adata is False:
             model = cls(registry=registry, vocabulary=vocabulary, **init)
+        elif is_mudata(adata):
+            model = cls(cls._set_up_as(adata, attributes.get("mudata_setup_"), registry), **init)
         else:
             getattr(cls, registry[SETUP_METHOD_NAME_KEY])(adata, source_registry=registry, **registry[SETUP_ARGS_KEY])
             model = cls(adata, **init)
+        model._restore_pairs(attributes)
         model.module.load_state_dict(weights)
-        for name, value in config["attributes"].items():
+        for name, value in attributes.items():
             setattr(model, name, value)
         model.to_device(pick_device(accelerator, device))
         model.module.eval()

@@ -17,7 +17,11 @@ from scatacformer.nn import NetworkConfig, ScAtacNetwork
 from ._accessibility import AccessibilityMixin
 from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
 from ._differential import DifferentialMixin
+from ._expression import ExpressionMixin
 from ._field import LabelsField, OpenBinsField
+from ._links import LinkMixin
+from ._mudata import MuDataMixin
+from ._paired import MODALITIES, PairedMixin
 from ._query import QueryMixin
 from ._saving import SavingMixin
 from ._train import TrainingMixin
@@ -26,10 +30,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
     from torch import Tensor
 
 
-class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMixin, SavingMixin, BaseModelClass):
+class ScAtacFormer(
+    TrainingMixin,
+    AccessibilityMixin,
+    DifferentialMixin,
+    PairedMixin,
+    ExpressionMixin,
+    LinkMixin,
+    QueryMixin,
+    SavingMixin,
+    MuDataMixin,
+    BaseModelClass,
+):
     """A transformer for single-cell ATAC-seq.
 
     A cell is the set of its open regions. An encoder without order reads them; ``<cls>`` is the cell, one ``<eos>`` a
@@ -38,7 +54,8 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
     Parameters
     ----------
     adata
-        AnnData that was registered by :meth:`setup_anndata`: cells x regions, counts, CSR.
+        AnnData that was registered by :meth:`setup_anndata`: cells x regions, counts, CSR; or MuData that was registered
+        by :meth:`setup_mudata`, with paired RNA.
     size
         ``"small"``: 128 wide, 2 layers, for a laptop. ``"base"``: 512 wide, 12 layers, for a GPU.
     d_model, n_layers, n_heads, d_embed, max_tokens
@@ -67,7 +84,7 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
 
     def __init__(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         registry: dict | None = None,
         size: Literal["small", "base"] = "small",
         d_model: int | None = None,
@@ -81,6 +98,7 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
         seed: int | None = None,
         vocabulary: Vocabulary | None = None,
     ) -> None:
+        adata = self._take(adata)
         super().__init__(adata, registry)
         if adata is not None:
             vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
@@ -163,9 +181,10 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
     @torch.inference_mode()
     def get_latent_representation(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
         batch_size: int | None = None,
+        modality: Literal["joint", "expression", "accessibility"] | None = None,
     ) -> np.ndarray:
         """Embedding of each cell.  (n_cells, n_latent), float32, in the order of ``indices``.
 
@@ -173,8 +192,19 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, DifferentialMixin, QueryMi
         noise, at most ``d_embed``; their scale says how much. Each vector is divided by the square root of its length:
         between distance and angle, which keeps the neighbours and gives a type that is spread along a ray one cluster
         instead of several. It does not depend on ``batch_size`` or on the order of a cell's regions beyond rounding.
+
+        A model of pairs has one space for both modalities, of unit vectors: ``modality="accessibility"`` reads the ATAC
+        alone, ``"expression"`` the RNA alone, ``"joint"`` (the default where there is RNA) is the mean of the two,
+        brought to length 1; of a cell without RNA it is that of its ATAC. Raises ValueError for a modality that the
+        model or the cells lack.
         """
         self._check_if_trained(warn=False)
+        if modality is not None and modality not in MODALITIES:
+            raise ValueError(f"modality must be one of {MODALITIES}, found {modality!r}")
+        if self.module.paired is not None:
+            return self._paired_latent(adata, indices, modality, batch_size)
+        if modality in ("joint", "expression"):
+            self._need_network()
         adata = self._validate_anndata(adata)
         used = torch.nonzero(self.module.latent_weight).squeeze(1)
         parts = []

@@ -26,6 +26,7 @@ from scatacformer.cells import (
 )
 
 from ._callbacks import BestWeights, GracefulInterrupt, LastCheckpoint, Progress
+from ._fit_pairs import PairedPlan
 from ._plan import SentencePlan
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class TrainingMixin:
         resume: bool = False,
         plan_kwargs: dict[str, Any] | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
+        paired_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model, from the cells' own spectral vectors if it was not trained before.
@@ -161,6 +163,8 @@ class TrainingMixin:
             For the training plan: ``embedding_lr`` (0: the embedding stays the spectral one), ``decoder_lr``, ``kept_weight``, ``n_decoder_epochs``.
         datasplitter_kwargs
             ``external_indexing``: a list of arrays of row numbers, [train, validation, test].
+        paired_kwargs
+            Of a model of a MuData: arguments of :meth:`train_pairs`, which follows, on the same cells.
         **trainer_kwargs
             For Lightning's trainer: ``precision``, ``accumulate_grad_batches``, ``callbacks``, ...
 
@@ -184,6 +188,7 @@ class TrainingMixin:
                 "nothing to train: adata has no batch that is new to the frozen reference. The model embeds as it is; "
                 "to train everything on, load_query_data(..., unfrozen=True)"
             )
+        pairs = self._paired_plan(paired_kwargs)
         if n_neighbors < 1:
             raise ValueError(f"n_neighbors must be at least 1, found {n_neighbors}")
         policy = SentencePolicy(
@@ -239,6 +244,8 @@ class TrainingMixin:
         self.history_ = plan.history()
         self.module.requires_grad_(True)
         self.module.eval()
+        if pairs is not None and not interrupt.asked:
+            self._fit_pairs(pairs, split, trainer_kwargs.get("enable_progress_bar", True))
         if interrupt.asked:
             warnings.warn(
                 f"training was stopped by Ctrl-C in epoch {plan.current_epoch} of {max_epochs}; the model has the best "
@@ -260,6 +267,15 @@ class TrainingMixin:
                 raise ValueError(f"external_indexing takes row numbers from 0 to {n_cells - 1:,}, each at most once")
             return tuple(parts)
         return split_cells(n_cells, train_size, validation_size, self.seed_, shuffle, need_validation=early_stopping)
+
+    def _paired_plan(self, kwargs: dict[str, Any] | None) -> PairedPlan | None:
+        """How pairs are trained after the ATAC part; None for a model of ATAC alone."""
+        if self.mdata is None:
+            if kwargs:
+                raise ValueError("paired_kwargs is for a model of a MuData; this one was made of an AnnData")
+            return None
+        self._need_pairs()
+        return PairedPlan(**(kwargs or {}))
 
     def _checkpoint(self, folder: str | Path | None, resume: bool) -> str | None:
         if not resume:

@@ -12,6 +12,7 @@ from .decoders import Context, make_decoder, state_logits
 from .embedding import BinEmbedding
 from .encoder import Encoder
 from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
+from .paired import PairedNetwork
 
 
 class Cells(NamedTuple):
@@ -49,6 +50,7 @@ class ScAtacNetwork(nn.Module):
         self.register_buffer("mean_depth", torch.ones(()))
         # where each batch lies in the embedding: taken out
         self.register_buffer("batch_shift", torch.zeros(config.n_batch, config.d_embed))
+        self.paired: PairedNetwork | None = None  # encoders of RNA beside this one, once pairs were trained
 
     @property
     def device(self) -> torch.device:

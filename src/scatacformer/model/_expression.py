@@ -1,0 +1,184 @@
+"""Expression from chromatin alone, and how it differs from what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from ._fit_pairs import CELLS_AT_ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class ExpressionMixin:
+    """``predict_expression``, ``chromatin_potential`` and ``modality_distance`` of a model of pairs."""
+
+    @torch.inference_mode()
+    def predict_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        return_std: bool = False,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray | tuple[pd.DataFrame | np.ndarray, pd.DataFrame | np.ndarray]:
+        """Expression predicted from chromatin alone: log(1 + counts per 10,000), natural logarithm.
+
+        RNA is not read, whether it is there or not. (n_cells, n_genes) float32, a DataFrame or with ``return_numpy`` an
+        array; with ``return_std`` also the standard deviation of the measured value about it: that of held-out cells,
+        and the disagreement of the predictors.
+
+        Parameters
+        ----------
+        adata
+            Cells x the model's regions, AnnData or MuData. Default: the model's own.
+        indices
+            Cells, in the order of the answer. Default: all.
+        gene_list
+            Genes, in the order of the answer. Default: all that the model knows.
+
+        Raises
+        ------
+        ValueError
+            The model was not trained on pairs; genes that it does not know.
+        """
+        network = self._need_network()
+        adata = self._validate_anndata(adata)
+        names = self.genes_["name"]
+        at = None if gene_list is None else torch.as_tensor(gene_places(gene_list, names), device=self.module.device)
+        rows = self._rows(adata, indices)
+        n_genes = len(names) if at is None else len(at)
+        mean = np.empty((len(rows), n_genes), np.float32)
+        std = np.empty_like(mean) if return_std else None
+        teacher, student = self._chromatin(adata, rows, batch_size)
+        for first in range(0, len(rows), CELLS_AT_ONCE):
+            part = slice(first, first + CELLS_AT_ONCE)
+            z, guess = (torch.from_numpy(x[part]).to(self.module.device) for x in (teacher, student))
+            found = network.expression(network.atac_inputs(z), guess, at)
+            mean[part] = found[0].cpu().numpy()
+            if network.links is not None:
+                mean[part] += self._said_by_links(adata, rows[part], z, at)
+                np.maximum(mean[part], 0.0, out=mean[part])
+            if std is not None:
+                std[part] = found[1].cpu().numpy()
+        if not return_numpy:
+            import pandas as pd
+
+            columns = pd.Index(names if at is None else list(gene_list))
+            mean = pd.DataFrame(mean, index=adata.obs_names[rows], columns=columns)
+            std = None if std is None else pd.DataFrame(std, index=mean.index, columns=columns)
+        return mean if std is None else (mean, std)
+
+    def chromatin_potential(
+        self,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        gene_list: Sequence[str] | None = None,
+        scaling: Literal["zscore", "minmax", "none"] = "zscore",
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """What chromatin says of a gene less what its RNA does: positive where chromatin is ahead (Yang et al. 2025).
+
+        The residual of :meth:`predict_expression` and the measured log(1 + counts per 10,000), each gene of each brought
+        to one scale over the cells asked for:
+
+        - ``"zscore"``: less its mean, over its standard deviation. One cell cannot set the scale of a gene.
+        - ``"minmax"``: to 0 ... 1 by its extremes, as the paper has it; single counts set that of rare genes.
+        - ``"none"``: as they are.
+
+        Genes that do not vary are 0 in both. (n_cells, n_genes) float32 DataFrame, dense: ask for the genes you need.
+
+        Parameters
+        ----------
+        mdata
+            Cells with RNA. Default: the model's own.
+        indices, gene_list, batch_size
+            As in :meth:`predict_expression`.
+
+        Raises
+        ------
+        ValueError
+            The model was not trained on pairs; cells without RNA; unknown genes; an unknown scaling.
+        """
+        if scaling not in ("zscore", "minmax", "none"):
+            raise ValueError(f"scaling must be 'zscore', 'minmax' or 'none', found {scaling!r}")
+        self._need_network()
+        data = self._mdata if mdata is None else mdata
+        adata = self._validate_anndata(data)
+        cells, rows = self._cells_of(data), self._rows(adata, indices)
+        if cells is None or cells.rna is None or not cells.has_rna[rows].all():
+            raise ValueError("the potential compares chromatin with measured RNA: every cell needs both")
+        predicted = self.predict_expression(data, rows, gene_list, batch_size)
+        measured = self._gene_values(cells, rows)[:, gene_places(list(predicted.columns), self.genes_["name"])]
+        out = _scaled(predicted.to_numpy(), scaling) - _scaled(measured.toarray(), scaling)
+        predicted.iloc[:, :] = out
+        return predicted
+
+    def modality_distance(
+        self, mdata: MuData | None = None, indices: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """1 - cosine of a cell's RNA and ATAC in the shared space: large where one runs ahead.  (n_cells,) float32, 0 to 2
+
+        Raises ValueError for a model that was not trained on pairs and for cells without RNA.
+        """
+        self._need_network()
+        data = self._mdata if mdata is None else mdata
+        rna = self.get_latent_representation(data, indices, modality="expression")
+        return 1 - (rna * self.get_latent_representation(data, indices, modality="accessibility")).sum(1)
+
+    def _annotate_pairs(self, mdata: MuData, key: str, batch_size: int | None) -> None:
+        """What the model says of paired cells, into the user's MuData."""
+        cells, names = self._cells_of(mdata), self.mudata_setup_["modalities"]
+        at = cells.atac.obs_names.get_indexer(mdata.obs_names)
+        joint = self.get_latent_representation(mdata, batch_size=batch_size)
+        out = np.full((mdata.n_obs, joint.shape[1]), np.nan, np.float32)
+        out[at >= 0] = joint[at[at >= 0]]
+        chromatin = mdata.mod[names["atac_layer"]]
+        chromatin.obsm[f"X_{key}"] = self.get_latent_representation(
+            mdata, batch_size=batch_size, modality="accessibility"
+        )
+        mdata.obsm[f"X_{key}"] = out
+        if cells.rna is None:
+            chromatin.obsm[f"{key}_expression"] = self.predict_expression(mdata, batch_size=batch_size)
+            return
+        rna, with_rna = mdata.mod[names["rna_layer"]], np.flatnonzero(cells.has_rna)
+        order = np.argsort(cells.rna_row[with_rna])  # every RNA cell has its ATAC: that was checked
+        rows = with_rna[order]
+        rna.obsm[f"X_{key}"] = self.get_latent_representation(mdata, rows, batch_size, modality="expression")
+        rna.obs[f"{key}_distance"] = self.modality_distance(mdata, rows)
+        predicted = self.predict_expression(mdata, rows, batch_size=batch_size)
+        if list(predicted.columns) == [str(name) for name in rna.var_names]:
+            rna.layers[f"{key}_predicted"] = predicted.to_numpy()
+        else:
+            rna.obsm[f"{key}_predicted"] = predicted
+
+
+def _scaled(x: np.ndarray, scaling: str) -> np.ndarray:
+    """Each column on its own scale; zero where it does not vary."""
+    if scaling == "none":
+        return x
+    low, spread = (x.mean(0), x.std(0)) if scaling == "zscore" else (x.min(0), x.max(0) - x.min(0))
+    return np.where(spread > 1e-6, (x - low) / np.maximum(spread, 1e-6), 0.0).astype(np.float32)
+
+
+def gene_places(asked: Sequence[str], names: list[str]) -> np.ndarray:
+    """Numbers of the genes asked for.  (len(asked),) int64; ValueError for those that are not there."""
+    import pandas as pd
+
+    asked = list(asked)
+    at = pd.Index(names).get_indexer(asked)
+    if (at < 0).any():
+        missing = [name for name, place in zip(asked, at, strict=True) if place < 0]
+        raise ValueError(
+            f"{len(missing):,} of {len(asked):,} genes are not the model's (first: {missing[0]}); it knows "
+            f"{len(names):,}, such as {names[0]}"
+        )
+    return at

@@ -1,0 +1,335 @@
+"""How a :class:`~scatacformer.nn.PairedNetwork` is fitted: components, canonical correlations, then gradient steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from scatacformer.cells import RowSource, batch_shifts, canonical_start, fit_components, log_normalised
+from scatacformer.nn import PAIRINGS, PairedConfig, PairedNetwork
+
+CELLS_AT_ONCE = 1024
+MAX_COMPONENT_CELLS = 20_000  # cells that the components and canonical correlations are fitted on
+
+
+@dataclass(frozen=True)
+class PairedPlan:
+    """How pairs are trained; checked when it is built. See :meth:`~scatacformer.ScAtacFormer.train_pairs`."""
+
+    max_epochs: int = 60
+    batch_size: int = 256
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    temperature: float = 0.1
+    pairing: str = "same"
+    n_components: int = 30
+    n_latent: int = 32
+    dropout: float = 0.3
+    patience: int = 8
+    link_window: int | None = 1_200_000
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "n_components", "n_latent", "patience"):
+            if getattr(self, name) < (0 if name == "max_epochs" else 1):
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2, for a pair is told from others; found {self.batch_size}")
+        for name in ("lr", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than 0, found {getattr(self, name)}")
+        if self.link_window is not None and self.link_window < 0:
+            raise ValueError(f"link_window is a distance in bp, at least 0, found {self.link_window}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, found {self.weight_decay}")
+        if self.pairing not in PAIRINGS:
+            raise ValueError(f"pairing must be one of {tuple(PAIRINGS)}, found {self.pairing!r}")
+
+
+@dataclass(frozen=True)
+class PairedInputs:
+    """What is known of the cells that are fitted on: training and held-out cells, in that order."""
+
+    counts: sp.csr_matrix  # (n_cells, n_genes) RNA
+    teacher: np.ndarray  # (n_cells, d_embed): the transformer's embedding
+    source: RowSource  # of the open bins
+    rows: np.ndarray  # (n_cells,) row numbers in it
+    bin_weight: np.ndarray  # (n_bins,) of the spectral start
+    batch: np.ndarray  # (n_cells,) int64
+    n_batch: int
+    n_train: int
+
+
+def fit_pairs(
+    inputs: PairedInputs, plan: PairedPlan, seed: int, progress: bool = True
+) -> tuple[PairedNetwork, dict[str, list[float]]]:
+    """A fitted network, on the CPU, and its history. The weights are those of the best epoch for held-out pairs."""
+    network = _start(inputs, plan, seed)
+    values = log_normalised(inputs.counts, float(network.genes.target))
+    read = _Reader(network, inputs, values)
+    _start_student(network, read)
+    history = _train_heads(network, read, inputs, plan, seed, progress)
+    history |= _train_predictors(network, read, inputs, plan, seed, progress)
+    _fit_expression(network, read, inputs)
+    return network.eval(), history
+
+
+def _start(inputs: PairedInputs, plan: PairedPlan, seed: int) -> PairedNetwork:
+    """The network as a linear map: components of expression, and their canonical correlations with the embedding."""
+    rng = np.random.default_rng(seed)
+    fitted = np.arange(inputs.n_train)
+    if len(fitted) > MAX_COMPONENT_CELLS:
+        fitted = np.sort(rng.choice(fitted, MAX_COMPONENT_CELLS, replace=False))
+    components = fit_components(inputs.counts[fitted], plan.n_components, seed)
+    scores = components.scores(log_normalised(inputs.counts[fitted], components.target))
+    codes = inputs.batch[fitted]
+    shifts = batch_shifts(scores, codes, inputs.n_batch) if inputs.n_batch > 1 else np.zeros((1, scores.shape[1]))
+    scores = scores - shifts[codes if inputs.n_batch > 1 else 0]
+
+    teacher = inputs.teacher[fitted]
+    used = np.flatnonzero(teacher.std(0) > 1e-6)
+    centre = teacher[:, used].mean(0)
+    scale = float(np.sqrt(np.mean((teacher[:, used] - centre) ** 2)))
+    atac = (teacher[:, used] - centre) / scale
+    map_atac, map_rna, correlation = canonical_start(atac, scores - scores.mean(0), plan.n_latent)
+    network = PairedNetwork(
+        PairedConfig(
+            n_genes=inputs.counts.shape[1], n_bins=inputs.source.n_bins, d_rna=scores.shape[1], d_atac=len(used), d_latent=len(correlation),
+            dropout=plan.dropout, n_batch=inputs.n_batch,
+        ),
+        seed=seed,
+    )  # fmt: skip
+    with torch.no_grad():
+        for target, value in (
+            (network.genes.vectors, components.loadings),
+            (network.genes.centre, components.centre),
+            (network.genes.scale, components.scale),
+            (network.genes.target, components.target),
+            (network.batch_shift, shifts),
+            (network.atac_used, used),
+            (network.atac_centre, centre),
+            (network.atac_scale, scale),
+        ):
+            target.copy_(torch.as_tensor(value))
+    _start_heads(network, ("rna_teacher", "atac_teacher"), map_rna, map_atac, scores.mean(0))
+    _start_predictors(network, 0, atac, scores)
+    return network
+
+
+def _start_student(network: PairedNetwork, read: _Reader) -> None:
+    """The same of the students: what the cells' bins say of expression, and its canonical correlations with it."""
+    train = read.inputs.n_train
+    x, y = read.atac_student[:train].numpy(), read.rna_student[:train].numpy()
+    map_atac, map_rna, correlation = canonical_start(x - x.mean(0), y - y.mean(0), network.config.d_latent)
+    pad = ((0, 0), (0, network.config.d_latent - len(correlation)))
+    _start_heads(network, ("rna_student", "atac_student"), np.pad(map_rna, pad), np.pad(map_atac, pad), y.mean(0))
+    _start_predictors(network, 1, x, y)
+
+
+@torch.no_grad()
+def _start_heads(network, names: tuple[str, str], map_rna, map_atac, mean_rna) -> None:
+    for name, weight, mean in zip(names, (map_rna, map_atac), (mean_rna, np.zeros(len(map_atac))), strict=True):
+        network.heads[name].linear.weight.copy_(torch.as_tensor(weight.T))
+        network.heads[name].linear.bias.copy_(torch.as_tensor(-(mean @ weight)))
+
+
+@torch.no_grad()
+def _start_predictors(network, which: int, x: np.ndarray, y: np.ndarray) -> None:
+    """The regression of the scores y on x, ridge 1 % of the mean variance; of every other predictor."""
+    gram = x.T @ x
+    coefficient = np.linalg.solve(gram + 0.01 * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ (y - y.mean(0)))
+    for predictor in network.predictors[which::2]:
+        predictor.linear.weight.copy_(torch.as_tensor(coefficient.T))
+        predictor.linear.bias.copy_(torch.as_tensor(y.mean(0)))
+
+
+class _Reader:
+    """The inputs of the heads for any of the cells; what does not change is computed once."""
+
+    def __init__(self, network: PairedNetwork, inputs: PairedInputs, values: sp.csr_matrix) -> None:
+        self.network, self.values, self.inputs = network, values, inputs
+        self.batch = torch.from_numpy(inputs.batch)
+        with torch.no_grad():
+            self.atac_teacher = network.atac_inputs(torch.from_numpy(inputs.teacher))
+            parts = np.array_split(np.arange(len(inputs.batch)), max(len(inputs.batch) // CELLS_AT_ONCE, 1))
+            self.rna_student = torch.cat([network.rna_inputs(*self._genes(p), self.batch[p], False) for p in parts])
+            self.atac_student = self._fit_bins(inputs)
+
+    def __call__(self, cells: np.ndarray) -> dict[str, Tensor]:
+        """(len(cells), width) of each head, the teacher's attention with its gradient."""
+        return {
+            "rna_teacher": self.network.rna_inputs(*self._genes(cells), self.batch[cells], True),
+            "rna_student": self.rna_student[cells],
+            "atac_teacher": self.atac_teacher[cells],
+            "atac_student": self.atac_student[cells],
+        }
+
+    def _fit_bins(self, inputs: PairedInputs) -> Tensor:
+        """The bins' vectors, from the training cells, and what they say of each cell: of the others, not of itself."""
+        pool, g = self.network.bins, inputs.bin_weight
+        train = inputs.n_train
+        scores = self.rna_student[:train].double().numpy()
+        total, mass = np.zeros((len(g), scores.shape[1])), np.zeros(len(g))
+        for part in np.array_split(np.arange(train), max(train // CELLS_AT_ONCE, 1)):
+            w = _unit_rows(inputs, part)
+            total += w.T @ scores[part]
+            mass += np.asarray(w.sum(0)).ravel()
+        vectors = total / np.maximum(mass, 1e-12)[:, None]
+        pool.vectors.copy_(torch.from_numpy(vectors))
+        pool.weight.copy_(torch.from_numpy(g * mass))
+        said = np.zeros((len(inputs.batch), scores.shape[1]))
+        for part in np.array_split(np.arange(len(said)), max(len(said) // CELLS_AT_ONCE, 1)):
+            w = _unit_rows(inputs, part)
+            summed, similarity = w @ total, w @ mass  # sum_j K_ij r_j and sum_j K_ij, with j = i: K_ii = 1
+            own = part < train
+            summed[own] -= scores[part[own]]
+            similarity[own] -= 1.0
+            said[part] = summed / np.maximum(similarity, 1e-9)[:, None]
+        centre = said[:train].mean(0)
+        scale = np.sqrt(np.mean((said[:train] - centre) ** 2)) or 1.0
+        pool.centre.copy_(torch.from_numpy(centre))
+        pool.scale.copy_(torch.as_tensor(scale))
+        return torch.from_numpy(((said - centre) / scale).astype(np.float32))
+
+    def _genes(self, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        return ragged(self.values[cells])
+
+
+def _unit_rows(inputs: PairedInputs, cells: np.ndarray) -> sp.csr_matrix:
+    """W of the cells: g_b / |x_i g| where bin b is open.  (len(cells), n_bins) CSR"""
+    rows = inputs.source.rows(inputs.rows[cells])
+    w = sp.csr_matrix((inputs.bin_weight[rows.bins], rows.bins, rows.indptr), shape=(len(cells), inputs.source.n_bins))
+    norm = np.sqrt(np.asarray(w.power(2).sum(1)).ravel())
+    return sp.csr_matrix(sp.diags(1 / np.maximum(norm, 1e-12)) @ w)
+
+
+def ragged(values: sp.csr_matrix) -> tuple[Tensor, Tensor, Tensor]:
+    """Genes, values and rows of a sparse matrix, as :class:`~scatacformer.nn.GenePool` reads them."""
+    cell = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
+    return (
+        torch.from_numpy(values.indices.astype(np.int64)),
+        torch.from_numpy(values.data.astype(np.float32)),
+        torch.from_numpy(cell),
+    )
+
+
+def _train_heads(network, read, inputs: PairedInputs, plan: PairedPlan, seed: int, progress: bool) -> dict:
+    """NT-Xent of the pairs of encoders, until held-out pairs are no longer told better."""
+    learned = [*network.heads.parameters(), *network.genes.parameters()]
+
+    def loss(cells: np.ndarray) -> Tensor:
+        return network.contrastive_loss(read(cells), plan.pairing, plan.temperature)
+
+    return _descend(network, learned, loss, inputs, plan, seed, progress, "pairs", smallest_step=2)
+
+
+def _train_predictors(network, read, inputs: PairedInputs, plan: PairedPlan, seed: int, progress: bool) -> dict:
+    """Squared error of the scores of expression's components, from the embedding of chromatin alone."""
+    history: dict[str, list[float]] = {}
+    for k, predictor in enumerate(network.predictors):
+        x = read.atac_student if k % 2 else read.atac_teacher
+
+        def loss(cells: np.ndarray, predictor=predictor, x=x) -> Tensor:
+            return ((predictor(x[cells]) - read.rna_student[cells]) ** 2).mean()
+
+        found = _descend(
+            predictor, list(predictor.parameters()), loss, inputs, plan, seed + 1 + k, progress,
+            f"expression {k + 1} of {len(network.predictors)}", smallest_step=1, batch_size=min(plan.batch_size, 64),
+        )  # fmt: skip
+        if k == 0:
+            history = {name.replace("paired", "expression"): values for name, values in found.items()}
+    return history
+
+
+def _descend(
+    module: torch.nn.Module,
+    learned: list[Tensor],
+    loss: Callable[[np.ndarray], Tensor],
+    inputs: PairedInputs,
+    plan: PairedPlan,
+    seed: int,
+    progress: bool,
+    what: str,
+    smallest_step: int,
+    batch_size: int | None = None,
+) -> dict[str, list[float]]:
+    """AdamW until the held-out loss has not fallen for ``patience`` epochs; the best weights are put back.
+
+    The weights before the first step compete too: where nothing is to be learned the start stays.
+    """
+    from tqdm.auto import tqdm
+
+    batch_size = batch_size or plan.batch_size
+    held_out = np.arange(inputs.n_train, len(inputs.batch))
+    optimizer = torch.optim.AdamW(learned, lr=plan.lr, weight_decay=plan.weight_decay)
+    rng = np.random.default_rng(seed)
+
+    def validate() -> float:
+        module.eval()
+        with torch.no_grad():
+            parts = np.array_split(held_out, max(len(held_out) // CELLS_AT_ONCE, 1))
+            return float(np.average([float(loss(p)) for p in parts], weights=[len(p) for p in parts]))
+
+    def copy() -> dict[str, Tensor]:
+        return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    best, weights, waited = validate(), copy(), 0
+    history: dict[str, list[float]] = {"paired_train": [], "paired_validation": []}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        bar = tqdm(range(plan.max_epochs), desc=what, disable=None if progress else True, leave=False)
+        try:
+            for _ in bar:
+                module.train()
+                losses = []
+                order = rng.permutation(inputs.n_train)
+                for first in range(0, len(order), batch_size):
+                    cells = order[first : first + batch_size]
+                    if len(cells) < smallest_step:
+                        continue
+                    value = loss(cells)
+                    if not torch.isfinite(value):
+                        raise FloatingPointError(f"the loss of {what} is {float(value)}; lower lr (it is {plan.lr})")
+                    optimizer.zero_grad()
+                    value.backward()
+                    optimizer.step()
+                    losses.append(float(value.detach()))
+                found = validate()
+                history["paired_train"].append(float(np.mean(losses)))
+                history["paired_validation"].append(found)
+                bar.set_postfix(held_out=f"{found:.4f}")
+                if found < best:
+                    best, weights, waited = found, copy(), 0
+                else:
+                    waited += 1
+                    if waited >= plan.patience:
+                        break
+        except KeyboardInterrupt:
+            warnings.warn(f"Ctrl-C: {what} keep the best weights so far", UserWarning, stacklevel=2)
+    module.load_state_dict(weights)
+    module.eval()
+    return history
+
+
+@torch.no_grad()
+def _fit_expression(network: PairedNetwork, read: _Reader, inputs: PairedInputs) -> None:
+    """From scores to genes by least squares on the training cells; the variance about it on the held-out ones."""
+    scores = read.rna_student[: inputs.n_train].double().numpy()
+    values = log_normalised(inputs.counts)
+    mean = np.asarray(values[: inputs.n_train].mean(0)).ravel()
+    centred = scores - scores.mean(0)
+    gram = centred.T @ centred + 1e-6 * len(centred) * np.eye(centred.shape[1])
+    loadings = np.linalg.solve(gram, (values[: inputs.n_train].T @ centred).T)  # (d_rna, n_genes); centred: mean drops
+    network.expression_loadings.copy_(torch.from_numpy(loadings))
+    network.expression_mean.copy_(torch.from_numpy(mean - scores.mean(0) @ loadings))
+    held_out = np.arange(inputs.n_train, len(inputs.batch))
+    total = np.zeros(len(mean))
+    for part in np.array_split(held_out, max(len(held_out) // 256, 1)):
+        predicted = network.expression(read.atac_teacher[part], read.atac_student[part])[0].numpy()
+        total += ((values[part].toarray() - predicted) ** 2).sum(0)
+    network.expression_variance.copy_(torch.from_numpy(total / len(held_out)))

@@ -1,0 +1,174 @@
+"""MuData in: registered beside the user's object, which is neither reordered nor written to."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from scatacformer.cells import PairedCells, match_pairs
+
+from ._compat import SETUP_ARGS_KEY
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
+
+# id of a MuData -> (it, how it was set up, its cells). Its own `uns` would be the place if it were ours to write to
+_registered: dict[int, tuple[weakref.ref, dict[str, Any], PairedCells]] = {}
+
+
+def is_mudata(data: Any) -> bool:
+    """Whether ``data`` is a MuData, without importing mudata for it."""
+    return hasattr(data, "mod") and hasattr(data, "obsmap")
+
+
+def modality_names(modalities: dict[str, str] | None) -> dict[str, str]:
+    """The names of both modalities; ValueError for keys that are none of ours."""
+    given = dict(modalities or {})
+    if unknown := sorted(set(given) - set(MODALITIES)):
+        raise ValueError(f"modalities takes the keys {sorted(MODALITIES)}, found {unknown}")
+    return MODALITIES | given
+
+
+class MuDataMixin:
+    """``setup_mudata``, and MuData wherever a method of the model takes an AnnData."""
+
+    _mdata: MuData | None = None
+    _pairs: PairedCells | None = None
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        rna_layer: str | None = None,
+        atac_layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        modalities: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register a MuData of paired cells: counts of genes and of regions, measured in the same cells.
+
+        Cells are matched by ``obs_names``, whatever their order in the two modalities. ``mdata`` stays as it is: nothing
+        is reordered, nothing is written into it.
+
+        Parameters
+        ----------
+        mdata
+            RNA, cells x genes, and ATAC, cells x regions; raw counts in both.
+        rna_layer, atac_layer
+            Layers with the counts; default ``.X``.
+        batch_key, labels_key
+            Columns with the batch and the label, in the ``obs`` of the ATAC modality, of the RNA, or of ``mdata``.
+        modalities
+            Names of the two: ``{"rna_layer": "rna", "atac_layer": "atac"}`` if not said.
+
+        Raises
+        ------
+        ValueError
+            ``mdata`` is a view; cells were measured in one modality alone (their number is said); counts are NaN,
+            negative or not integer; cells or regions are empty, duplicate or unknown.
+        KeyError
+            No such modality, layer or column.
+        """
+        names = modality_names(modalities)
+        cells = match_pairs(
+            mdata, names["rna_layer"], names["atac_layer"], rna_layer, atac_layer,
+            tuple(key for key in (batch_key, labels_key) if key is not None),
+        )  # fmt: skip
+        cls.setup_anndata(cells.atac, batch_key=batch_key, labels_key=labels_key, **kwargs)
+        setup = {"rna_layer": rna_layer, "atac_layer": atac_layer, "modalities": names}
+        _register(mdata, setup, cells)
+
+    @classmethod
+    def _set_up_as(cls, mdata: MuData, setup: dict[str, Any] | None, registry: dict[str, Any], **kwargs: Any) -> MuData:
+        """``mdata`` set up as a model that is there was; cells without RNA are let in."""
+        setup = setup or {"rna_layer": None, "atac_layer": None, "modalities": MODALITIES}
+        cells = query_cells(mdata, setup, registry[SETUP_ARGS_KEY])
+        arguments = dict(registry[SETUP_ARGS_KEY]) | {"layer": None}
+        cls.setup_anndata(cells.atac, source_registry=registry, **kwargs, **arguments)
+        return mdata
+
+    @property
+    def mdata(self) -> MuData | None:
+        """The MuData that the model was made of; None for a model of ATAC alone."""
+        return self._mdata
+
+    def _take(self, data: AnnData | MuData | None) -> AnnData | None:
+        """The AnnData that scvi-tools registers: that around a MuData, or ``data`` itself."""
+        if data is None or not is_mudata(data):
+            return data
+        found = _registered.get(id(data))
+        if found is None or found[0]() is not data:
+            raise ValueError("set up the MuData first: ScAtacFormer.setup_mudata(mdata)")
+        _, setup, cells = found
+        _check_unchanged(data, setup, cells)
+        self._mdata, self._pairs, self.mudata_setup_ = data, cells, setup
+        return cells.atac
+
+    def _cells_of(self, data: AnnData | MuData | None) -> PairedCells | None:
+        """The pairs of ``data``; None where it has no RNA to speak of (an AnnData)."""
+        if data is None or data is self._mdata:
+            if self._mdata is not None:
+                _check_unchanged(self._mdata, self.mudata_setup_, self._pairs)
+            return self._pairs
+        if not is_mudata(data):
+            return None
+        setup = getattr(self, "mudata_setup_", {"rna_layer": None, "atac_layer": None, "modalities": MODALITIES})
+        found = _registered.get(id(data))
+        if found is not None and found[0]() is data and found[1] == setup:
+            try:
+                _check_unchanged(data, setup, found[2])
+                return found[2]
+            except ValueError:
+                pass  # read anew
+        return query_cells(data, setup, self.registry_[SETUP_ARGS_KEY])
+
+    def _validate_anndata(self, adata: AnnData | MuData | None = None, **kwargs: Any) -> AnnData:
+        if adata is None and self._mdata is not None:
+            self._cells_of(None)
+        elif is_mudata(adata):
+            adata = self._cells_of(adata).atac
+        return super()._validate_anndata(adata, **kwargs)
+
+
+def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]) -> PairedCells:
+    """Cells to be read by a model that is there: RNA and labels may be missing, not the batch."""
+    names, keys = setup["modalities"], [setup_args["batch_key"]]
+    label, atac = setup_args["labels_key"], mdata.mod.get(names["atac_layer"])
+    if label is not None and atac is not None and (label in atac.obs or label in mdata.obs):
+        keys.append(label)
+    cells = match_pairs(
+        mdata, names["rna_layer"], names["atac_layer"], setup["rna_layer"], setup["atac_layer"],
+        tuple(key for key in keys if key is not None), need_rna=False,
+    )  # fmt: skip
+    _register(mdata, setup, cells)
+    return cells
+
+
+def _register(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
+    key = id(mdata)
+    _registered[key] = (weakref.ref(mdata, lambda _: _registered.pop(key, None)), setup, cells)
+
+
+def _check_unchanged(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
+    """Raises where cells were added, removed or reordered since the set-up; else takes new columns of ``obs`` over."""
+    names = setup["modalities"]
+    atac, rna = mdata.mod[names["atac_layer"]], mdata.mod.get(names["rna_layer"])
+    same = atac.obs_names.equals(cells.atac.obs_names) and atac.n_vars == cells.atac.n_vars
+    if rna is not None and cells.rna is not None:
+        has = cells.has_rna
+        at = cells.rna_row[has]
+        same = same and rna.shape == (cells.rna.n_cells, cells.rna.n_bins)
+        same = same and bool((rna.obs_names[at] == cells.atac.obs_names[has]).all())
+    if not same:
+        raise ValueError(
+            "the cells or features of mdata have changed since it was set up; call ScAtacFormer.setup_mudata(mdata) "
+            "again and make the model anew"
+        )
+    # columns that came later, such as clusters
+    for obs in (atac.obs, mdata.obs.reindex(atac.obs_names)):
+        for column in obs.columns.difference(cells.atac.obs.columns):
+            cells.atac.obs[column] = obs[column].to_numpy()

@@ -1,0 +1,263 @@
+"""Paired RNA: one space for both modalities, and expression from chromatin alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scatacformer.cells import log_normalised, split_cells
+from scatacformer.nn import LinkAttention, LinkConfig, PairedConfig, PairedNetwork
+
+from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedPlan, fit_pairs, ragged
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+    from scatacformer.cells import PairedCells
+
+MODALITIES = ("joint", "expression", "accessibility")
+
+
+class PairedMixin:
+    """What a model of a MuData can do beside what a model of an AnnData can."""
+
+    def train_pairs(
+        self,
+        max_epochs: int = 60,
+        batch_size: int = 256,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-2,
+        temperature: float = 0.1,
+        pairing: str = "same",
+        n_components: int = 30,
+        n_latent: int = 32,
+        dropout: float = 0.3,
+        patience: int = 8,
+        link_window: int | None = 1_200_000,
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        enable_progress_bar: bool = True,
+    ) -> None:
+        """Bring RNA and ATAC of the same cells into one space, and learn expression from chromatin.
+
+        Called by :meth:`train`; by itself it needs a model whose ATAC part is trained, such as one of
+        :meth:`from_atac_model`. Each modality has a teacher (RNA: the sum of its genes' vectors, by attention; ATAC: the
+        transformer's embedding) and a student (a linear map of the counts). They start from the canonical correlations
+        of the embedding with the components of expression, and are trained by NT-Xent of matched cells (Chen et al.
+        2020; Yang et al. 2025). Predictors of expression read the embedding of chromatin alone. The weights of the best
+        epoch for held-out pairs are kept. The ATAC embedding itself does not change.
+
+        Parameters
+        ----------
+        max_epochs, batch_size, lr, weight_decay
+            Most passes over the cells, cells in a step, and AdamW's rates. ``max_epochs=0``: the closed form.
+        temperature
+            Of NT-Xent.
+        pairing
+            Which encoders are brought together: ``"same"`` (teacher with teacher, student with student), ``"crossed"``
+            (teacher with student of the other modality), ``"within"`` (teacher with student of the same modality).
+        n_components, n_latent
+            Components of expression, and most dimensions of each encoder's output.
+        dropout, patience
+            Of the heads; epochs without a better held-out loss after which training stops.
+        link_window
+            Where ``rna.var`` says where genes start: genes attend to the bins at most so many bp from their start,
+            which tells cells apart that are in one state and adds to the predicted expression. None: they do not.
+        train_size, validation_size, datasplitter_kwargs
+            As in :meth:`train`: cells that are trained on and held out.
+
+        Raises
+        ------
+        ValueError
+            The model is not of a MuData, or its ATAC part is not trained; sizes out of range; no held-out cells.
+        FloatingPointError
+            The loss is not finite.
+        """
+        plan = PairedPlan(
+            max_epochs,
+            batch_size,
+            lr,
+            weight_decay,
+            temperature,
+            pairing,
+            n_components,
+            n_latent,
+            dropout,
+            patience,
+            link_window,
+        )
+        cells = self._need_pairs()
+        if not self.is_trained_:
+            raise ValueError("the ATAC part is not trained: call train(), or make the model with from_atac_model()")
+        split = self._split(len(cells.rna_row), train_size, validation_size, True, True, datasplitter_kwargs)
+        self._fit_pairs(plan, split, enable_progress_bar)
+
+    def _fit_pairs(self, plan: PairedPlan, split: tuple[np.ndarray, ...], progress: bool) -> None:
+        cells = self._need_pairs()
+        train, held_out = split[0], split[1]
+        if not len(held_out):
+            train, held_out, _ = split_cells(len(train), 0.9, None, self.seed_, need_validation=True)
+            train, held_out = split[0][train], split[0][held_out]
+        rows = np.concatenate([train, held_out])
+        inputs = PairedInputs(
+            counts=cells.expression(rows), teacher=self._chromatin(self.adata, rows, None)[0],
+            source=self._source(self.adata), rows=rows,
+            bin_weight=self.module.embedding.norm_weight.detach().cpu().double().sqrt().numpy(),
+            batch=self._batch_codes(self.adata)[rows], n_batch=self.config_.n_batch, n_train=len(train),
+        )  # fmt: skip
+        network, history = fit_pairs(inputs, plan, self.seed_, progress)
+        # only now: a training that fails or is broken off leaves the model as it was
+        self.module.paired = network.to(self.module.device)
+        self.paired_config_ = network.config.to_dict()
+        self.genes_, self.links_config_, self.matching_ = _genes_of(cells), None, {}
+        self._add_history(history)
+        if plan.link_window is not None and "tss" in self.genes_:
+            self._fit_links(rows, len(train), plan.link_window)
+
+    @torch.inference_mode()
+    def _paired_latent(
+        self, data: AnnData | MuData | None, indices, modality: str | None, batch_size: int | None
+    ) -> np.ndarray:
+        """:meth:`get_latent_representation` of a model of pairs."""
+        network, adata = self._need_network(), self._validate_anndata(data)
+        cells, rows = self._cells_of(data), self._rows(adata, indices)
+        with_rna = np.zeros(len(rows), bool) if cells is None or cells.rna is None else cells.has_rna[rows]
+        modality = modality or ("joint" if with_rna.any() else "accessibility")
+        if modality == "expression" and not with_rna.all():
+            raise ValueError(
+                f"{int((~with_rna).sum()):,} of {len(rows):,} cells have no RNA; ask for modality='accessibility', or for "
+                "'joint', which is that of the measured modality for cells that lack one"
+            )
+        out = np.zeros((len(rows), 2 * network.config.d_latent), np.float32)
+        if modality != "expression":
+            teacher, student = self._chromatin(adata, rows, batch_size)
+            out += self._atac_latent(teacher, student)
+        if modality != "accessibility" and with_rna.any():
+            out[with_rna] += self._rna_latent(adata, cells, rows[with_rna])
+        return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+    @torch.inference_mode()
+    def _rna_latent(self, adata: AnnData, cells: PairedCells, rows: np.ndarray) -> np.ndarray:
+        network, columns = self.module.paired, gene_columns(cells, self.genes_["name"])
+        codes, parts = self._batch_codes(adata), []
+        for first in range(0, len(rows), CELLS_AT_ONCE):
+            part = rows[first : first + CELLS_AT_ONCE]
+            # normalised by all genes that were measured, then those of the model
+            values = log_normalised(cells.expression(part), float(network.genes.target)) @ columns
+            genes = [t.to(self.module.device) for t in ragged(values.tocsr())]
+            batch = torch.from_numpy(codes[part]).to(self.module.device)
+            inputs = (network.rna_inputs(*genes, batch, attention) for attention in (True, False))
+            parts.append(network.joined(*inputs, "rna").cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def _atac_latent(self, teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
+        network, device, parts = self.module.paired, self.module.device, []
+        for first in range(0, len(teacher), CELLS_AT_ONCE):
+            part = slice(first, first + CELLS_AT_ONCE)
+            z, guess = (torch.from_numpy(x[part]).to(device) for x in (teacher, student))
+            parts.append(network.joined(network.atac_inputs(z), guess, "atac").cpu().numpy())
+        return np.concatenate(parts) if parts else np.empty((0, 2 * network.config.d_latent), np.float32)
+
+    @torch.inference_mode()
+    def _chromatin(self, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The transformer's embedding of cells (n_cells, d_embed), and what the ATAC student reads, if there is one."""
+        teacher, student, paired = [], [], self.module.paired
+        for batch in self._minibatches(adata, rows, batch_size):
+            teacher.append(self.module.embed(batch).float().cpu().numpy())
+            guess = (
+                torch.zeros(len(batch["batch"]), 0)
+                if paired is None
+                else paired.bins(batch["bins"], batch["cu_seqlens"])
+            )
+            student.append(guess.cpu().numpy())
+        empty = [np.empty((0, self.config_.d_embed), np.float32)]
+        return np.concatenate(teacher or empty), np.concatenate(student or empty)
+
+    def _need_pairs(self) -> PairedCells:
+        cells = self._cells_of(None)
+        if cells is None or cells.rna is None:
+            raise ValueError(
+                "this model was made of ATAC alone; for paired RNA: ScAtacFormer.setup_mudata(mdata), then "
+                "ScAtacFormer(mdata), or ScAtacFormer.from_atac_model(model, mdata)"
+            )
+        if not cells.has_rna.all():
+            raise ValueError(
+                f"{int((~cells.has_rna).sum()):,} of {len(cells.rna_row):,} cells have no RNA, and pairs are what is "
+                "trained on; they can be queried, not trained on"
+            )
+        return cells
+
+    def _need_network(self) -> PairedNetwork:
+        if self.module.paired is None:
+            raise ValueError(
+                "the model was not trained on pairs: make it of a MuData (setup_mudata) and call train() or train_pairs()"
+            )
+        return self.module.paired
+
+    def _restore_pairs(self, attributes: dict[str, Any]) -> None:
+        """The paired network of a saved or other model, its weights still to be loaded."""
+        if attributes.get("paired_config_") is None:
+            return
+        self.module.paired = PairedNetwork(PairedConfig(**attributes["paired_config_"]), self.seed_)
+        if attributes.get("links_config_") is not None:
+            self.module.paired.links = LinkAttention(LinkConfig(**attributes["links_config_"]))
+        self.links_config_, self.matching_ = attributes["links_config_"], dict(attributes["matching_"])
+        self.paired_config_, self.genes_ = dict(attributes["paired_config_"]), dict(attributes["genes_"])
+        if "mudata_setup_" in attributes and self._mdata is None:
+            self.mudata_setup_ = attributes["mudata_setup_"]
+
+    def _add_history(self, history: dict[str, list[float]]) -> None:
+        import pandas as pd
+
+        frames = {
+            name: pd.DataFrame({name: values}, index=pd.RangeIndex(len(values), name="epoch"))
+            for name, values in history.items()
+        }
+        self.history_ = {**(self.history_ or {}), **frames}
+
+
+def _genes_of(cells: PairedCells) -> dict[str, list]:
+    """Names of the model's genes, and where they start if that is known."""
+    import warnings
+
+    from scatacformer.genome import Genes
+
+    names = [str(name) for name in cells.genes.index]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            genes = Genes.from_var(cells.genes)
+    except ValueError:  # positions can be named later, from a GTF
+        return {"name": names}
+    chrom = [genes.chrom_names[c] if c >= 0 else None for c in genes.chrom]
+    return {"name": names, "chrom": chrom, "tss": genes.tss.tolist(), "strand": [str(s) for s in genes.strand]}
+
+
+def gene_columns(cells: PairedCells, names: list[str]):
+    """Matrix that brings the genes of ``cells`` to the model's, by name.  (n_genes of the cells, n_genes)"""
+    import warnings
+
+    import pandas as pd
+    import scipy.sparse as sp
+
+    at = pd.Index(names).get_indexer([str(name) for name in cells.genes.index])
+    found = np.flatnonzero(at >= 0)
+    if len(found) < len(names):
+        if not len(found):
+            raise ValueError(
+                f"none of the {len(at):,} genes of the RNA is one of the model's {len(names):,} (first: "
+                f"{cells.genes.index[0]} and {names[0]}). Name them alike, symbols or ids"
+            )
+        warnings.warn(
+            f"{len(names) - len(found):,} of the model's {len(names):,} genes are missing in the RNA and count as not "
+            "expressed",
+            UserWarning,
+            stacklevel=5,
+        )
+    ones = np.ones(len(found), np.float32)
+    return sp.csr_matrix((ones, (found, at[found])), shape=(len(at), len(names)))

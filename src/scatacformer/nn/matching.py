@@ -1,0 +1,79 @@
+"""Cross-attention of genes and bins, trained to tell the RNA of a cell from that of others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """Sizes of a :class:`LinkAttention`: genes, bins that each attends to, dimensions of the cells' state."""
+
+    n_genes: int
+    n_slots: int
+    n_state: int
+
+    def to_dict(self) -> dict:
+        """Plain numbers, for JSON."""
+        return asdict(self)
+
+
+class LinkAttention(nn.Module):
+    """Each gene attends to the bins of its window; what it reads there is compared with its own expression.
+
+    Gene g gives bin b the attention pi_gb = sigmoid(a score_gb + c), the probability that they are linked, against a
+    null bin that is always there; score is the product of gene and bin profiles (``scatacformer.cells.link_evidence``).
+    With e the expression of a cell and r the openness of its bins, both in standard deviations about what the cell's
+    state predicts, and rho_gb their partial correlation, the gene expects m_g = sum_b pi_gb rho_gb r_b, and the two
+    measurements of a cell match by ``gain`` sum_g v_g (e_g m_g - m_g^2 / 2) + ``closeness`` cos(z_rna, z_atac) + const:
+    the log-likelihood ratio of Gaussian residuals where gain and v are one.
+    """
+
+    def __init__(self, config: LinkConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.slope = nn.Parameter(torch.tensor(1.0))
+        self.offset = nn.Parameter(torch.tensor(-3.0))
+        self.gene_gain = nn.Parameter(torch.zeros(c.n_genes))  # log v
+        self.gain = nn.Parameter(torch.tensor(0.0))  # log
+        self.closeness = nn.Parameter(torch.tensor(10.0))
+        self.constant = nn.Parameter(torch.tensor(0.0))
+        self.register_buffer(
+            "bins", torch.zeros(c.n_genes, c.n_slots, dtype=torch.int64)
+        )  # token ids; any where unused
+        self.register_buffer("used", torch.zeros(c.n_genes, c.n_slots, dtype=torch.bool))
+        self.register_buffer("score", torch.zeros(c.n_genes, c.n_slots))
+        self.register_buffer("partial", torch.zeros(c.n_genes, c.n_slots))
+        # regression of openness and expression on (1, state), and the deviation about it
+        self.register_buffer("bin_state", torch.zeros(c.n_genes, c.n_slots, 1 + c.n_state))
+        self.register_buffer("bin_deviation", torch.ones(c.n_genes, c.n_slots))
+        self.register_buffer("gene_state", torch.zeros(c.n_genes, 1 + c.n_state))
+        self.register_buffer("gene_deviation", torch.ones(c.n_genes))
+        # how much of m_g is borne out by cells that the scores were not computed from
+        self.register_buffer("reliability", torch.zeros(c.n_genes))
+
+    def attention(self, score: Tensor | None = None) -> Tensor:
+        """Probability that a gene and a bin are linked.  The shape of ``score``; default (n_genes, n_slots)"""
+        pi = torch.sigmoid(self.slope * (self.score if score is None else score) + self.offset)
+        return pi * self.used if score is None else pi
+
+    def expected(self, opened: Tensor, state: Tensor) -> Tensor:
+        """m: what each gene's bins say of it beyond the state, in deviations.  (n_cells, n_genes)
+
+        ``opened`` (n_cells, n_genes, n_slots), 1 where open; ``state`` (n_cells, 1 + n_state), the first column 1.
+        """
+        weight = self.attention() * self.partial / self.bin_deviation  # (n_genes, n_slots)
+        of_state = (weight[..., None] * self.bin_state).sum(1)  # (n_genes, 1 + n_state)
+        return torch.einsum("cgs,gs->cg", opened, weight) - state @ of_state.T
+
+    def surplus(self, expression: Tensor, state: Tensor) -> Tensor:
+        """e: expression (n_cells, n_genes) about what the state says, in deviations."""
+        return (expression - state @ self.gene_state.T) / self.gene_deviation
+
+    def matches(self, surplus: Tensor, expected: Tensor, cosine: Tensor) -> Tensor:
+        """Logit that RNA and ATAC are of one cell.  (n,) of ``surplus`` and ``expected`` (n, n_genes), cosine (n,)"""
+        told = (self.gene_gain.exp() * (surplus * expected - expected**2 / 2)).sum(1)
+        return self.gain.exp() * told + self.closeness * cosine + self.constant
