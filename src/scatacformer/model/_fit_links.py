@@ -60,31 +60,32 @@ def fit_links(
 ) -> tuple[LinkAttention, dict[str, float]]:
     """The attention, and how well it tells held-out cells' own ATAC from others'.
 
-    Half of the training cells give the evidence, the other half the weights: cells that gave the evidence would find
-    their own noise in it. At the end the evidence is that of all training cells. ``cosine`` holds the unit vectors of
-    RNA and ATAC (n_cells, k).
+    Half of the training cells give the evidence, a quarter says which genes it can be trusted for, a quarter trains the
+    attention: cells that gave the evidence would find their own noise in it. At the end the evidence is that of all
+    training cells. ``cosine`` holds the unit vectors of RNA and ATAC (n_cells, k).
     """
     rng = np.random.default_rng(seed)
     train = rng.permutation(inputs.n_train)[: 2 * MAX_LINK_CELLS]
-    first, second = np.sort(train[: len(train) // 2]), np.sort(train[len(train) // 2 :])
+    half, quarter = len(train) // 2, len(train) * 3 // 4
+    first, second, third = (np.sort(part) for part in (train[:half], train[half:quarter], train[quarter:]))
     attention = LinkAttention(LinkConfig(inputs.values.shape[1], N_SLOTS, inputs.state.shape[1]))
     _fill(attention, inputs, inputs.evidence(first, seed), first)
     read = _LinkReader(attention, inputs, cosine)
-    batches = _neighbourhoods(inputs.state, second, rng)
+    with torch.no_grad():
+        attention.reliability.copy_(_reliability(read, second))
+    batches = _neighbourhoods(inputs.state, third, rng)
     optimizer = torch.optim.Adam(attention.parameters(), lr=lr)
     try:
         for _ in range(max_epochs):
             for batch in batches[rng.permutation(len(batches))]:
                 loss = _loss(read.logits(batch), batch)
                 optimizer.zero_grad()
-                # a gene's own weight stays near one unless many cells speak against it
-                (loss + 1e-3 * (attention.gene_gain**2).sum() / len(second)).backward()
+                loss.backward()
                 optimizer.step()
     except KeyboardInterrupt:
         warnings.warn("Ctrl-C: the links keep the weights so far", UserWarning, stacklevel=2)
-    attention.requires_grad_(True)
     with torch.no_grad():
-        attention.reliability.copy_(_reliability(read, second))
+        attention.reliability.copy_(_reliability(read, np.sort(train[half:])))
         _fill(attention, inputs, inputs.evidence(np.sort(train), seed), np.sort(train))
         held_out = np.arange(inputs.n_train, len(inputs.state))
         figures = _told_apart(_LinkReader(attention, inputs, cosine), held_out, inputs.state, rng)
@@ -141,22 +142,17 @@ class _LinkReader:
         state = torch.from_numpy(_design(self.inputs, cells).astype(np.float32))
         return self.attention.expected(opened[:, self.place], state)
 
-    def surplus(self, cells: np.ndarray) -> Tensor:
-        values = torch.from_numpy(self.inputs.values[cells].toarray().astype(np.float32))
-        return self.attention.surplus(values, torch.from_numpy(_design(self.inputs, cells).astype(np.float32)))
+    def expression(self, cells: np.ndarray) -> Tensor:
+        """In deviations.  (len(cells), n_genes)"""
+        return torch.from_numpy(self.inputs.values[cells].toarray().astype(np.float32)) / self.attention.gene_deviation
+
+    def by_state(self, cells: np.ndarray) -> Tensor:
+        return self.attention.by_state(torch.from_numpy(_design(self.inputs, cells).astype(np.float32)))
 
     def logits(self, cells: np.ndarray) -> Tensor:
         """Of every RNA with every ATAC.  (n, n)"""
-        return pairwise_logits(
-            self.attention, self.surplus(cells), self.expected(cells), self.rna[cells] @ self.atac[cells].T
-        )
-
-
-def pairwise_logits(attention: LinkAttention, surplus: Tensor, expected: Tensor, cosine: Tensor) -> Tensor:
-    """:meth:`LinkAttention.matches` of every row of ``surplus`` (n, genes) with every row of ``expected`` (m, genes)."""
-    weight = attention.gene_gain.exp()
-    told = (surplus * weight) @ expected.T - ((expected**2 * weight).sum(1) / 2)[None]
-    return attention.gain.exp() * told + attention.closeness * cosine + attention.constant
+        cosine = self.rna[cells] @ self.atac[cells].T
+        return self.attention.matches(self.expression(cells), self.by_state(cells), self.expected(cells), cosine)
 
 
 def _loss(logits: Tensor, cells: np.ndarray) -> Tensor:
@@ -178,14 +174,22 @@ def _neighbourhoods(state: np.ndarray, cells: np.ndarray, rng: np.random.Generat
 
 
 def _reliability(read: _LinkReader, cells: np.ndarray) -> Tensor:
-    """Slope of e on m over cells that gave no evidence, drawn to zero by its own error; between 0 and 1.5.  (n_genes,)"""
-    em = mm = 0.0
+    """Slope of e on m over cells that gave no evidence, 0 to 1.5.  (n_genes,)
+
+    Drawn to the slope of all genes together, by a normal prior whose variance the genes tell (empirical Bayes; Efron and
+    Morris 1973): of thousands of genes without a link many would have a slope by chance.
+    """
+    attention, em, mm = read.attention, 0.0, 0.0
+    attention.reliability.fill_(1.0)
     for part in np.array_split(cells, max(len(cells) // 128, 1)):
-        e, m = read.surplus(part).double(), read.expected(part).double()
+        e, m = (read.expression(part) - read.by_state(part)).double(), read.expected(part).double()
         em, mm = em + (e * m).sum(0), mm + (m**2).sum(0)
-    slope = em / mm.clamp_min(1e-9)
-    t2 = slope**2 * mm  # the residuals have variance 1
-    return (slope * (1 - 1 / t2.clamp_min(1e-9)).clamp_min(0)).clamp(0, 1.5).float()
+    mm = mm.clamp_min(1e-9)
+    common = float(em.sum() / mm.sum())
+    # the residuals have variance 1, so that a gene's own slope has variance 1 / mm about the true one
+    variance = float(((em / mm - common) ** 2 * mm).sum() - len(mm)) / float(mm.sum())
+    precision = 1 / max(variance, 1e-3)
+    return ((em + common * precision) / (mm + precision)).clamp(0.0, 1.5).float()
 
 
 def _told_apart(read: _LinkReader, cells: np.ndarray, state: np.ndarray, rng: np.random.Generator) -> dict[str, float]:

@@ -129,19 +129,14 @@ class LinkMixin:
         state = self._link_state(adata, atac)
         expected = self._expected(adata, atac, state)
         cosine = torch.from_numpy(z_rna @ z_atac.T).to(device)
-        # what a gene has beyond the state is beyond that of the ATAC's cell: a row of RNA has a surplus for each column
-        out = np.empty(cosine.shape, np.float32)
-        design = torch.from_numpy(np.column_stack([np.ones(len(atac)), state]).astype(np.float32)).to(device)
         at = slice(None) if gene_list is None else torch.as_tensor(gene_places(gene_list, self.genes_["name"]))
-        weight = links.gene_gain.exp()[at]
-        of_state = (design @ links.gene_state.T / links.gene_deviation)[:, at]  # (n_atac, genes)
-        expected = expected[:, at]
+        design = torch.from_numpy(np.column_stack([np.ones(len(atac)), state]).astype(np.float32)).to(device)
+        by_state, expected = links.by_state(design)[:, at], expected[:, at]
+        out = np.empty(cosine.shape, np.float32)
         for first in range(0, len(rna), CELLS_AT_ONCE):
             part = slice(first, first + CELLS_AT_ONCE)
             y = torch.from_numpy(values[part].toarray().astype(np.float32)).to(device) / links.gene_deviation
-            told = (y[:, at] * weight) @ expected.T
-            told = told - ((of_state * expected + expected**2 / 2) * weight).sum(1)[None]
-            out[part] = (links.gain.exp() * told + links.closeness * cosine[part] + links.constant).cpu().numpy()
+            out[part] = links.matches(y[:, at], by_state, expected, cosine[part]).cpu().numpy()
         return out
 
     def _fit_links(self, rows: np.ndarray, n_train: int, window: int) -> None:

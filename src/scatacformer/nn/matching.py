@@ -27,17 +27,16 @@ class LinkAttention(nn.Module):
     Gene g gives bin b the attention pi_gb = sigmoid(a score_gb + c), the probability that they are linked, against a
     null bin that is always there; score is the product of gene and bin profiles (``scatacformer.cells.link_evidence``).
     With e the expression of a cell and r the openness of its bins, both in standard deviations about what the cell's
-    state predicts, and rho_gb their partial correlation, the gene expects m_g = sum_b pi_gb rho_gb r_b, and the two
-    measurements of a cell match by ``gain`` sum_g v_g (e_g m_g - m_g^2 / 2) + ``closeness`` cos(z_rna, z_atac) + const:
-    the log-likelihood ratio of Gaussian residuals where gain and v are one.
+    state predicts, and rho_gb their partial correlation, the bins say m_g = v_g sum_b pi_gb rho_gb r_b of the gene, v_g how
+    much of it other cells have borne out, and the two measurements of a cell match by ``gain`` sum_g (e_g m_g - m_g^2 / 2)
+    + ``closeness`` cos(z_rna, z_atac) + const: the log-likelihood ratio of Gaussian residuals where gain is one.
     """
 
     def __init__(self, config: LinkConfig) -> None:
         super().__init__()
         self.config = c = config
-        self.slope = nn.Parameter(torch.tensor(1.0))
+        self.slope = nn.Parameter(torch.tensor(2.0))
         self.offset = nn.Parameter(torch.tensor(-3.0))
-        self.gene_gain = nn.Parameter(torch.zeros(c.n_genes))  # log v
         self.gain = nn.Parameter(torch.tensor(0.0))  # log
         self.closeness = nn.Parameter(torch.tensor(10.0))
         self.constant = nn.Parameter(torch.tensor(0.0))
@@ -52,8 +51,7 @@ class LinkAttention(nn.Module):
         self.register_buffer("bin_deviation", torch.ones(c.n_genes, c.n_slots))
         self.register_buffer("gene_state", torch.zeros(c.n_genes, 1 + c.n_state))
         self.register_buffer("gene_deviation", torch.ones(c.n_genes))
-        # how much of m_g is borne out by cells that the scores were not computed from
-        self.register_buffer("reliability", torch.zeros(c.n_genes))
+        self.register_buffer("reliability", torch.ones(c.n_genes))  # v
 
     def attention(self, score: Tensor | None = None) -> Tensor:
         """Probability that a gene and a bin are linked.  The shape of ``score``; default (n_genes, n_slots)"""
@@ -67,13 +65,17 @@ class LinkAttention(nn.Module):
         """
         weight = self.attention() * self.partial / self.bin_deviation  # (n_genes, n_slots)
         of_state = (weight[..., None] * self.bin_state).sum(1)  # (n_genes, 1 + n_state)
-        return torch.einsum("cgs,gs->cg", opened, weight) - state @ of_state.T
+        return (torch.einsum("cgs,gs->cg", opened, weight) - state @ of_state.T) * self.reliability
 
-    def surplus(self, expression: Tensor, state: Tensor) -> Tensor:
-        """e: expression (n_cells, n_genes) about what the state says, in deviations."""
-        return (expression - state @ self.gene_state.T) / self.gene_deviation
+    def by_state(self, state: Tensor) -> Tensor:
+        """Expression that the state predicts, in deviations.  (n_cells, n_genes)"""
+        return state @ self.gene_state.T / self.gene_deviation
 
-    def matches(self, surplus: Tensor, expected: Tensor, cosine: Tensor) -> Tensor:
-        """Logit that RNA and ATAC are of one cell.  (n,) of ``surplus`` and ``expected`` (n, n_genes), cosine (n,)"""
-        told = (self.gene_gain.exp() * (surplus * expected - expected**2 / 2)).sum(1)
+    def matches(self, expression: Tensor, by_state: Tensor, expected: Tensor, cosine: Tensor) -> Tensor:
+        """Logit that RNA and ATAC are of one cell, of every RNA with every ATAC.  (n, m)
+
+        ``expression`` (n, n_genes) of the RNA, in deviations; ``by_state`` and ``expected`` (m, n_genes) of the ATAC;
+        ``cosine`` (n, m). e is what the expression has beyond the state of the ATAC that it is compared with.
+        """
+        told = expression @ expected.T - ((by_state + expected / 2) * expected).sum(1)[None]
         return self.gain.exp() * told + self.closeness * cosine + self.constant
