@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 from .source import RowSource
+from .validate import validate_anndata, validate_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +39,19 @@ class PairedCells:
         return self.rna_row >= 0
 
     def expression(self, cells: np.ndarray) -> sp.csr_matrix:
-        """Counts of ``cells`` (row numbers, all with RNA).  (len(cells), n_genes) CSR float32"""
+        """Counts of ``cells`` (row numbers, all with RNA).  (len(cells), n_genes) CSR float32
+
+        Raises ValueError where they are counts no longer.
+        """
         assert self.rna is not None
         rows = self.rna.rows(self.rna_row[cells], counts=True)
+        assert rows.counts is not None
+        # the matrix is the user's: normalising it in place would go unnoticed
+        if not (rows.counts == np.rint(rows.counts)).all():
+            raise ValueError(
+                "the RNA counts are no longer whole numbers: they were changed in place after the set-up, as normalising "
+                "does. Keep the counts in a layer, and name it: setup_mudata(mdata, rna_layer='counts')"
+            )
         return sp.csr_matrix((rows.counts, rows.bins, rows.indptr), shape=(len(cells), self.rna.n_bins))
 
 
@@ -62,8 +76,6 @@ def match_pairs(
     KeyError
         No such modality, layer or column.
     """
-    from .validate import validate_anndata, validate_counts
-
     if getattr(mdata, "is_view", False):
         raise ValueError("this MuData is a view of another one. Make it its own: mdata = mdata.copy()")
     if atac not in mdata.mod or (need_rna and rna not in mdata.mod):
@@ -73,22 +85,57 @@ def match_pairs(
             'modalities={"rna_layer": ..., "atac_layer": ...}'
         )
     chromatin = mdata.mod[atac]
-    validate_anndata(chromatin, min_cells=2 if need_rna else 1)
+    with _naming(atac):
+        validate_anndata(chromatin, min_cells=2 if need_rna else 1)
     expression = mdata.mod.get(rna)
     row = np.full(chromatin.n_obs, -1, np.int64)
     source = None
     if expression is not None:
-        validate_anndata(expression, min_cells=1)
+        source = _checked_rna(expression, rna_layer, rna, empty="error" if need_rna else "warn")
         row = expression.obs_names.get_indexer(chromatin.obs_names)
         _check_matched(row, expression, chromatin, rna, atac, need_rna)
-        source = RowSource.from_matrix(_layer(expression, rna_layer, rna))
-        validate_counts(source, expression.obs_names, empty="error" if need_rna else "warn")
     return PairedCells(
-        _around(mdata, chromatin, expression, row, _layer(chromatin, atac_layer, atac), obs_keys, atac),
+        _around(mdata, chromatin, expression, row, atac_layer, obs_keys, atac),
         source,
         row,
         None if expression is None else expression.var,
     )
+
+
+@contextmanager
+def _naming(modality: str) -> Iterator[None]:
+    """Says of which modality an error is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"mdata[{modality!r}]: {error}") from None
+
+
+def _checked_rna(expression: AnnData, layer: str | None, name: str, empty: Literal["error", "warn"]) -> RowSource:
+    """Its counts, looked at once. Cells without any are an error, or a warning."""
+    if (repeated := expression.var_names.duplicated()).any():
+        raise ValueError(
+            f"mdata[{name!r}]: {int(repeated.sum()):,} of {expression.n_vars:,} genes have a name that was there before "
+            f"(first: {expression.var_names[repeated][0]}). Make them unique: mdata[{name!r}].var_names_make_unique()"
+        )
+    if expression.n_vars == 0:
+        raise ValueError(f"mdata[{name!r}] has no genes (n_vars is 0)")
+    source = RowSource.from_matrix(_layer(expression, layer, name))
+    with _naming(name):
+        validate_anndata(expression, min_cells=1)
+        n_genes = source.n_open_per_cell()  # that each cell expresses
+        if n_genes.any():  # of no counts there is nothing to look at
+            validate_counts(source, expression.obs_names, empty="ignore")
+    without = np.flatnonzero(n_genes == 0)
+    if len(without):
+        message = (
+            f"{len(without):,} of {source.n_cells:,} cells of {name!r} have no RNA counts (first: "
+            f"{expression.obs_names[without[0]]}). Leave them out of both modalities, or name the layer with the counts"
+        )
+        if empty == "error":
+            raise ValueError(message)
+        warnings.warn(message, UserWarning, stacklevel=2)
+    return source
 
 
 def _check_matched(row: np.ndarray, expression: Any, chromatin: Any, rna: str, atac: str, need_rna: bool) -> None:
@@ -118,10 +165,12 @@ def _layer(adata: Any, layer: str | None, name: str) -> Any:
 
 
 def _around(
-    mdata: MuData, chromatin: Any, expression: Any, row: np.ndarray, matrix: Any, keys: tuple[str, ...], atac: str
+    mdata: MuData, chromatin: Any, expression: Any, row: np.ndarray, layer: str | None, keys: tuple[str, ...], atac: str
 ) -> AnnData:
-    """An AnnData of our own around the matrix: names, regions, and the columns asked for."""
+    """An AnnData of our own around the matrix, where it was found: names, regions, and the columns asked for."""
     import anndata
+
+    matrix = _layer(chromatin, layer, atac)
 
     obs = chromatin.obs.copy()
     for key in keys:
@@ -137,7 +186,10 @@ def _around(
                 f"{list(map(str, chromatin.obs.columns))[:12]}"
             )
     out = anndata.AnnData(obs=obs, var=chromatin.var.copy(), shape=chromatin.shape)
-    out.X = matrix
+    if layer is None:
+        out.X = matrix
+    else:
+        out.layers[layer] = matrix
     if (assembly := chromatin.uns.get("assembly", mdata.uns.get("assembly"))) is not None:
         out.uns["assembly"] = assembly
     return out

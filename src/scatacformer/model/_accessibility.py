@@ -153,7 +153,7 @@ class AccessibilityMixin:
         if store is not None and Path(store).exists():
             raise FileExistsError(f"{store} exists; name another store, or remove it first")
         # what was registered of a MuData is an AnnData of our own: write into the user's
-        own, adata = adata, adata if mdata is None else mdata.mod[self.mudata_setup_["modalities"]["atac_layer"]]
+        own, adata = adata, adata if mdata is None else mdata.mod[self._mudata_setup()["modalities"]["atac_layer"]]
         if mdata is not None and self.module.paired is not None:
             self._annotate_pairs(mdata, key, batch_size)
         else:

@@ -132,11 +132,12 @@ class ExpressionMixin:
         self._need_network()
         data = self._mdata if mdata is None else mdata
         rna = self.get_latent_representation(data, indices, modality="expression")
-        return 1 - (rna * self.get_latent_representation(data, indices, modality="accessibility")).sum(1)
+        atac = self.get_latent_representation(data, indices, modality="accessibility")
+        return (1 - (rna * atac).sum(1)).clip(0, 2)  # rounding goes beyond
 
     def _annotate_pairs(self, mdata: MuData, key: str, batch_size: int | None) -> None:
         """What the model says of paired cells, into the user's MuData."""
-        cells, names = self._cells_of(mdata), self.mudata_setup_["modalities"]
+        cells, names = self._cells_of(mdata), self._mudata_setup()["modalities"]
         at = cells.atac.obs_names.get_indexer(mdata.obs_names)
         joint = self.get_latent_representation(mdata, batch_size=batch_size)
         out = np.full((mdata.n_obs, joint.shape[1]), np.nan, np.float32)

@@ -45,6 +45,8 @@ class PairedPlan:
                 raise ValueError(f"{name} must be greater than 0, found {getattr(self, name)}")
         if self.link_window is not None and self.link_window < 0:
             raise ValueError(f"link_window is a distance in bp, at least 0, found {self.link_window}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in 0 ... 1, found {self.dropout}")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative, found {self.weight_decay}")
         if self.pairing not in PAIRINGS:
@@ -67,16 +69,20 @@ class PairedInputs:
 
 def fit_pairs(
     inputs: PairedInputs, plan: PairedPlan, seed: int, progress: bool = True
-) -> tuple[PairedNetwork, dict[str, list[float]]]:
-    """A fitted network, on the CPU, and its history. The weights are those of the best epoch for held-out pairs."""
+) -> tuple[PairedNetwork, dict[str, list[float]], bool]:
+    """A fitted network, on the CPU, its history, and whether Ctrl-C cut it short.
+
+    The weights are those of the best epoch for held-out pairs. After Ctrl-C no further step is made: what was not
+    trained yet stays the linear map that it starts as.
+    """
     network = _start(inputs, plan, seed)
     values = log_normalised(inputs.counts, float(network.genes.target))
     read = _Reader(network, inputs, values)
     _start_student(network, read)
-    history = _train_heads(network, read, inputs, plan, seed, progress)
-    history |= _train_predictors(network, read, inputs, plan, seed, progress)
+    history = _train_heads(network, read, plan, seed, progress)
+    history |= _train_predictors(network, read, plan, seed, progress)
     _fit_expression(network, read, inputs)
-    return network.eval(), history
+    return network.eval(), history, read.stopped
 
 
 def _start(inputs: PairedInputs, plan: PairedPlan, seed: int) -> PairedNetwork:
@@ -153,6 +159,7 @@ class _Reader:
 
     def __init__(self, network: PairedNetwork, inputs: PairedInputs, values: sp.csr_matrix) -> None:
         self.network, self.values, self.inputs = network, values, inputs
+        self.stopped = False  # by Ctrl-C
         self.batch = torch.from_numpy(inputs.batch)
         with torch.no_grad():
             self.atac_teacher = network.atac_inputs(torch.from_numpy(inputs.teacher))
@@ -185,16 +192,18 @@ class _Reader:
         said = np.zeros((len(inputs.batch), scores.shape[1]))
         for part in np.array_split(np.arange(len(said)), max(len(said) // CELLS_AT_ONCE, 1)):
             w = _unit_rows(inputs, part)
-            summed, similarity = w @ total, w @ mass  # sum_j K_ij r_j and sum_j K_ij, with j = i: K_ii = 1
-            own = part < train
-            summed[own] -= scores[part[own]]
-            similarity[own] -= 1.0
-            said[part] = summed / np.maximum(similarity, 1e-9)[:, None]
-        centre = said[:train].mean(0)
-        scale = np.sqrt(np.mean((said[:train] - centre) ** 2)) or 1.0
+            summed, similarity = w @ total, w @ mass  # sum_j K_ij r_j and sum_j K_ij, with j = i:
+            itself = np.asarray(w.power(2).sum(1)).ravel() * (part < train)  # K_ii = 1, or 0 where no bin is compared
+            summed -= itself[:, None] * scores[np.minimum(part, train - 1)]
+            similarity -= itself
+            # a cell that shares no bin with others hears nothing: not the rounding of what was taken off
+            said[part] = np.where(similarity > 1e-6, 1 / np.maximum(similarity, 1e-6), np.nan)[:, None] * summed
+        heard = ~np.isnan(said).any(1)
+        centre = said[:train][heard[:train]].mean(0) if heard[:train].any() else np.zeros(said.shape[1])
+        scale = np.sqrt(np.nanmean((said[:train] - centre) ** 2)) if heard[:train].any() else 1.0
         pool.centre.copy_(torch.from_numpy(centre))
-        pool.scale.copy_(torch.as_tensor(scale))
-        return torch.from_numpy(((said - centre) / scale).astype(np.float32))
+        pool.scale.copy_(torch.as_tensor(scale or 1.0))
+        return torch.from_numpy(np.where(heard[:, None], (said - centre) / (scale or 1.0), 0.0).astype(np.float32))
 
     def _genes(self, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         return ragged(self.values[cells])
@@ -218,17 +227,17 @@ def ragged(values: sp.csr_matrix) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _train_heads(network, read, inputs: PairedInputs, plan: PairedPlan, seed: int, progress: bool) -> dict:
+def _train_heads(network, read: _Reader, plan: PairedPlan, seed: int, progress: bool) -> dict:
     """NT-Xent of the pairs of encoders, until held-out pairs are no longer told better."""
     learned = [*network.heads.parameters(), *network.genes.parameters()]
 
     def loss(cells: np.ndarray) -> Tensor:
         return network.contrastive_loss(read(cells), plan.pairing, plan.temperature)
 
-    return _descend(network, learned, loss, inputs, plan, seed, progress, "pairs", smallest_step=2)
+    return _descend(network, learned, loss, read, plan, seed, progress, "pairs", smallest_step=2)
 
 
-def _train_predictors(network, read, inputs: PairedInputs, plan: PairedPlan, seed: int, progress: bool) -> dict:
+def _train_predictors(network, read: _Reader, plan: PairedPlan, seed: int, progress: bool) -> dict:
     """Squared error of the scores of expression's components, from the embedding of chromatin alone."""
     history: dict[str, list[float]] = {}
     for k, predictor in enumerate(network.predictors):
@@ -238,7 +247,7 @@ def _train_predictors(network, read, inputs: PairedInputs, plan: PairedPlan, see
             return ((predictor(x[cells]) - read.rna_student[cells]) ** 2).mean()
 
         found = _descend(
-            predictor, list(predictor.parameters()), loss, inputs, plan, seed + 1 + k, progress,
+            predictor, list(predictor.parameters()), loss, read, plan, seed + 1 + k, progress,
             f"expression {k + 1} of {len(network.predictors)}", smallest_step=1, batch_size=min(plan.batch_size, 64),
         )  # fmt: skip
         if k == 0:
@@ -250,7 +259,7 @@ def _descend(
     module: torch.nn.Module,
     learned: list[Tensor],
     loss: Callable[[np.ndarray], Tensor],
-    inputs: PairedInputs,
+    read: _Reader,
     plan: PairedPlan,
     seed: int,
     progress: bool,
@@ -264,7 +273,7 @@ def _descend(
     """
     from tqdm.auto import tqdm
 
-    batch_size = batch_size or plan.batch_size
+    batch_size, inputs = batch_size or plan.batch_size, read.inputs
     held_out = np.arange(inputs.n_train, len(inputs.batch))
     optimizer = torch.optim.AdamW(learned, lr=plan.lr, weight_decay=plan.weight_decay)
     rng = np.random.default_rng(seed)
@@ -282,7 +291,8 @@ def _descend(
     history: dict[str, list[float]] = {"paired_train": [], "paired_validation": []}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        bar = tqdm(range(plan.max_epochs), desc=what, disable=None if progress else True, leave=False)
+        n_epochs = 0 if read.stopped else plan.max_epochs
+        bar = tqdm(range(n_epochs), desc=what, disable=None if progress else True, leave=False)
         try:
             for _ in bar:
                 module.train()
@@ -310,7 +320,12 @@ def _descend(
                     if waited >= plan.patience:
                         break
         except KeyboardInterrupt:
-            warnings.warn(f"Ctrl-C: {what} keep the best weights so far", UserWarning, stacklevel=2)
+            read.stopped = True
+            warnings.warn(
+                f"Ctrl-C: {what} keeps the best weights so far, and what would be trained after it those it starts with",
+                UserWarning,
+                stacklevel=2,
+            )
     module.load_state_dict(weights)
     module.eval()
     return history

@@ -10,6 +10,7 @@ import torch
 
 from scatacformer.cells import benjamini_hochberg, log_normalised
 from scatacformer.genome import Genes, links_table, window_pairs
+from scatacformer.nn import LinkAttention, LinkConfig
 
 from ._expression import gene_places
 from ._fit_links import LinkInputs, compared, fit_links
@@ -37,8 +38,8 @@ class LinkMixin:
     ) -> pd.DataFrame:
         """Which bins each gene follows: all pairs of a gene and a bin within ``window`` bp of its start, scored.
 
-        ``score`` is the probability that the two are linked, the attention of the gene to the bin, which was trained to
-        tell the ATAC of a cell from that of others. It grows with how the two go together over cells of one state and
+        ``score`` is -log(1 - pi), pi the probability that the two are linked: the attention of the gene to the bin, which
+        was trained to tell the ATAC of a cell from that of others. It grows with how the two go together over cells of one state and
         from state to state (``scatacformer.cells.link_evidence`` has the formulas); the distance plays no part. ``p`` is
         the share of pairs of bins far away or on other chromosomes that have as much evidence, among bins that are open
         about as often and in each gene's own spread; ``q`` is that of Benjamini and Hochberg. Where the RNA of the cells
@@ -82,12 +83,10 @@ class LinkMixin:
         inputs, pairs, n_open = self._link_inputs(rows, len(rows), genes, window)
         evidence = inputs.evidence(np.arange(len(rows)), self.seed_)
         score, p, keep = np.zeros(len(pairs.bins)), np.ones(len(pairs.bins)), np.zeros(len(pairs.bins), bool)
-        if network.links is None:
-            score[inputs.place] = 1 / (1 + np.exp(3 - evidence.score.astype(np.float64)))
-        else:
-            with torch.no_grad():
-                told = torch.from_numpy(evidence.score).double().to(self.module.device)
-                score[inputs.place] = network.links.attention(told).cpu().numpy()
+        with torch.no_grad():
+            links = network.links or LinkAttention(LinkConfig(1, 1, 1))
+            logit = links.logit(torch.from_numpy(evidence.score).double().to(self.module.device))
+            score[inputs.place] = torch.nn.functional.softplus(logit).cpu().numpy()
         p[inputs.place], keep[inputs.place] = evidence.p, True
         q = np.ones(len(p))
         q[inputs.place] = benjamini_hochberg(evidence.p)
@@ -139,24 +138,27 @@ class LinkMixin:
             out[part] = links.matches(y[:, at], by_state, expected, cosine[part]).cpu().numpy()
         return out
 
-    def _fit_links(self, rows: np.ndarray, n_train: int, window: int) -> None:
-        """The cross-attention of genes and bins, from training cells; nothing where no gene lies near a bin."""
+    def _fit_links(self, rows: np.ndarray, n_train: int, window: int, n_epochs: int = 10) -> None:
+        """The cross-attention of genes and bins, from training cells.
+
+        Nothing but a warning where no gene lies near a bin, no bin is far, or cells are too few: pairs do without.
+        """
         network, cells = self.module.paired, self._need_pairs()
         try:
             genes = self._where_genes_start(None, self.genes_["name"])
             inputs, _, _ = self._link_inputs(rows, n_train, genes, window)
+            if not len(inputs.pairs.bins):
+                raise ValueError(f"no bin within {window:,} bp of a gene's start is open in enough cells")
+            cosine = (
+                self._rna_latent(self.adata, cells, rows),
+                self._atac_latent(*self._chromatin(self.adata, rows, None)),
+            )
+            links, self.matching_ = fit_links(inputs, cosine, self.seed_, n_epochs)
         except ValueError as error:
             import warnings
 
             warnings.warn(f"genes do not attend to bins: {error}", UserWarning, stacklevel=4)
             return
-        if not len(inputs.pairs.bins):
-            return
-        cosine = (
-            self._rna_latent(self.adata, cells, rows),
-            self._atac_latent(*self._chromatin(self.adata, rows, None)),
-        )
-        links, self.matching_ = fit_links(inputs, cosine, self.seed_)
         # token ids, so that cells to come need no renumbering
         links.bins.copy_(torch.from_numpy(inputs.used)[links.bins])
         network.links = links.to(self.module.device)
@@ -171,7 +173,7 @@ class LinkMixin:
         for part in np.array_split(rows, max(len(rows) // CELLS_AT_ONCE, 1)):
             found = source.rows(part)
             n_open += np.bincount(found.bins, minlength=source.n_bins)
-        pairs, used, place = compared(all_pairs, n_open, len(rows))
+        pairs, used, place = compared(all_pairs, n_open, len(rows), self.seed_)
         column = np.full(source.n_bins, -1, np.int32)
         column[used] = np.arange(len(used), dtype=np.int32)
         for part in np.array_split(rows, max(len(rows) // CELLS_AT_ONCE, 1)):

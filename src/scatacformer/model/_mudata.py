@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scatacformer.cells import PairedCells, match_pairs
 
@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 
 MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 
-# id of a MuData -> (it, how it was set up, its cells). Its own `uns` would be the place if it were ours to write to
-_registered: dict[int, tuple[weakref.ref, dict[str, Any], PairedCells]] = {}
+
+class _Known(NamedTuple):
+    """A MuData that was read: by whom it may be taken again, and what was found in it."""
+
+    mdata: weakref.ref
+    setup: dict[str, Any]  # layers, modalities and, of a query, the keys
+    cells: PairedCells
+    matrices: tuple[Any, Any]  # RNA and ATAC as they lay there
+
+
+# By id: a MuData's own `uns` would be the place if it were ours to write to. Models are made of the first; what a model
+# reads of other cells is kept apart, so that a set-up stays what the user said.
+_set_up: dict[int, _Known] = {}
+_read: dict[int, _Known] = {}
 
 
 def is_mudata(data: Any) -> bool:
@@ -52,7 +64,8 @@ class MuDataMixin:
         """Register a MuData of paired cells: counts of genes and of regions, measured in the same cells.
 
         Cells are matched by ``obs_names``, whatever their order in the two modalities. ``mdata`` stays as it is: nothing
-        is reordered, nothing is written into it.
+        is reordered, nothing is written into it. The model reads the counts where they lie now: they must not be changed
+        in place later; an ``.X`` that is replaced is not seen.
 
         Parameters
         ----------
@@ -78,17 +91,18 @@ class MuDataMixin:
             mdata, names["rna_layer"], names["atac_layer"], rna_layer, atac_layer,
             tuple(key for key in (batch_key, labels_key) if key is not None),
         )  # fmt: skip
-        cls.setup_anndata(cells.atac, batch_key=batch_key, labels_key=labels_key, **kwargs)
+        cls.setup_anndata(cells.atac, layer=atac_layer, batch_key=batch_key, labels_key=labels_key, **kwargs)
         setup = {"rna_layer": rna_layer, "atac_layer": atac_layer, "modalities": names}
-        _register(mdata, setup, cells)
+        _remember(_set_up, mdata, setup, cells)
 
     @classmethod
     def _set_up_as(cls, mdata: MuData, setup: dict[str, Any] | None, registry: dict[str, Any], **kwargs: Any) -> MuData:
         """``mdata`` set up as a model that is there was; cells without RNA are let in."""
-        setup = setup or {"rna_layer": None, "atac_layer": None, "modalities": MODALITIES}
+        setup = setup or _default_setup(registry)
         cells = query_cells(mdata, setup, registry[SETUP_ARGS_KEY])
-        arguments = dict(registry[SETUP_ARGS_KEY]) | {"layer": None}
+        arguments = dict(registry[SETUP_ARGS_KEY]) | {"layer": setup["atac_layer"]}
         cls.setup_anndata(cells.atac, source_registry=registry, **kwargs, **arguments)
+        _remember(_set_up, mdata, setup, cells)
         return mdata
 
     @property
@@ -100,13 +114,12 @@ class MuDataMixin:
         """The AnnData that scvi-tools registers: that around a MuData, or ``data`` itself."""
         if data is None or not is_mudata(data):
             return data
-        found = _registered.get(id(data))
-        if found is None or found[0]() is not data:
+        found = _set_up.get(id(data))
+        if found is None or found.mdata() is not data:
             raise ValueError("set up the MuData first: ScAtacFormer.setup_mudata(mdata)")
-        _, setup, cells = found
-        _check_unchanged(data, setup, cells)
-        self._mdata, self._pairs, self.mudata_setup_ = data, cells, setup
-        return cells.atac
+        _check_unchanged(data, found.setup, found.cells)
+        self._mdata, self._pairs, self.mudata_setup_ = data, found.cells, found.setup
+        return found.cells.atac
 
     def _cells_of(self, data: AnnData | MuData | None) -> PairedCells | None:
         """The pairs of ``data``; None where it has no RNA to speak of (an AnnData)."""
@@ -116,15 +129,23 @@ class MuDataMixin:
             return self._pairs
         if not is_mudata(data):
             return None
-        setup = getattr(self, "mudata_setup_", {"rna_layer": None, "atac_layer": None, "modalities": MODALITIES})
-        found = _registered.get(id(data))
-        if found is not None and found[0]() is data and found[1] == setup:
+        setup, arguments = self._mudata_setup(), self.registry_[SETUP_ARGS_KEY]
+        known_as = setup | {key: arguments[key] for key in ("batch_key", "labels_key")}
+        found = _read.get(id(data))
+        if found is not None and found.mdata() is data and found.setup == known_as:
             try:
-                _check_unchanged(data, setup, found[2])
-                return found[2]
+                _check_unchanged(data, setup, found.cells)
+                if all(map(_same_matrix, found.matrices, _matrices(data, setup))):
+                    return found.cells
             except ValueError:
                 pass  # read anew
-        return query_cells(data, setup, self.registry_[SETUP_ARGS_KEY])
+        cells = query_cells(data, setup, arguments)
+        _remember(_read, data, known_as, cells)
+        return cells
+
+    def _mudata_setup(self) -> dict[str, Any]:
+        """How a MuData is read; of a model of ATAC alone by the usual names."""
+        return getattr(self, "mudata_setup_", None) or _default_setup(self.registry_)
 
     def _validate_anndata(self, adata: AnnData | MuData | None = None, **kwargs: Any) -> AnnData:
         if adata is None and self._mdata is not None:
@@ -140,33 +161,52 @@ def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]
     label, atac = setup_args["labels_key"], mdata.mod.get(names["atac_layer"])
     if label is not None and atac is not None and (label in atac.obs or label in mdata.obs):
         keys.append(label)
-    cells = match_pairs(
+    return match_pairs(
         mdata, names["rna_layer"], names["atac_layer"], setup["rna_layer"], setup["atac_layer"],
         tuple(key for key in keys if key is not None), need_rna=False,
     )  # fmt: skip
-    _register(mdata, setup, cells)
-    return cells
 
 
-def _register(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
+def _default_setup(registry: dict[str, Any]) -> dict[str, Any]:
+    return {"rna_layer": None, "atac_layer": registry[SETUP_ARGS_KEY]["layer"], "modalities": MODALITIES}
+
+
+def _remember(where: dict[int, _Known], mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
     key = id(mdata)
-    _registered[key] = (weakref.ref(mdata, lambda _: _registered.pop(key, None)), setup, cells)
+    found = weakref.ref(mdata, lambda _: where.pop(key, None))
+    where[key] = _Known(found, setup, cells, _matrices(mdata, setup))
+
+
+def _matrices(mdata: MuData, setup: dict[str, Any]) -> tuple[Any, Any]:
+    """The RNA and the ATAC matrix; None where there is none."""
+    found = []
+    for which in ("rna_layer", "atac_layer"):
+        part, layer = mdata.mod.get(setup["modalities"][which]), setup[which]
+        found.append(None if part is None else part.X if layer is None else part.layers.get(layer))
+    return found[0], found[1]
+
+
+def _same_matrix(before: Any, now: Any) -> bool:
+    """Whether a matrix was not replaced; one on disk is another object at each look."""
+    return before is now or (type(before) is type(now) and hasattr(now, "group"))
 
 
 def _check_unchanged(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
     """Raises where cells were added, removed or reordered since the set-up; else takes new columns of ``obs`` over."""
     names = setup["modalities"]
-    atac, rna = mdata.mod[names["atac_layer"]], mdata.mod.get(names["rna_layer"])
-    same = atac.obs_names.equals(cells.atac.obs_names) and atac.n_vars == cells.atac.n_vars
-    if rna is not None and cells.rna is not None:
+    atac, rna = mdata.mod.get(names["atac_layer"]), mdata.mod.get(names["rna_layer"])
+    same = atac is not None and atac.obs_names.equals(cells.atac.obs_names) and atac.n_vars == cells.atac.n_vars
+    same = same and (rna is None) == (cells.rna is None)
+    if same and rna is not None and cells.rna is not None:
         has = cells.has_rna
         at = cells.rna_row[has]
-        same = same and rna.shape == (cells.rna.n_cells, cells.rna.n_bins)
+        same = rna.shape == (cells.rna.n_cells, cells.rna.n_bins)
         same = same and bool((rna.obs_names[at] == cells.atac.obs_names[has]).all())
     if not same:
         raise ValueError(
-            "the cells or features of mdata have changed since it was set up; call ScAtacFormer.setup_mudata(mdata) "
-            "again and make the model anew"
+            f"the cells or features of mdata have changed since it was set up (then {cells.atac.n_obs:,} cells, now "
+            f"{mdata.n_obs:,}); call ScAtacFormer.setup_mudata(mdata) again and make the model anew, or load a saved one "
+            "with it"
         )
     # columns that came later, such as clusters
     for obs in (atac.obs, mdata.obs.reindex(atac.obs_names)):

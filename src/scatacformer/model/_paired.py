@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scatacformer.cells import log_normalised, split_cells
+from scatacformer.cells import log_normalised
 from scatacformer.nn import LinkAttention, LinkConfig, PairedConfig, PairedNetwork
 
 from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedPlan, fit_pairs, ragged
@@ -73,9 +73,12 @@ class PairedMixin:
         Raises
         ------
         ValueError
-            The model is not of a MuData, or its ATAC part is not trained; sizes out of range; no held-out cells.
+            The model is not of a MuData, or its ATAC part is not trained; sizes out of range; no held-out cells; the
+            model is a frozen query of one that was trained on pairs.
         FloatingPointError
             The loss is not finite.
+
+        Whatever is raised leaves the model as it was. Ctrl-C ends the training, with a warning: the best weights stay.
         """
         plan = PairedPlan(
             max_epochs,
@@ -93,15 +96,21 @@ class PairedMixin:
         cells = self._need_pairs()
         if not self.is_trained_:
             raise ValueError("the ATAC part is not trained: call train(), or make the model with from_atac_model()")
+        if self.frozen_ and self.module.paired is not None:
+            raise ValueError(
+                "a query keeps what its reference has learned of pairs; to train them on, load_query_data(..., unfrozen=True)"
+            )
         split = self._split(len(cells.rna_row), train_size, validation_size, True, True, datasplitter_kwargs)
         self._fit_pairs(plan, split, enable_progress_bar)
+        self.train_indices_, self.validation_indices_, self.test_indices_ = split
 
     def _fit_pairs(self, plan: PairedPlan, split: tuple[np.ndarray, ...], progress: bool) -> None:
         cells = self._need_pairs()
         train, held_out = split[0], split[1]
-        if not len(held_out):
-            train, held_out, _ = split_cells(len(train), 0.9, None, self.seed_, need_validation=True)
-            train, held_out = split[0][train], split[0][held_out]
+        if len(held_out) < 2:  # a pair is told from others
+            rows = np.random.default_rng(self.seed_).permutation(np.concatenate([train, held_out]))
+            n_held_out = max(len(rows) // 10, 2)
+            train, held_out = np.sort(rows[n_held_out:]), np.sort(rows[:n_held_out])
         rows = np.concatenate([train, held_out])
         inputs = PairedInputs(
             counts=cells.expression(rows), teacher=self._chromatin(self.adata, rows, None)[0],
@@ -109,14 +118,14 @@ class PairedMixin:
             bin_weight=self.module.embedding.norm_weight.detach().cpu().double().sqrt().numpy(),
             batch=self._batch_codes(self.adata)[rows], n_batch=self.config_.n_batch, n_train=len(train),
         )  # fmt: skip
-        network, history = fit_pairs(inputs, plan, self.seed_, progress)
+        network, history, stopped = fit_pairs(inputs, plan, self.seed_, progress)
         # only now: a training that fails or is broken off leaves the model as it was
         self.module.paired = network.to(self.module.device)
         self.paired_config_ = network.config.to_dict()
         self.genes_, self.links_config_, self.matching_ = _genes_of(cells), None, {}
         self._add_history(history)
         if plan.link_window is not None and "tss" in self.genes_:
-            self._fit_links(rows, len(train), plan.link_window)
+            self._fit_links(rows, len(train), plan.link_window, n_epochs=0 if stopped else 10)
 
     @torch.inference_mode()
     def _paired_latent(

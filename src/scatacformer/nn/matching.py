@@ -53,10 +53,13 @@ class LinkAttention(nn.Module):
         self.register_buffer("gene_deviation", torch.ones(c.n_genes))
         self.register_buffer("reliability", torch.ones(c.n_genes))  # v
 
-    def attention(self, score: Tensor | None = None) -> Tensor:
-        """Probability that a gene and a bin are linked.  The shape of ``score``; default (n_genes, n_slots)"""
-        pi = torch.sigmoid(self.slope * (self.score if score is None else score) + self.offset)
-        return pi * self.used if score is None else pi
+    def logit(self, score: Tensor) -> Tensor:
+        """Log-odds that a gene and a bin with so much evidence are linked.  The shape of ``score``"""
+        return self.slope * score + self.offset
+
+    def attention(self) -> Tensor:
+        """Probability that a gene and a bin are linked.  (n_genes, n_slots)"""
+        return torch.sigmoid(self.logit(self.score)) * self.used
 
     def expected(self, opened: Tensor, state: Tensor) -> Tensor:
         """m: what each gene's bins say of it beyond the state, in deviations.  (n_cells, n_genes)
