@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._links_to_muon import links_to_muon
     from ._links_to_snapatac2 import links_to_snapatac2
     from ._perturb_bins import perturb_bins
+    from ._potential_trends import potential_trends
 
 __all__ = [
     "label_agreement",
@@ -22,6 +23,7 @@ __all__ = [
     "links_to_muon",
     "links_to_snapatac2",
     "perturb_bins",
+    "potential_trends",
 ]
 
 
