@@ -24,6 +24,7 @@ import scipy.sparse as sp
 GENES_AT_ONCE = 256
 FAR_BINS = 2_000  # bins that the null is made of
 N_STRATA = 8  # of bins by how often they are open, in the null
+MIN_FAR = 10  # of them, from which a gene's own mean and deviation are told
 MAX_NULL = 20_000_000
 
 
@@ -64,9 +65,12 @@ def link_evidence(
         Of the bins that stand for those far away.
 
     Memory: n_cells x 256 numbers, and 20 million of the null. Raises ValueError for fewer than 10 cells more than state
-    dimensions.
+    dimensions, and where every open bin lies in the window of every gene.
     """
     n, n_genes = values.shape
+    if not len(bins):
+        empty = np.zeros(0, np.float32)
+        return LinkEvidence(empty, np.zeros(0), empty, (0.0, 0.0))
     if n < state.shape[1] + 10:
         raise ValueError(f"found {n:,} cells for {state.shape[1]} dimensions of the state, expected at least 10 more")
     aside = np.ones((n, 1)) if covariates is None else np.column_stack([np.ones(n), covariates])
@@ -103,6 +107,11 @@ def link_evidence(
             b = bins[part]
             residual[part] = (by_bin[b] @ y[:, column]) / deviation[b]
             states[part] = along[b] @ gene_along[:, column]
+    if np.isnan(null[0]).all():
+        raise ValueError(
+            f"all {n_far:,} open bins lie in the windows of all {n_genes:,} genes: there are none far away to compare with. "
+            "Choose a smaller window"
+        )
     weight, score, far_score = [], np.zeros(len(bins), np.float32), np.zeros((n_far, n_genes), np.float32)
     for channel, found in zip(null, (residual, states), strict=True):
         spread = float(np.nanstd(channel)) or 1.0
@@ -125,7 +134,10 @@ def _far_p(
 
     Pooled over genes, so that p can be small: (1 + number as high) / (1 + number). (n_pairs,) float64
     """
-    mean, spread = np.nanmean(far_score, 0), np.maximum(np.nanstd(far_score, 0), 1e-6)
+    mean, spread = np.full(far_score.shape[1], np.nanmean(far_score)), np.full(far_score.shape[1], np.nanstd(far_score))
+    told = (~np.isnan(far_score)).sum(0) >= MIN_FAR  # others have too few bins far away: they are as all genes together
+    mean[told], spread[told] = np.nanmean(far_score[:, told], 0), np.nanstd(far_score[:, told], 0)
+    spread = np.maximum(spread, 1e-6)
     far = (far_score - mean) / spread
     z = (score - mean[gene]) / spread[gene]
     edges = np.unique(np.quantile(far_open, np.linspace(0, 1, N_STRATA + 1)[1:-1]))

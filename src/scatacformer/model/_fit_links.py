@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scatacformer.cells import LinkEvidence, link_evidence
+from scatacformer.cells.links import FAR_BINS
 from scatacformer.genome import WindowPairs
 from scatacformer.nn import LinkAttention, LinkConfig
 
@@ -27,7 +28,7 @@ class LinkInputs:
     """Cells with both modalities: training cells first, then held-out ones."""
 
     opened: sp.csr_matrix  # (n_cells, n_used) 1 where open, of the bins that are compared
-    used: np.ndarray  # (n_used,) their token ids
+    used: np.ndarray  # (n_used,) their token ids; behind those of the windows may be bins that are far from all genes
     values: sp.csr_matrix  # (n_cells, n_genes) log-normalised expression
     state: np.ndarray  # (n_cells, k)
     covariates: np.ndarray | None  # (n_cells, m)
@@ -43,15 +44,24 @@ class LinkInputs:
         )  # fmt: skip
 
 
-def compared(pairs: WindowPairs, n_open: np.ndarray, n_cells: int) -> tuple[WindowPairs, np.ndarray, np.ndarray]:
+def compared(
+    pairs: WindowPairs, n_open: np.ndarray, n_cells: int, seed: int
+) -> tuple[WindowPairs, np.ndarray, np.ndarray]:
     """The pairs whose bin is open often enough: bins renumbered, their token ids, the places of the pairs.
 
-    A bin open in less than 1 % of the cells, or in less than 10, says nothing about a gene.
+    A bin open in less than 1 % of the cells, or in less than 10, says nothing about a gene. Where windows cover few
+    bins, others are added (drawn by the seed), so that each gene has bins that are far away.
     """
-    keep = n_open[pairs.bins] >= max(MIN_OPEN, MIN_SHARE * n_cells)
+    enough = n_open >= max(MIN_OPEN, MIN_SHARE * n_cells)
+    keep = enough[pairs.bins]
     place = np.flatnonzero(keep)
     indptr = np.concatenate([[0], np.cumsum(keep)])[pairs.indptr]
     used, bins = np.unique(pairs.bins[keep], return_inverse=True)
+    if len(used) < FAR_BINS:
+        enough[used] = False
+        others = np.flatnonzero(enough)
+        n = min(FAR_BINS - len(used), len(others))
+        used = np.concatenate([used, np.sort(np.random.default_rng(seed).choice(others, n, replace=False))])
     return WindowPairs(indptr, bins.astype(np.int32), pairs.distance[keep]), used, place
 
 

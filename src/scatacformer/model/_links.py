@@ -220,7 +220,7 @@ class LinkMixin:
         """What linked bins add to predicted expression.  (n_cells, n_genes)"""
         network = self.module.paired
         m = self._expected(adata, rows, network.atac_inputs(z).cpu().numpy())
-        added = m * network.links.reliability * network.links.gene_deviation
+        added = m * network.links.gene_deviation  # m is weighted by how reliable it is
         return (added if at is None else added[:, at]).cpu().numpy()
 
     def _where_genes_start(self, genes: Genes | None, names: list[str]) -> Genes:

@@ -6,7 +6,7 @@ import inspect
 import logging
 import warnings
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,7 @@ class TrainingMixin:
                 "nothing to train: adata has no batch that is new to the frozen reference. The model embeds as it is; "
                 "to train everything on, load_query_data(..., unfrozen=True)"
             )
-        pairs = self._paired_plan(paired_kwargs)
+        pairs = self._paired_plan(paired_kwargs, query)
         if n_neighbors < 1:
             raise ValueError(f"n_neighbors must be at least 1, found {n_neighbors}")
         policy = SentencePolicy(
@@ -240,7 +240,12 @@ class TrainingMixin:
                 "Training history cannot be updated",  # scvi-tools' own history; ours is the plan's
             ):
                 warnings.filterwarnings("ignore", message=message)
-            runner()
+            # it learns elsewhere; an optimizer would let its weights decay, and a checkpoint would not fit without it
+            paired, self.module.paired = self.module.paired, None
+            try:
+                runner()
+            finally:
+                self.module.paired = paired
         self.history_ = plan.history()
         self.module.requires_grad_(True)
         self.module.eval()
@@ -249,7 +254,9 @@ class TrainingMixin:
         if interrupt.asked:
             warnings.warn(
                 f"training was stopped by Ctrl-C in epoch {plan.current_epoch} of {max_epochs}; the model has the best "
-                "weights so far" + (" and train(resume=True) goes on" if checkpoint_dir is not None else ""),
+                "weights so far"
+                + (" and train(resume=True) goes on" if checkpoint_dir is not None else "")
+                + ("; RNA was not brought in: train_pairs() does that" if pairs is not None else ""),
                 UserWarning,
                 stacklevel=2,
             )
@@ -268,13 +275,17 @@ class TrainingMixin:
             return tuple(parts)
         return split_cells(n_cells, train_size, validation_size, self.seed_, shuffle, need_validation=early_stopping)
 
-    def _paired_plan(self, kwargs: dict[str, Any] | None) -> PairedPlan | None:
-        """How pairs are trained after the ATAC part; None for a model of ATAC alone."""
-        if self.mdata is None:
-            if kwargs:
-                raise ValueError("paired_kwargs is for a model of a MuData; this one was made of an AnnData")
+    def _paired_plan(self, kwargs: dict[str, Any] | None, frozen: bool) -> PairedPlan | None:
+        """How pairs are trained after the ATAC part; None for a model of ATAC alone, and for a frozen query."""
+        if kwargs and (self.mdata is None or frozen):
+            what = "is a query, which keeps what its reference has learned" if frozen else "was made of an AnnData"
+            raise ValueError(f"paired_kwargs is for a model of a MuData; this one {what}")
+        if self.mdata is None or frozen:
             return None
         self._need_pairs()
+        known = [field.name for field in fields(PairedPlan)]
+        if unknown := sorted(set(kwargs or {}) - set(known)):
+            raise TypeError(f"paired_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
         return PairedPlan(**(kwargs or {}))
 
     def _checkpoint(self, folder: str | Path | None, resume: bool) -> str | None:
