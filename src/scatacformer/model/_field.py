@@ -86,11 +86,14 @@ class OpenBinsField(BaseAnnDataField):
 
 
 class LabelsField(CategoricalObsField):
-    """Labels in ``obs``. New cells may lack the column, for they are embedded without it: their code is -1."""
+    """Labels in ``obs``. New cells may lack the column, for they are embedded without it: their code is -1.
+
+    Nor does it matter whether the model knows their labels.
+    """
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
         if self.is_default or state_registry[self.ORIGINAL_ATTR_KEY] in adata_target.obs:
-            return super().transfer_field(state_registry, adata_target, **kwargs)
+            return super().transfer_field(state_registry, adata_target, **kwargs | {"extend_categories": True})
         adata_target.obs[self.attr_key] = -1
         return dict(state_registry)
 

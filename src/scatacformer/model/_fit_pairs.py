@@ -36,8 +36,9 @@ class PairedPlan:
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "n_components", "n_latent", "patience"):
-            if getattr(self, name) < (0 if name == "max_epochs" else 1):
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+            least = 0 if name == "max_epochs" else 1
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, for a pair is told from others; found {self.batch_size}")
         for name in ("lr", "temperature"):

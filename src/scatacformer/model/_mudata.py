@@ -148,6 +148,8 @@ class MuDataMixin:
         return getattr(self, "mudata_setup_", None) or _default_setup(self.registry_)
 
     def _validate_anndata(self, adata: AnnData | MuData | None = None, **kwargs: Any) -> AnnData:
+        if adata is None and self.adata is None:
+            raise ValueError("the model has no cells of its own (it was loaded with adata=False): name adata")
         if adata is None and self._mdata is not None:
             self._cells_of(None)
         elif is_mudata(adata):

@@ -1,0 +1,549 @@
+"""Pairs that were planted are found in held-out cells, shuffled ones are not; training, saving and queries keep their word."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scatacformer as sf
+from scatacformer.metrics import foscttm
+from scatacformer.model import _fit_pairs
+from scatacformer.nn import PAIRINGS
+
+from ._cells import assert_same_bits, quiet, weights
+from ._pairs import N_GENES, PAIRED, TRAINING, fresh, planted_pairs, subset, trained
+
+SF = sf.ScAtacFormer
+SHORT = {"max_epochs": 2, "link_window": None}
+MODALITIES = ("joint", "expression", "accessibility")
+
+
+@pytest.fixture(scope="module")
+def mdata():
+    return planted_pairs(400)
+
+
+@pytest.fixture(scope="module")
+def model(mdata):
+    """Tests must not train it."""
+    return trained(mdata, setup={"batch_key": "sample", "labels_key": "type"})
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs") / "model"
+    model.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def new_cells():
+    """Cells that the model has never met; copy before writing."""
+    return planted_pairs(203, seed=9)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return planted_pairs(120)
+
+
+def pairs_of(model, data=None, indices=None) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(model.get_latent_representation(data, indices, modality=m) for m in ("expression", "accessibility"))
+
+
+# ── what is learned ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_new_cells_find_their_partner(model, new_cells):
+    rna, atac = pairs_of(model, new_cells)
+    found = foscttm(rna, atac)
+    assert found < 0.12
+    kind = new_cells["atac"].obs["type"].to_numpy()
+    assert foscttm(rna, atac, within=kind) < 0.3  # not by their type alone
+    assert 0.45 < foscttm(rna, np.random.default_rng(0).permutation(atac)) < 0.55
+    # held out or not: no more than a little apart
+    assert found < foscttm(*pairs_of(model, indices=model.train_indices)) + 0.06
+
+
+def test_of_shuffled_pairs_nothing_is_learned(new_cells):
+    shuffled = planted_pairs(300, seed=2)
+    names = shuffled["rna"].obs_names.to_numpy()
+    shuffled.mod["rna"].obs_names = np.random.default_rng(0).permutation(names)
+    found = trained(shuffled, paired={"link_window": None, "max_epochs": 5})
+    assert 0.44 < foscttm(*pairs_of(found, new_cells)) < 0.56
+    assert foscttm(*pairs_of(found, indices=found.validation_indices)) > 0.35
+
+
+def test_the_embedding_has_unit_length_and_uses_its_dimensions(model, mdata):
+    for modality in MODALITIES:
+        z = model.get_latent_representation(modality=modality)
+        assert z.shape == (400, 2 * model.module.paired.config.d_latent)
+        assert z.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
+        assert (z.std(0) > 1e-3).all()  # none is dead
+        share = np.linalg.svd(z - z.mean(0), compute_uv=False) ** 2
+        assert share.sum() ** 2 / (share**2).sum() > 4  # effective number of dimensions
+        assert len(np.unique(z, axis=0)) == 400
+    rna, atac = pairs_of(model)
+    joint = (rna + atac) / np.linalg.norm(rna + atac, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.get_latent_representation(), joint, atol=1e-6)
+
+
+def test_types_are_told_apart_in_both_modalities(model, new_cells):
+    kind = new_cells["atac"].obs["type"].to_numpy()
+    for z in pairs_of(model, new_cells):
+        near = (z @ z.T - 9 * np.eye(len(z))).argmax(1)
+        assert (kind[near] == kind).mean() > 0.6  # 1/4 by chance
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_every_cell_comes_back_in_its_place(model, new_cells, modality):
+    z = model.get_latent_representation(new_cells, modality=modality)
+    assert len(z) == 203
+    for batch_size in (1, 50, 202, 1000):
+        found = model.get_latent_representation(new_cells, modality=modality, batch_size=batch_size)
+        np.testing.assert_allclose(found, z, atol=1e-5)
+    some = [7, 202, 7, -1]
+    found = model.get_latent_representation(new_cells, some, modality=modality)
+    np.testing.assert_allclose(found, z[some], atol=1e-5)
+    assert model.get_latent_representation(new_cells, [], modality=modality).shape == (0, z.shape[1])
+
+
+def test_a_cell_is_the_same_alone_or_among_others(model, new_cells):
+    alone = subset(new_cells, np.arange(11))
+    for modality in MODALITIES:
+        z = model.get_latent_representation(new_cells, modality=modality)[:11]
+        np.testing.assert_allclose(model.get_latent_representation(alone, modality=modality), z, atol=1e-5)
+    expected = model.predict_expression(new_cells, np.arange(11))
+    np.testing.assert_allclose(model.predict_expression(alone), expected, atol=1e-4)
+
+
+def test_what_is_read_of_chromatin_does_not_depend_on_the_rna(model, new_cells):
+    atac = new_cells["atac"].copy()
+    z = model.get_latent_representation(atac)
+    expression, std = model.predict_expression(atac, return_std=True)
+    potential = model.get_normalized_accessibility(atac, indices=[0, 1], return_numpy=True)
+    for change in ("present", "zeroed", "permuted", "absent"):
+        other = new_cells.copy()
+        if change == "zeroed":
+            other["rna"].X = other["rna"].X * 0
+        elif change == "permuted":
+            other["rna"].X = other["rna"].X[np.random.default_rng(0).permutation(203)]
+        elif change == "absent":
+            del other.mod["rna"]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*have no RNA counts")
+            np.testing.assert_array_equal(model.get_latent_representation(other, modality="accessibility"), z)
+            found = model.predict_expression(other, return_std=True)
+            np.testing.assert_array_equal(
+                model.get_normalized_accessibility(other, indices=[0, 1], return_numpy=True), potential
+            )
+        pd.testing.assert_frame_equal(found[0], expression)
+        pd.testing.assert_frame_equal(found[1], std)
+        if change == "permuted":
+            rna = model.get_latent_representation(other, modality="expression")
+            assert np.abs(rna - model.get_latent_representation(new_cells, modality="expression")).max() > 0.1
+
+
+# ── training ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_gives_others(small):
+    first, again, other = (
+        trained(small, seed=s, train={"accelerator": "cpu"}, paired={"max_epochs": 2}) for s in (0, 0, 1)
+    )
+    assert_same_bits(weights(first), weights(again))
+    np.testing.assert_array_equal(first.get_latent_representation(), again.get_latent_representation())
+    assert (weights(other)["paired.heads.rna_teacher.mlp.0.weight"] != weights(first)["paired.heads.rna_teacher.mlp.0.weight"]).any()  # fmt: skip
+
+
+def test_without_epochs_it_is_the_closed_form(small, new_cells):
+    start = trained(small, paired={"max_epochs": 0, "link_window": None})
+    w = weights(start)
+    for name, value in w.items():
+        if name.startswith("paired.") and name.endswith("mlp.3.weight"):
+            assert not value.any(), name  # linear maps
+    assert not w["paired.genes.query.weight"].any()
+    rna, atac = pairs_of(start, new_cells)
+    assert foscttm(rna, atac) < 0.25
+    assert len(start.history["paired_train"]) == 0
+    longer = trained(small, paired={"max_epochs": 3, "link_window": None})
+    assert longer.history["paired_validation"].iloc[:, 0].min() < np.inf
+    assert any(value.any() for name, value in weights(longer).items() if name.endswith("mlp.3.weight"))
+
+
+def test_history_says_how_it_went(model):
+    for name in ("paired_train", "paired_validation", "expression_train", "expression_validation"):
+        values = model.history[name].iloc[:, 0]
+        assert 1 <= len(values) <= PAIRED["max_epochs"]
+        assert np.isfinite(values).all()
+    assert model.history["paired_train"].iloc[-1, 0] < model.history["paired_train"].iloc[0, 0]
+    assert "validation_loss" in model.history
+
+
+@pytest.mark.parametrize("pairing", list(PAIRINGS))
+def test_every_pairing_trains(small, new_cells, pairing):
+    found = trained(small, paired={"max_epochs": 3, "pairing": pairing, "link_window": None})
+    assert foscttm(*pairs_of(found, new_cells)) < 0.3
+    assert any(
+        value.any() for name, value in weights(found).items() if "heads" in name and name.endswith("mlp.3.weight")
+    )
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"pairing": "teachers"}, ValueError, "pairing must be one of .*'teachers'"),
+        ({"temperature": 0}, ValueError, "temperature must be greater than 0, found 0"),
+        ({"lr": -1.0}, ValueError, "lr must be greater than 0"),
+        ({"dropout": 1.5}, ValueError, "dropout must lie in 0 ... 1, found 1.5"),
+        ({"batch_size": 1}, ValueError, "batch_size must be at least 2.*found 1"),
+        ({"n_latent": 0}, ValueError, "n_latent must be at least 1, found 0"),
+        ({"n_components": 0}, ValueError, "n_components must be at least 1, found 0"),
+        ({"patience": 0}, ValueError, "patience must be at least 1, found 0"),
+        ({"max_epochs": -1}, ValueError, "max_epochs must be at least 0, found -1"),
+        ({"weight_decay": -1}, ValueError, "weight_decay must not be negative"),
+        ({"link_window": -5}, ValueError, "link_window is a distance in bp.*found -5"),
+        ({"epochs": 5}, TypeError, "paired_kwargs takes max_epochs, .*found 'epochs'"),
+    ],
+)
+def test_arguments_are_looked_at_before_anything_is_trained(small, kwargs, error, message):
+    untrained = fresh(small)
+    before = weights(untrained)
+    with pytest.raises(error, match=message):
+        untrained.train(**TRAINING, paired_kwargs=kwargs)
+    assert not untrained.is_trained
+    assert_same_bits(weights(untrained), before)
+    if error is ValueError:
+        with pytest.raises(error, match=message):
+            untrained.train_pairs(**kwargs)
+
+
+def test_pairs_need_a_trained_atac_part(small):
+    with pytest.raises(ValueError, match=r"ATAC part is not trained: call train\(\).*from_atac_model"):
+        fresh(small).train_pairs()
+
+
+def test_pairs_can_be_trained_twice_and_anew_with_the_atac_part(small):
+    found = trained(small, paired=SHORT)
+    atac = {k: v for k, v in weights(found).items() if not k.startswith("paired.")}
+    first = found.get_latent_representation()
+    found.train_pairs(**SHORT | {"n_components": 3}, enable_progress_bar=False)
+    assert found.module.paired.config.d_rna == 3
+    assert found.get_latent_representation().shape[1] < first.shape[1]
+    found.train_pairs(**PAIRED | SHORT, enable_progress_bar=False)
+    np.testing.assert_array_equal(found.get_latent_representation(), first)
+    assert_same_bits({k: v for k, v in weights(found).items() if not k.startswith("paired.")}, atac)
+    with quiet():
+        found.train(**TRAINING, paired_kwargs=PAIRED | SHORT)
+    assert (weights(found)["decoder.bias.weight"] != atac["decoder.bias.weight"]).any()
+    assert foscttm(*pairs_of(found, indices=found.train_indices)) < 0.3
+
+
+def test_train_pairs_splits_the_cells_as_train_does(small):
+    found = trained(small, paired=SHORT)
+    train, held_out = found.train_indices, found.validation_indices
+    found.train_pairs(**SHORT, enable_progress_bar=False)
+    np.testing.assert_array_equal(found.train_indices, train)
+    np.testing.assert_array_equal(found.validation_indices, held_out)
+    split = [np.arange(100), np.arange(100, 120)]
+    found.train_pairs(**SHORT, datasplitter_kwargs={"external_indexing": split}, enable_progress_bar=False)
+    np.testing.assert_array_equal(found.validation_indices, split[1])
+
+
+@pytest.mark.parametrize("n_held_out", [0, 1])
+def test_without_held_out_cells_some_are_kept_back_for_the_pairs(small, n_held_out):
+    split = [np.arange(120 - n_held_out), np.arange(120 - n_held_out, 120)]
+    found = trained(
+        small, paired=SHORT,
+        train={"early_stopping": False, "datasplitter_kwargs": {"external_indexing": split}},
+    )  # fmt: skip
+    assert np.isfinite(found.history["paired_validation"]).all().all()
+
+
+def test_few_cells_do_without_links_and_say_so():
+    few = planted_pairs(22)
+    with pytest.warns(UserWarning, match="genes do not attend to bins: found .* cells for .* dimensions of the state"):
+        found = trained(few, paired={"max_epochs": 1})
+    assert found.module.paired.links is None
+    assert np.isfinite(found.predict_expression(return_numpy=True)).all()
+
+
+def test_cells_without_a_bin_that_is_compared_do_not_spoil_the_scale(small):
+    lonely = small.copy()
+    x = lonely["atac"].X.tolil()
+    x[0] = 0
+    x[0, 999] = 1
+    x[1:, 999] = 0  # a bin that no other cell has open
+    lonely["atac"].X = x.tocsr()
+    found = trained(lonely, paired=SHORT)
+    expected = float(trained(small, paired=SHORT).module.paired.bins.scale)
+    assert float(found.module.paired.bins.scale) == pytest.approx(expected, rel=0.1)
+    assert np.isfinite(found.get_latent_representation()).all()
+
+
+def test_ctrl_c_keeps_the_best_weights_and_says_so(small, monkeypatch):
+    found = trained(small, paired=SHORT)
+    network, called = _fit_pairs.PairedNetwork, []
+    loss = network.contrastive_loss
+
+    def interrupted(self, *args):
+        called.append(1)
+        if len(called) > 8:
+            raise KeyboardInterrupt
+        return loss(self, *args)
+
+    monkeypatch.setattr(network, "contrastive_loss", interrupted)
+    with pytest.warns(UserWarning, match="Ctrl-C: pairs keeps the best weights so far"):
+        found.train_pairs(**PAIRED | {"max_epochs": 40}, enable_progress_bar=False)
+    assert 1 <= len(found.history["paired_train"]) < 8
+    assert len(found.history["expression_train"]) == 0  # nothing more is trained
+    assert foscttm(*pairs_of(found)) < 0.25
+    assert np.isfinite(found.predict_expression(return_numpy=True)).all()
+    assert len(found.get_gene_bin_links(100_000))
+
+
+def test_a_training_that_fails_leaves_the_model_as_it_was(small, monkeypatch):
+    found = trained(small, paired=SHORT)
+    before, z, history = weights(found), found.get_latent_representation(), found.history["paired_train"].copy()
+    monkeypatch.setattr(
+        _fit_pairs.PairedNetwork, "contrastive_loss", lambda self, inputs, *_: inputs["rna_teacher"].sum() * np.nan
+    )
+    with pytest.raises(FloatingPointError, match="loss of pairs is nan; lower lr"):
+        found.train_pairs(max_epochs=3, enable_progress_bar=False)
+    assert_same_bits(weights(found), before)
+    np.testing.assert_array_equal(found.get_latent_representation(), z)
+    pd.testing.assert_frame_equal(found.history["paired_train"], history)
+
+
+def test_the_global_generator_is_left_alone(small):
+    import torch
+
+    found = trained(small, paired=SHORT)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    found.train_pairs(**SHORT, enable_progress_bar=False)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_checkpoint_of_the_atac_part_is_resumed_with_pairs_beside_it(small, tmp_path):
+    found = trained(small, paired=SHORT, train={"checkpoint_dir": tmp_path})
+    with quiet():
+        found.train(**TRAINING | {"max_epochs": 2}, checkpoint_dir=tmp_path, resume=True, paired_kwargs=PAIRED | SHORT)
+    assert len(found.history["train_loss"]) == 2
+    assert found.module.paired is not None
+
+
+# ── saving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_saved_is_loaded_to_the_bit(model, saved, mdata):
+    expected = {m: model.get_latent_representation(modality=m) for m in MODALITIES}
+    genes = model.predict_expression()
+    loaded = SF.load(saved, mdata)
+    assert_same_bits(weights(loaded), weights(model))
+    for modality, z in expected.items():
+        np.testing.assert_array_equal(loaded.get_latent_representation(modality=modality), z)
+    pd.testing.assert_frame_equal(loaded.get_gene_bin_links(100_000), model.get_gene_bin_links(100_000))
+    np.testing.assert_array_equal(loaded.get_matching_logits([0, 1], [1, 2]), model.get_matching_logits([0, 1], [1, 2]))
+    assert loaded.matching_ == model.matching_
+    pd.testing.assert_frame_equal(loaded.history["paired_train"], model.history["paired_train"])
+    with_atac = SF.load(saved, mdata["atac"].copy())
+    without = SF.load(saved, adata=False)
+    for found, data in ((with_atac, None), (without, mdata["atac"].copy())):
+        np.testing.assert_array_equal(found.get_latent_representation(data), expected["accessibility"])
+        pd.testing.assert_frame_equal(found.predict_expression(data), genes)
+        with pytest.raises(ValueError, match="ATAC alone"):
+            found.get_gene_bin_links()
+    np.testing.assert_array_equal(without.get_latent_representation(mdata), expected["joint"])
+    pd.testing.assert_frame_equal(without.chromatin_potential(mdata), model.chromatin_potential())
+
+
+def test_a_model_without_data_asks_for_cells(saved):
+    loaded = SF.load(saved, adata=False)
+    for ask in (loaded.get_latent_representation, loaded.predict_expression, loaded.chromatin_potential,
+                loaded.modality_distance):  # fmt: skip
+        with pytest.raises(ValueError, match="no cells of its own.*name adata"):
+            ask()
+
+
+def test_what_was_loaded_can_be_trained_on_and_saved_again(saved, mdata, tmp_path):
+    loaded = SF.load(saved, mdata)
+    loaded.train_pairs(**SHORT, enable_progress_bar=False)
+    assert loaded.module.paired.links is None
+    loaded.save(tmp_path / "again", save_anndata=True)
+    again = SF.load(tmp_path / "again")
+    assert again.module.paired.links is None
+    expected = loaded.get_latent_representation(modality="accessibility")
+    np.testing.assert_array_equal(again.get_latent_representation(), expected)
+
+
+def test_a_damaged_folder_is_refused(model, tmp_path, mdata):
+    folder = tmp_path / "model"
+    model.save(folder)
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="truncated or was altered"):
+        SF.load(folder, mdata)
+    (folder / "model.safetensors").write_bytes(content)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"class": "MULTIVI"}))
+    with pytest.raises(ValueError, match="holds a MULTIVI, expected a ScAtacFormer"):
+        SF.load(folder, mdata)
+
+
+def test_loading_with_other_cells_takes_them_as_they_are(saved, model, new_cells):
+    loaded = SF.load(saved, new_cells.copy())
+    np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation(new_cells))
+
+
+# ── queries ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def query_cells(n: int = 90, new_batch: bool = True):
+    """Half of the cells from a batch that is new, in which 20 bins are open by and large."""
+    query = planted_pairs(n, seed=21)
+    if new_batch:
+        late = np.arange(n) % 2 == 0
+        obs = query["atac"].obs
+        obs["sample"] = pd.Categorical(np.where(late, "new", obs["sample"].astype(str)))
+        x = query["atac"].X.tolil()
+        x[np.ix_(np.flatnonzero(late), np.arange(980, 1000))] = 1
+        query["atac"].X = x.tocsr()
+    return query
+
+
+@pytest.mark.parametrize("source", ["model", "folder"])
+def test_a_query_with_a_new_batch_keeps_what_the_reference_knows(model, saved, mdata, source):
+    cells = query_cells()
+    query = SF.load_query_data(cells, model if source == "model" else saved)
+    assert foscttm(*pairs_of(query)) < 0.15
+    before = weights(query)
+    with quiet():
+        query.train(**TRAINING | {"plan_kwargs": None, "max_epochs": 2})
+    after = weights(query)
+    assert_same_bits({k: v for k, v in after.items() if k.startswith("paired.")},
+                     {k: v for k, v in weights(model).items() if k.startswith("paired.")})  # fmt: skip
+    assert (after["decoder.bias.weight"][:, 2] != before["decoder.bias.weight"][:, 2]).any()
+    for modality in MODALITIES:
+        np.testing.assert_array_equal(
+            query.get_latent_representation(mdata, modality=modality),
+            model.get_latent_representation(modality=modality),
+        )
+    with pytest.raises(ValueError, match="this one is a query, which keeps what its reference has learned"):
+        query.train(**TRAINING, paired_kwargs=PAIRED)
+    with pytest.raises(ValueError, match=r"keeps what its reference has learned.*unfrozen=True"):
+        query.train_pairs()
+
+
+def test_a_query_may_lack_rna_altogether_or_for_some_cells(model):
+    cells = query_cells()
+    atac = SF.load_query_data(cells["atac"].copy(), model).get_latent_representation()
+    query = SF.load_query_data(cells, model)
+    np.testing.assert_array_equal(query.get_latent_representation(modality="accessibility"), atac)
+    part = query_cells()
+    part.mod["rna"] = part["rna"][:30].copy()
+    some = SF.load_query_data(part, model)
+    has = part["atac"].obs_names.isin(part["rna"].obs_names)
+    joint = some.get_latent_representation()
+    np.testing.assert_array_equal(joint[~has], atac[~has])
+    np.testing.assert_allclose(joint[has], query.get_latent_representation()[has], atol=1e-6)
+    with quiet():
+        some.train(**TRAINING | {"plan_kwargs": None})  # the bias of its batch
+    none = query_cells()
+    del none.mod["rna"]
+    without = SF.load_query_data(none, model)
+    np.testing.assert_array_equal(without.get_latent_representation(), atac)
+    with pytest.raises(ValueError, match="90 of 90 cells have no RNA"):
+        without.get_latent_representation(modality="expression")
+
+
+def test_a_type_never_seen_is_read_by_both_modalities_alike(new_cells):
+    reference = planted_pairs(400)
+    reference = subset(reference, np.flatnonzero(reference["atac"].obs["type"] != "t3"))
+    found = trained(reference, setup={"labels_key": "type"}, paired={"link_window": None})
+    unseen = subset(new_cells, np.flatnonzero(new_cells["atac"].obs["type"] == "t3"))
+    query = SF.load_query_data(unseen, found)
+    assert foscttm(*pairs_of(query)) < 0.35
+    rna, atac = pairs_of(found, new_cells)
+    kind = new_cells["atac"].obs["type"].to_numpy()
+    # its RNA lies nearer to its ATAC than to that of any type that is known
+    centre = {t: atac[kind == t].mean(0) for t in np.unique(kind)}
+    closest = max(centre, key=lambda t: float(rna[kind == "t3"].mean(0) @ centre[t]) / np.linalg.norm(centre[t]))
+    assert closest == "t3"
+
+
+def test_genes_in_another_order_are_the_same_and_missing_ones_are_said(model, new_cells):
+    expected = model.get_latent_representation(new_cells, modality="expression")
+    other = new_cells.copy()
+    other.mod["rna"] = other["rna"][:, np.random.default_rng(0).permutation(N_GENES)].copy()
+    found = SF.load_query_data(other, model).get_latent_representation(modality="expression")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    less = new_cells.copy()
+    less.mod["rna"] = less["rna"][:, 5:].copy()
+    query = SF.load_query_data(less, model)
+    with pytest.warns(UserWarning, match="5 of the model's 60 genes are missing in the RNA and count as not expressed"):
+        found = query.get_latent_representation(modality="expression")
+    assert (found * expected).sum(1).mean() > 0.8
+    none = new_cells.copy()
+    none["rna"].var_names = [f"ENSG{i:05d}" for i in range(N_GENES)]
+    query = SF.load_query_data(none, model)
+    with pytest.raises(
+        ValueError, match="none of the 60 genes of the RNA is one of the model's 60.*ENSG00000 and gene0"
+    ):
+        query.get_latent_representation()
+    assert np.isfinite(query.get_latent_representation(modality="accessibility")).all()
+
+
+def test_an_unfrozen_query_trains_its_pairs(model):
+    query = SF.load_query_data(query_cells(), model, unfrozen=True)
+    before = weights(query)["paired.heads.rna_teacher.linear.weight"]
+    with quiet():
+        query.train(**TRAINING, paired_kwargs=PAIRED | SHORT)
+    assert (
+        weights(query)["paired.heads.rna_teacher.linear.weight"].shape != before.shape
+        or (weights(query)["paired.heads.rna_teacher.linear.weight"] != before).any()
+    )
+
+
+def test_a_mudata_s_regions_are_not_changed_for_it(model):
+    cells = query_cells()
+    cells.mod["atac"] = cells["atac"][:, 10:].copy()
+    with pytest.raises(ValueError, match="there are 990, the model has 1,000"):
+        SF.load_query_data(cells, model)
+    with pytest.raises(ValueError, match="a MuData is not written to"):
+        SF.load_query_data(cells, model, inplace_subset_query_vars=True)
+
+
+@pytest.mark.parametrize("source", ["model", "folder"])
+def test_a_model_of_atac_becomes_one_of_pairs_and_keeps_its_bits(mdata, new_cells, tmp_path, source):
+    atac = planted_pairs(200, seed=33)["atac"]
+    atac.layers["counts"], atac.X = atac.X, atac.X * 0.5
+    SF.setup_anndata(atac, layer="counts", batch_key="sample")
+    reference = SF(atac, d_model=16, n_layers=1, n_heads=2, d_embed=12, max_tokens=32)
+    with quiet():
+        reference.train(**TRAINING)
+    before, z = weights(reference), reference.get_latent_representation()
+    if source == "folder":
+        reference.save(tmp_path / "atac")
+    paired = SF.from_atac_model(reference if source == "model" else tmp_path / "atac", mdata)
+    assert not paired.frozen_
+    assert_same_bits(weights(paired), before)
+    again = planted_pairs(200, seed=33)["atac"]
+    np.testing.assert_array_equal(paired.get_latent_representation(again), z)
+    paired.train_pairs(**PAIRED | {"link_window": None}, enable_progress_bar=False)
+    after = weights(paired)
+    assert_same_bits({k: after[k] for k in before}, before)
+    assert foscttm(*pairs_of(paired, new_cells)) < 0.15
+    paired.save(tmp_path / "paired")
+    loaded = SF.load(tmp_path / "paired", mdata)
+    np.testing.assert_array_equal(loaded.get_latent_representation(), paired.get_latent_representation())
+    with pytest.raises(ValueError, match="RNA"):
+        lonely = new_cells.copy()
+        del lonely.mod["rna"]
+        SF.from_atac_model(reference, lonely)
