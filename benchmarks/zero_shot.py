@@ -102,7 +102,7 @@ def main() -> None:
         arguments.seeds = [0]
     difference = largest_difference()
     max_epochs = 1 if difference <= SAME else None
-    kept = Cache(arguments.cache)
+    kept = Cache(arguments.cache)  # without a file it lasts as long as this run
     found: dict[tuple[Case, str], list[dict[str, float]]] = {}
     skipped: list[str] = []
     for seed in arguments.seeds:
@@ -113,7 +113,9 @@ def main() -> None:
                 skipped.append(f"{case.cells}: the data are not on this machine")
                 continue
             for way in ("zero-shot", "from scratch"):
-                key = (*case[2:], way, seed, fingerprint(__file__))
+                # two references may be asked about the same cells
+                trained_on = case.trained_on if way == "zero-shot" else None
+                key = (case.target, trained_on, way, seed, fingerprint(__file__))
                 figures = kept.get(*key)
                 if figures is None:
                     figures = measure(case, way, seed, max_epochs)
@@ -159,7 +161,7 @@ def measure(case: Case, way: str, seed: int, max_epochs: int | None) -> dict[str
 
     reference = trained(case.trained_on, seed, max_epochs)
     if isinstance(case.target, str):
-        adata = real_cells(case.target, seed, reference.vocabulary)
+        adata = real_cells(case.target, seed, reference.vocabulary)  # the bins are the same for all references
     else:
         adata = draw(case.target, seed).copy()
     model = sf.ScAtacFormer.load_query_data(adata, reference) if way == "zero-shot" else fit(adata, seed, max_epochs)
