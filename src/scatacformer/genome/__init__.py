@@ -6,6 +6,7 @@ from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .genes import Genes
 from .links import LINK_COLUMNS, links_table
 from .overlap import overlap_matrix
+from .region_classes import Memberships, RegionClasses, region_classes
 from .vocabulary import Vocabulary
 from .window_pairs import WindowPairs, window_pairs
 
@@ -13,11 +14,14 @@ __all__ = [
     "DEFAULT_EXCLUDED",
     "LINK_COLUMNS",
     "Genes",
+    "Memberships",
+    "RegionClasses",
     "Vocabulary",
     "WindowPairs",
     "assembly_name",
     "chrom_sizes",
     "links_table",
     "overlap_matrix",
+    "region_classes",
     "window_pairs",
 ]

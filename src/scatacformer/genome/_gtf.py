@@ -1,4 +1,4 @@
-"""The lines of genes out of a GTF file."""
+"""The lines of a GTF file, and those of its genes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
 # what GENCODE, Ensembl and RefSeq call the name of a gene, in this order
@@ -19,30 +21,56 @@ _ID = re.compile(rb'(?:^|;)\s*gene_id[ =]"?([^";]+)')
 def read_gtf_genes(path: str | Path) -> pd.DataFrame:
     """Columns `name`, `id`, `chrom`, `strand`, `tss` (0-based) of the lines of type gene, in the order of the file.
 
-    A gene without a name is called by its id. Reads line by line: memory grows with the genes, not with the file.
+    A gene without a name is called by its id. Reads block by block: memory grows with the genes, not with the file.
     Raises ValueError for a file that has no such line, and FileNotFoundError.
     """
     import pandas as pd
 
-    path = Path(path)
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
     rows: list[tuple[str, str, str, str, int]] = []
-    try:
-        with gzip.open(path) if is_gzip else path.open("rb") as file:
-            for line in file:
-                if b"\tgene\t" in line and not line.startswith(b"#"):  # most lines are exons: seen without splitting
-                    row = _parse(line)
-                    if row is not None:
-                        rows.append(row)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
+    for line in gtf_lines(path):
+        if b"\tgene\t" in line and not line.startswith(b"#"):  # most lines are exons: seen without splitting
+            row = _parse(line)
+            if row is not None:
+                rows.append(row)
     if not rows:
-        raise ValueError(
-            f"{path} has no line of type 'gene' (third column) with a gene_id. Expected a GTF file of GENCODE, Ensembl "
-            "or RefSeq; UCSC's tables hold transcripts alone."
-        )
+        raise ValueError(no_genes(path))
     return pd.DataFrame(rows, columns=["name", "id", "chrom", "strand", "tss"])
+
+
+def no_genes(path: str | Path) -> str:
+    """What to say of a file without a line of a gene."""
+    return (
+        f"{path} has no line of type 'gene' (third column) with a gene_id. Expected a GTF file of GENCODE, Ensembl "
+        "or RefSeq; UCSC's tables hold transcripts alone."
+    )
+
+
+def gtf_lines(path: str | Path, block_size: int = 1 << 24) -> Iterator[bytes]:
+    """The lines of a text file, plain or gzip, without their line breaks; a bar after a second of reading.
+
+    Raises ValueError for a truncated or damaged gzip file, and FileNotFoundError.
+    """
+    from tqdm.auto import tqdm
+
+    path = Path(path)
+    rest = b""
+    with path.open("rb") as raw:
+        is_gzip = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        size = path.stat().st_size
+        try:
+            with (
+                gzip.GzipFile(fileobj=raw) if is_gzip else raw as text,
+                tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {path.name}", delay=1, disable=None) as bar,
+            ):
+                while block := text.read(block_size):
+                    bar.update(raw.tell() - bar.n)
+                    *lines, rest = (rest + block).split(b"\n")
+                    yield from lines
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
+    if rest:
+        yield rest
 
 
 def _parse(line: bytes) -> tuple[str, str, str, str, int] | None:

@@ -112,6 +112,8 @@ def read_bed(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str 
         if line.startswith(b"#assembly="):
             assembly = line.removeprefix(b"#assembly=").decode(errors="replace").strip()
         skipped, position = skipped + 1, position + len(line) + 1
+    if not content[position:].strip():
+        raise ValueError(f"{path} is empty: no interval in it. Expected a BED file (chromosome, start, end, by tabs).")
     try:
         return *_read_table(io.BytesIO(content[position:])), assembly
     except (ValueError, IndexError) as error:

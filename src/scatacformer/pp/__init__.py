@@ -6,11 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._annotate_bins import annotate_bins
     from ._bin_fragments import bin_fragments
     from ._match_vocabulary import match_vocabulary
     from ._qc_sentences import qc_sentences
 
-__all__ = ["bin_fragments", "match_vocabulary", "qc_sentences"]
+__all__ = ["annotate_bins", "bin_fragments", "match_vocabulary", "qc_sentences"]
 
 
 def __getattr__(name: str) -> Any:
