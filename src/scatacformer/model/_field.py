@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 from scvi.data.fields import CategoricalObsField
 
 from scatacformer.cells import RowSource, validate_anndata, validate_counts
@@ -86,16 +88,61 @@ class OpenBinsField(BaseAnnDataField):
 
 
 class LabelsField(CategoricalObsField):
-    """Labels in ``obs``. New cells may lack the column, for they are embedded without it: their code is -1.
+    """Labels in ``obs``; code -1 for a cell without one: NaN, the unlabelled category, or no such column.
 
-    Nor does it matter whether the model knows their labels.
+    New cells may lack the column, for they are embedded without it. Nor does it matter whether the model knows their
+    labels, unless it is made to predict them.
     """
 
-    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
-        if self.is_default or state_registry[self.ORIGINAL_ATTR_KEY] in adata_target.obs:
+    UNLABELED_CATEGORY = "unlabeled_category"
+
+    def __init__(self, registry_key: str, obs_key: str | None, unlabeled_category: str = "Unknown") -> None:
+        super().__init__(registry_key, obs_key)
+        self._unlabeled_category = unlabeled_category
+
+    def register_field(self, adata: AnnData) -> dict:
+        if self.is_default:
+            return super().register_field(adata)
+        self.validate_field(adata)
+        return self._code(adata, self._names(adata))
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, fixed_labels: bool = False, **kwargs) -> dict:
+        """``fixed_labels``: labels that the registry does not have are an error."""
+        if self.is_default:
             return super().transfer_field(state_registry, adata_target, **kwargs | {"extend_categories": True})
-        adata_target.obs[self.attr_key] = -1
-        return dict(state_registry)
+        if self._original_attr_key not in adata_target.obs:
+            adata_target.obs[self.attr_key] = -1
+            return dict(state_registry)
+        known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY])
+        found = self._names(adata_target)
+        new = found[~np.isin(found.astype(str), known.astype(str))]
+        if fixed_labels:
+            refuse_new_labels(new, known, self._original_attr_key, self._unlabeled_category)
+        return self._code(adata_target, np.concatenate([known, new]) if len(new) else known.copy())
+
+    def _names(self, adata: AnnData) -> np.ndarray:
+        """The labels that cells have, sorted; not that of those which have none."""
+        column = adata.obs[self._original_attr_key].astype("category").cat
+        names = column.remove_unused_categories().cat.categories.to_numpy(copy=True)
+        return names[names.astype(str) != str(self._unlabeled_category)]
+
+    def _code(self, adata: AnnData, mapping: np.ndarray) -> dict:
+        adata.obs[self.attr_key] = pd.Categorical(adata.obs[self._original_attr_key], categories=mapping).codes
+        return {
+            self.CATEGORICAL_MAPPING_KEY: mapping,
+            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
+            self.UNLABELED_CATEGORY: self._unlabeled_category,
+        }
+
+
+def refuse_new_labels(new: np.ndarray, known: np.ndarray, key: str, unlabeled_category: str) -> None:
+    """ValueError if there are labels that a supervised model does not know."""
+    if len(new):
+        raise ValueError(
+            f"{len(new)} of the labels in adata.obs[{key!r}] are not known to the model (first: {new[0]!r}); it knows "
+            f"{', '.join(map(str, known[:20]))}{', ...' * (len(known) > 20)}. Rename them, set them to "
+            f"{unlabeled_category!r}, or leave the column out"
+        )
 
 
 def _state(vocabulary: Vocabulary, n_cells: int) -> dict:

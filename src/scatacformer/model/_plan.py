@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 
-from scatacformer.nn import RowAdamW
+from scatacformer.nn import LabelTarget, RowAdamW
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
     from scatacformer.nn import ScAtacNetwork
+
+
+LOSSES = ("train_loss", "validation_loss", "reconstruction_loss_validation")
 
 
 class SentencePlan(pl.LightningModule):
@@ -26,6 +29,8 @@ class SentencePlan(pl.LightningModule):
     too, under a cosine that ends at zero after ``max_epochs``. What the embedding is made of, the bin table and the
     projection of ``<cls>``, learns at ``embedding_lr``. It is zero by default: on a few thousand cells the removed bins
     are predicted as well without, and the embedding of the spectral start is better than what they make of it.
+    ``label_weight``: of the labels' cross-entropy beside the removed-bin loss, for all tasks or by task; with it the
+    encoder, and with ``embedding_lr`` the embedding, learn from labels too.
     ``new_batches``: codes of a query's batches on a frozen model; nothing but the decoder's bias of these learns.
     """
 
@@ -38,12 +43,15 @@ class SentencePlan(pl.LightningModule):
         weight_decay: float = 1e-4,
         kept_weight: float = 0.1,
         n_decoder_epochs: int = 3,
+        label_weight: float | dict[str, float] = 0.0,
         new_batches: list[int] | None = None,
     ) -> None:
         super().__init__()
         self.module = module
         self.lr, self.embedding_lr, self.decoder_lr, self.weight_decay = lr, embedding_lr, decoder_lr, weight_decay
         self.kept_weight, self.n_decoder_epochs, self.new_batches = kept_weight, n_decoder_epochs, new_batches
+        self.label_weight = _by_task(label_weight, list(module.heads))
+        self.labels: dict[str, LabelTarget] = {}  # of the tasks with a weight: set before fitting
         self.record: dict[str, dict[int, float]] = {}
 
     @property
@@ -91,6 +99,7 @@ class SentencePlan(pl.LightningModule):
             self.module.decoder.bias.requires_grad_(True)
             return
         self.module.requires_grad_(True)
+        self.labels = {task: target.to(self.device) for task, target in self.labels.items()}
         # in the first stage the table is read, not learned: the decoder alone is wrong in scale
         for parameter in self._embedding_parameters():
             parameter.requires_grad_(self.embedding_lr > 0 and not self.decoder_only)
@@ -115,7 +124,9 @@ class SentencePlan(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a minibatch; a loss that is not finite ends the training and names the cells."""
-        losses = self.module.loss(batch, decoder_only=self.decoder_only, kept_weight=self.kept_weight)
+        losses = self.module.loss(
+            batch, decoder_only=self.decoder_only, kept_weight=self.kept_weight, labels=self.labels
+        )
         if not bool(losses["loss"].isfinite()):
             cells = batch["cells"].tolist()
             raise FloatingPointError(
@@ -123,6 +134,8 @@ class SentencePlan(pl.LightningModule):
                 f"(row numbers): {cells[:10]}{' ...' if len(cells) > 10 else ''}. Lower lr, or train in precision='32-true'"
             )
         self._log("train_loss", losses["open"], len(batch["depth"]), prog_bar=True)
+        for task in self.labels.keys() & losses.keys():
+            self._log(f"{task}_joint_loss", losses[task], len(batch["depth"]))
         return losses["loss"]
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -134,7 +147,7 @@ class SentencePlan(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Keeps the epoch's averages for ``model.history``."""
         for name, value in self.trainer.callback_metrics.items():
-            if name in ("train_loss", "validation_loss", "reconstruction_loss_validation"):
+            if name in LOSSES or name.endswith("_joint_loss"):
                 self.record.setdefault(name, {})[self.current_epoch] = float(value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -156,6 +169,21 @@ class SentencePlan(pl.LightningModule):
 
     def _log(self, name: str, value: Tensor, n_cells: int, prog_bar: bool = False) -> None:
         self.log(name, value, on_step=False, on_epoch=True, batch_size=n_cells, prog_bar=prog_bar)
+
+
+def _by_task(label_weight: float | dict[str, float], tasks: list[str]) -> dict[str, float]:
+    """The weights above zero, by task; ValueError for tasks that the model does not have."""
+    if not isinstance(label_weight, dict):
+        if label_weight and not tasks:
+            raise ValueError("label_weight is for a supervised model: ScAtacFormer(adata, supervised=True)")
+        label_weight = dict.fromkeys(tasks, label_weight)
+    if unknown := sorted(set(label_weight) - set(tasks)):
+        raise ValueError(
+            f"label_weight names {', '.join(unknown)}; the model predicts {', '.join(tasks) or 'no label'}"
+        )
+    if any(weight < 0 for weight in label_weight.values()):
+        raise ValueError(f"label_weight must not be negative, found {label_weight}")
+    return {task: float(weight) for task, weight in label_weight.items() if weight}
 
 
 def _columns_alone(grad: Tensor, columns: list[int]) -> Tensor:

@@ -164,6 +164,8 @@ class QueryMixin:
         if not model.is_trained_:
             raise ValueError("the reference model is not trained; call its train() first")
         query_kwargs = {"extend_categories": True, "allow_missing_labels": True}
+        if init.get("supervised"):
+            query_kwargs["fixed_labels"] = True  # a head has as many outputs as it was trained on
         if is_mudata(adata):
             if inplace_subset_query_vars:
                 raise ValueError("a MuData is not written to: bring its ATAC to the model's regions before it is made")
@@ -184,6 +186,7 @@ class QueryMixin:
         weights["batch_shift"] = shift
         query.module.load_state_dict(weights)
         query.seed_ = attributes["seed_"]
+        query.labels_fitted_ = list(attributes.get("labels_fitted_", []))
         query.is_trained_ = True
         query.frozen_ = not unfrozen
         query.query_batches_ = list(range(n_known, query.config_.n_batch))

@@ -114,12 +114,16 @@ class SavingMixin:
             adata = anndata.read_h5ad(path)
         registry, init = config["registry"], config["init_params"]["non_kwargs"]
         attributes = config["attributes"]
+        # a head has as many outputs as it was trained on
+        kwargs = {"fixed_labels": True} if init.get("supervised") else {}
         if adata is False:
             model = cls(registry=registry, vocabulary=vocabulary, **init)
         elif is_mudata(adata):
-            model = cls(cls._set_up_as(adata, attributes.get("mudata_setup_"), registry), **init)
+            model = cls(cls._set_up_as(adata, attributes.get("mudata_setup_"), registry, **kwargs), **init)
         else:
-            getattr(cls, registry[SETUP_METHOD_NAME_KEY])(adata, source_registry=registry, **registry[SETUP_ARGS_KEY])
+            getattr(cls, registry[SETUP_METHOD_NAME_KEY])(
+                adata, source_registry=registry, **kwargs, **registry[SETUP_ARGS_KEY]
+            )
             model = cls(adata, **init)
         model._restore_pairs(attributes)
         model.module.load_state_dict(weights)

@@ -19,6 +19,7 @@ from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
 from ._differential import DifferentialMixin
 from ._expression import ExpressionMixin
 from ._field import LabelsField, OpenBinsField
+from ._labels import LabelsMixin
 from ._links import LinkMixin
 from ._mudata import MuDataMixin
 from ._paired import MODALITIES, PairedMixin
@@ -41,6 +42,7 @@ class ScAtacFormer(
     PairedMixin,
     ExpressionMixin,
     LinkMixin,
+    LabelsMixin,
     QueryMixin,
     SavingMixin,
     MuDataMixin,
@@ -67,6 +69,8 @@ class ScAtacFormer(
         Share of a cell's open regions that is hidden in a training step, 0 to 0.9.
     attention
         ``"auto"``, or a backend by name: ``"flash"``, ``"varlen"``, ``"grouped"``, ``"padded"``.
+    supervised
+        Whether the model learns to predict the labels that :meth:`setup_anndata` was told of; see :meth:`predict`.
     seed
         Of everything that is drawn. The same seed gives the same weights on the same machine. Default:
         ``scvi.settings.seed``, or 0.
@@ -95,6 +99,7 @@ class ScAtacFormer(
         decoder: Literal["bilinear", "mlp"] = "bilinear",
         removed_share: float = 0.5,
         attention: str = "auto",
+        supervised: bool = False,
         seed: int | None = None,
         vocabulary: Vocabulary | None = None,
     ) -> None:
@@ -110,7 +115,7 @@ class ScAtacFormer(
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_chroms=vocabulary.n_chroms, n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
-            decoder=decoder, removed_share=removed_share, attention=attention,
+            decoder=decoder, removed_share=removed_share, attention=attention, **self._n_labels(supervised),
         )  # fmt: skip
         chrom = torch.from_numpy(vocabulary.chrom.astype(np.int64))
         self.module = self._module_cls(self.config_, chrom, seed=self.seed_)
@@ -122,6 +127,7 @@ class ScAtacFormer(
             + (f" of {vocabulary.assembly}" if vocabulary.assembly else "")
             + f"; embedding of at most {c.d_embed} dimensions; {c.decoder} decoder; {c.n_batch} batch"
             + ("es" if c.n_batch != 1 else "")
+            + "".join(f"; {n} {'organs' if task == 'organ' else task}" for task, n in c.tasks.items())
             + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
         )
         self.init_params_ = self._get_init_params(locals())
@@ -134,6 +140,8 @@ class ScAtacFormer(
         layer: str | None = None,
         batch_key: str | None = None,
         labels_key: str | None = None,
+        unlabeled_category: str = "Unknown",
+        organ_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register an AnnData: where the counts are, and which columns of ``obs`` are batch and label.
@@ -150,7 +158,12 @@ class ScAtacFormer(
         batch_key
             Column of ``obs`` with the batch: a covariate of the decoder, so that it need not be in the embedding.
         labels_key
-            Column of ``obs`` with labels.
+            Column of ``obs`` with labels, cell types as a rule. A model that is not ``supervised`` does not look at them.
+        unlabeled_category
+            What that column, or ``organ_key``'s, says of a cell without a label; NaN means the same. Such cells take no
+            part in what is learned of labels, and in everything else.
+        organ_key
+            Column of ``obs`` with a second label, which a ``supervised`` model learns beside the first.
 
         Raises
         ------
@@ -163,8 +176,10 @@ class ScAtacFormer(
         fields = [
             OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category),
         ]
+        if organ_key is not None:
+            fields.append(LabelsField("organ", organ_key, unlabeled_category))
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)

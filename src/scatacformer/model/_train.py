@@ -119,6 +119,7 @@ class TrainingMixin:
         plan_kwargs: dict[str, Any] | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
         paired_kwargs: dict[str, Any] | None = None,
+        labels_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model, from the cells' own spectral vectors if it was not trained before.
@@ -160,11 +161,14 @@ class TrainingMixin:
             Folder that gets ``last.ckpt`` after every epoch; ``resume=True`` goes on from it and ends where an
             uninterrupted run would.
         plan_kwargs
-            For the training plan: ``embedding_lr`` (0: the embedding stays the spectral one), ``decoder_lr``, ``kept_weight``, ``n_decoder_epochs``.
+            For the training plan: ``embedding_lr`` (0: the embedding stays the spectral one), ``decoder_lr``,
+            ``kept_weight``, ``n_decoder_epochs``, ``label_weight`` (0: labels do not move the encoder).
         datasplitter_kwargs
             ``external_indexing``: a list of arrays of row numbers, [train, validation, test].
         paired_kwargs
             Of a model of a MuData: arguments of :meth:`train_pairs`, which follows, on the same cells.
+        labels_kwargs
+            Of a supervised model: arguments of :meth:`train_labels`, which follows, on the same cells.
         **trainer_kwargs
             For Lightning's trainer: ``precision``, ``accumulate_grad_batches``, ``callbacks``, ...
 
@@ -189,6 +193,7 @@ class TrainingMixin:
                 "to train everything on, load_query_data(..., unfrozen=True)"
             )
         pairs = self._paired_plan(paired_kwargs, query)
+        heads = self._label_plan(labels_kwargs, split, query)
         if n_neighbors < 1:
             raise ValueError(f"n_neighbors must be at least 1, found {n_neighbors}")
         policy = SentencePolicy(
@@ -198,6 +203,8 @@ class TrainingMixin:
         data = SentenceData(source, split, batch_size, num_workers, self.seed_)
         plan_kwargs = {"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {})
         plan = SentencePlan(self.module, new_batches=self.query_batches_ if query else None, **plan_kwargs)
+        if plan.label_weight and not query:
+            plan.labels = self._label_targets(plan.label_weight, heads, split)
         if max_epochs is None:
             max_epochs = _default_epochs(data.n_train, batch_size, plan)
         interrupt = GracefulInterrupt()
@@ -240,6 +247,7 @@ class TrainingMixin:
                 "Training history cannot be updated",  # scvi-tools' own history; ours is the plan's
             ):
                 warnings.filterwarnings("ignore", message=message)
+            self._standardise_heads(plan.labels, split)
             # it learns elsewhere; an optimizer would let its weights decay, and a checkpoint would not fit without it
             paired, self.module.paired = self.module.paired, None
             try:
@@ -251,12 +259,15 @@ class TrainingMixin:
         self.module.eval()
         if pairs is not None and not interrupt.asked:
             self._fit_pairs(pairs, split, trainer_kwargs.get("enable_progress_bar", True))
+        if heads is not None and not interrupt.asked:
+            self._fit_labels(heads, split)
         if interrupt.asked:
             warnings.warn(
                 f"training was stopped by Ctrl-C in epoch {plan.current_epoch} of {max_epochs}; the model has the best "
                 "weights so far"
                 + (" and train(resume=True) goes on" if checkpoint_dir is not None else "")
-                + ("; RNA was not brought in: train_pairs() does that" if pairs is not None else ""),
+                + ("; RNA was not brought in: train_pairs() does that" if pairs is not None else "")
+                + ("; labels were not learned: train_labels() does that" if heads is not None else ""),
                 UserWarning,
                 stacklevel=2,
             )

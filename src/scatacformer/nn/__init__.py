@@ -4,6 +4,7 @@ from .attention import BACKENDS, choose_backend, varlen_attention
 from .config import NetworkConfig
 from .contrastive import nt_xent
 from .decoders import BilinearDecoder, Context, MLPDecoder, state_logits
+from .labels import LabelHead, LabelTarget, balanced_weights, label_loss
 from .matching import LinkAttention, LinkConfig
 from .network import Cells, ScAtacNetwork
 from .optim import RowAdamW
@@ -15,6 +16,8 @@ __all__ = [
     "BilinearDecoder",
     "Cells",
     "Context",
+    "LabelHead",
+    "LabelTarget",
     "LinkAttention",
     "LinkConfig",
     "MLPDecoder",
@@ -23,7 +26,9 @@ __all__ = [
     "PairedNetwork",
     "RowAdamW",
     "ScAtacNetwork",
+    "balanced_weights",
     "choose_backend",
+    "label_loss",
     "nt_xent",
     "state_logits",
     "varlen_attention",

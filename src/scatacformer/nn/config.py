@@ -34,6 +34,8 @@ class NetworkConfig:
     d_decoder: int = 64
     removed_share: float = 0.5
     attention: str = "auto"
+    n_labels: int = 0  # of the supervised heads; 0: no such head
+    n_organs: int = 0
 
     def __post_init__(self) -> None:
         for name in ("n_bins", "n_chroms", "n_batch", "d_model", "n_layers", "n_heads", "d_embed", "max_tokens"):
@@ -45,6 +47,9 @@ class NetworkConfig:
             raise ValueError(f"decoder must be one of {DECODERS}, found {self.decoder!r}")
         if self.attention not in ("auto", *BACKENDS):
             raise ValueError(f"attention must be one of {('auto', *BACKENDS)}, found {self.attention!r}")
+        for name in ("n_labels", "n_organs"):
+            if getattr(self, name) < 0 or getattr(self, name) == 1:
+                raise ValueError(f"{name} must be 0 or at least 2, found {getattr(self, name)}")
         if not 0 <= self.removed_share <= 0.9:
             raise ValueError(f"removed_share must lie in 0 ... 0.9, found {self.removed_share}")
 
@@ -54,6 +59,11 @@ class NetworkConfig:
         if size not in SIZES:
             raise ValueError(f"size must be one of {tuple(SIZES)}, found {size!r}")
         return cls(**SIZES[size] | {k: v for k, v in changes.items() if v is not None})
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """What the supervised heads predict, and among how many names each; empty for an unsupervised network."""
+        return {task: n for task, n in (("labels", self.n_labels), ("organ", self.n_organs)) if n}
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, for JSON."""

@@ -11,6 +11,7 @@ from .config import NetworkConfig
 from .decoders import Context, make_decoder, state_logits
 from .embedding import BinEmbedding
 from .encoder import Encoder
+from .labels import LabelHead, LabelTarget, label_loss
 from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
 from .paired import PairedNetwork
 
@@ -20,6 +21,7 @@ class Cells(NamedTuple):
 
     z: Tensor  # (n_cells, d_embed): the embedding
     eos: Tensor | None  # (n_cells, n_chroms, d_model)
+    cls: Tensor | None = None  # (n_cells, d_model)
 
 
 class ScAtacNetwork(nn.Module):
@@ -42,6 +44,9 @@ class ScAtacNetwork(nn.Module):
             self.encoder = Encoder(config)
             self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False)
             self.decoder = make_decoder(config)
+            # last, so that what is drawn for the others does not depend on it
+            width = config.d_embed + config.d_model
+            self.heads = nn.ModuleDict({task: LabelHead(width, n) for task, n in config.tasks.items()})
         nn.init.zeros_(self.to_latent.weight)
         self.register_buffer("chrom", chrom.long(), persistent=False)
         self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero: a dimension that is not used
@@ -69,7 +74,7 @@ class ScAtacNetwork(nn.Module):
         x = self.encoder(x, boundaries)
         special = boundaries[:-1].long()[:, None] + torch.arange(1 + self.config.n_chroms, device=x.device)
         head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, 1 + n_chroms, d_model)
-        return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, head[:, 1:])
+        return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, head[:, 1:], head[:, 0])
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
         """The embedding alone, as :meth:`encode` has it; without the encoder where ``<cls>`` adds nothing to the pool.
@@ -77,6 +82,11 @@ class ScAtacNetwork(nn.Module):
         (n_cells, d_embed)
         """
         return self.encode(batch, decoder_only=not bool(self.to_latent.weight.any())).z
+
+    def head_inputs(self, cells: Cells) -> Tensor:
+        """What the supervised heads read: the embedding as users get it, and ``<cls>``.  (n_cells, d_embed + d_model)"""
+        z = cells.z / cells.z.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
+        return torch.cat([z, cells.cls], 1)
 
     def _pool(self, batch: dict[str, Tensor]) -> Tensor:
         """The pooled cells, each batch brought to where the others are; a cell of no bins stays at zero."""
@@ -91,8 +101,14 @@ class ScAtacNetwork(nn.Module):
         """``depth``: (n_cells,) open bins of the cell that is predicted; ``batch``: (n_cells,) int64."""
         return self.decoder.context(cells.z, cells.eos, torch.log(depth.clamp_min(1.0) / self.mean_depth), batch)
 
-    def loss(self, batch: dict[str, Tensor], decoder_only: bool = False, kept_weight: float = 0.1) -> dict[str, Tensor]:
-        """Losses of a minibatch: ``loss``, and its parts ``open`` and ``kept``.
+    def loss(
+        self,
+        batch: dict[str, Tensor],
+        decoder_only: bool = False,
+        kept_weight: float = 0.1,
+        labels: dict[str, LabelTarget] | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of a minibatch: ``loss``, and its parts ``open``, ``kept`` and those of the ``labels`` by task.
 
         Besides what :meth:`encode` reads: ``target_bins``, ``target_cell`` (removed bins, and whose), ``depth`` and
         ``log_rate`` (n_cells,) of the cell that is predicted (log r: the share of its open bins among the targets),
@@ -126,6 +142,12 @@ class ScAtacNetwork(nn.Module):
             logits = self.decoder.kept_pairs(context, table(bins).detach(), batch["state_cell"], self.chrom[bins])
             losses["kept"] = kept_loss(logits, batch["state_kept"])
             total = total + kept_weight * losses["kept"]
+        for task, target in (labels or {}).items():
+            if decoder_only:
+                break
+            logits = self.heads[task](self.head_inputs(cells))
+            losses[task] = label_loss(logits, target.codes[batch["cells"]], target.class_weight)
+            total = total + target.weight * losses[task]
         return {"loss": total, **losses}
 
     @torch.no_grad()
