@@ -59,13 +59,46 @@ def test_a_region_that_all_or_none_have_open_says_nothing():
     np.testing.assert_allclose(score_test(n_open, n_cells, depth), 1.0)
 
 
-def test_few_cells_are_tested_by_the_binomial():
-    from scipy.stats import binomtest
+def test_few_cells_of_one_depth_are_tested_by_fishers_exact_test():
+    from scipy.stats import hypergeom
+
+    n_cells, depth = np.array([[44, 44]]), np.full((1, 2), 100.0)
+    n_open = np.array([[[6.0, 9, 0], [24, 1, 4]]])
+    expected = []
+    for one, two in ((6, 24), (9, 1), (0, 4)):
+        law = hypergeom(88, 44, one + two)
+        expected.append(min(1, 2 * min(law.cdf(two), law.sf(two - 1))))
+    np.testing.assert_allclose(score_test(n_open, n_cells, depth), expected, rtol=1e-9)
+
+
+def test_few_cells_of_other_depths_are_tested_by_the_noncentral_law():
+    from scipy.stats import nchypergeom_fisher
 
     n_cells, depth = np.array([[40, 20]]), np.array([[100.0, 300]])
     n_open = np.array([[[3.0, 9], [12, 1]]])
     expected = []
     for one, two in ((3, 12), (9, 1)):
-        tails = [binomtest(two, one + two, 0.6, alternative=a).pvalue for a in ("less", "greater")]
-        expected.append(min(1, 2 * min(tails)))
-    np.testing.assert_allclose(score_test(n_open, n_cells, depth), expected, rtol=1e-9)
+        low, high = 0.0, 1.0
+        for _ in range(100):  # the rate at which as many cells are open as were seen
+            rate = (low + high) / 2
+            p = -np.expm1(-rate * depth[0])
+            low, high = (rate, high) if (n_cells[0] * p).sum() < one + two else (low, rate)
+        odds = p[1] / (1 - p[1]) * (1 - p[0]) / p[0]
+        law = nchypergeom_fisher(60, 20, one + two, odds)
+        expected.append(min(1, 2 * min(law.cdf(two), law.sf(two - 1))))
+    np.testing.assert_allclose(score_test(n_open, n_cells, depth), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.15, 0.3])
+def test_the_level_is_used_in_small_groups(p):
+    rng = np.random.default_rng(0)
+    n_open = rng.binomial(44, p, (1, 2, 5000)).astype(float)
+    size = (score_test(n_open, np.array([[44, 44]]), np.full((1, 2), 100.0)) < 0.05).mean()
+    assert 0.008 < size < 0.06
+
+
+def test_a_batch_with_cells_of_one_group_says_nothing():
+    n_cells, depth = np.array([[40, 40], [30, 0]]), np.full((2, 2), 100.0)
+    n_open = np.array([[[3.0], [9]], [[7], [0]]])
+    alone = score_test(n_open[:1], n_cells[:1], depth[:1])
+    np.testing.assert_allclose(score_test(n_open, n_cells, depth, np.array([0, 1])), alone, rtol=1e-9)

@@ -24,7 +24,7 @@ def score_test(
 
     and U^2 / V is chi-squared with one degree of freedom (Cox and Hinkley 1974, 9.3). With batches U and V are sums
     over them. A region that is open in at most 30 cells, for which that is not exact, is tested by the number of them
-    that is in group 2, which is binomial given their number, as long as p is small.
+    that is in group 2, given their number: Fisher's exact test, with the odds that the depths make likely.
     """
     from scipy.stats import chi2
 
@@ -49,12 +49,7 @@ def _score(x: np.ndarray, n: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray,
     """U and V of one batch."""
     n, depth = n[:, :, None], depth[:, :, None]
     total = x.sum((0, 1))
-    # the rate by which as many cells are open as were seen: increasing and concave, so Newton from below converges
-    rate = total / (n * depth).sum()
-    for _ in range(N_NEWTON):
-        closed = np.exp(-rate * depth)
-        rate = rate + (total - (n * (1 - closed)).sum((0, 1))) / np.maximum((n * depth * closed).sum((0, 1)), 1e-12)
-        rate = rate.clip(0, 50 / max(depth.max(), 1e-12))
+    rate = _rate(total, n, depth)
     h = rate * depth
     p = np.maximum(-np.expm1(-h), 1e-12)
     weight = n * h**2 * (1 - p) / p
@@ -65,20 +60,48 @@ def _score(x: np.ndarray, n: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray,
     return score, of_2 - of_2**2 / np.maximum(of_both, 1e-12)
 
 
+def _rate(total: np.ndarray, n: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The rate by which as many cells are open as were seen, ``total`` (n_regions,); ``n``, ``depth`` (strata, 2, 1)."""
+    rate = total / np.maximum((n * depth).sum(), 1e-12)
+    # increasing and concave, so Newton from below converges
+    for _ in range(N_NEWTON):
+        closed = np.exp(-rate * depth)
+        rate = rate + (total - (n * (1 - closed)).sum((0, 1))) / np.maximum((n * depth * closed).sum((0, 1)), 1e-12)
+        rate = rate.clip(0, 50 / max(depth.max(), 1e-12))
+    return rate
+
+
 def _exact(x: np.ndarray, n: np.ndarray, depth: np.ndarray, batch: np.ndarray) -> np.ndarray:
-    """Given how many cells have it open in each batch: a sum of binomials, by convolution; twice the smaller tail."""
-    from scipy.stats import binom
+    """Given how many cells have it open in each batch: twice the smaller tail of how many of them are in group 2.
+
+    That number is noncentral hypergeometric (Fisher 1935), its odds ratio that of the two groups' mean p; over batches
+    the laws are convolved.
+    """
+    from scipy.special import gammaln
 
     count = np.arange(RARE + 1)
+
+    def log_choose(of: float, k: np.ndarray) -> np.ndarray:
+        inside = (k >= 0) & (k <= of)
+        k = np.where(inside, k, 0)
+        return np.where(inside, gammaln(of + 1) - gammaln(k + 1) - gammaln(of - k + 1), -np.inf)
+
     law = np.zeros((x.shape[2], RARE + 1))  # of the open cells in group 2
     law[:, 0] = 1.0
     for one in np.unique(batch):
         here = batch == one
-        mass = (n[here] * depth[here]).sum(0)
-        if mass.sum() <= 0:
-            continue
+        cells, strata, depths = n[here].sum(0), n[here][:, :, None], depth[here][:, :, None]
         total = x[here].sum((0, 1))
-        of_batch = binom.pmf(count, total[:, None], mass[1] / mass.sum())  # (n_regions, RARE + 1)
+        if not (cells > 0).all():  # no cell of one group: all open cells are in the other
+            of_batch = (count == np.where(cells[0] > 0, 0, total)[:, None]).astype(float)
+        else:
+            p = (strata * -np.expm1(-_rate(total, strata, depths) * depths)).sum(0) / cells[:, None]  # (2, n_regions)
+            p = p.clip(1e-12, 1 - 1e-9)
+            log_odds = np.log(p[1] / (1 - p[1])) - np.log(p[0] / (1 - p[0]))
+            log_law = log_choose(cells[1], count)[None] + log_choose(cells[0], total[:, None] - count)
+            log_law = log_law + np.where(total > 0, log_odds, 0.0)[:, None] * count
+            of_batch = np.exp(log_law - log_law.max(1, keepdims=True))
+            of_batch /= of_batch.sum(1, keepdims=True)
         law = np.stack([(law[:, : k + 1] * of_batch[:, k::-1]).sum(1) for k in count], 1)
     seen = x[:, 1].sum(0)[:, None]
     below, above = (law * (count <= seen)).sum(1), (law * (count >= seen)).sum(1)
