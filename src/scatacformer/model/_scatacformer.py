@@ -64,7 +64,8 @@ class ScAtacFormer(
         Sizes other than the preset's: width, layers and heads of the encoder; rank of the bin table, which is the most
         dimensions that the embedding can have; most open regions of a cell that the encoder reads (all are pooled).
     decoder
-        ``"bilinear"``, or ``"mlp"``: a hundred times dearer over a genome.
+        ``"bilinear"``; ``"mlp"``, a hundred times dearer over a genome; or ``"cross_attention"``: scored as bilinear, from
+        ``<eos>`` that stand outside the sentence, read the encoder's output and do not see one another.
     removed_share
         Share of a cell's open regions that is hidden in a training step, 0 to 0.9.
     attention
@@ -96,7 +97,7 @@ class ScAtacFormer(
         n_heads: int | None = None,
         d_embed: int | None = None,
         max_tokens: int | None = None,
-        decoder: Literal["bilinear", "mlp"] = "bilinear",
+        decoder: Literal["bilinear", "mlp", "cross_attention"] = "bilinear",
         removed_share: float = 0.5,
         attention: str = "auto",
         supervised: bool = False,

@@ -1,8 +1,9 @@
 """Tensors in, tensors out: attention, encoder, decoders and losses. Needs torch and nothing else."""
 
-from .attention import BACKENDS, choose_backend, varlen_attention
+from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
 from .config import NetworkConfig
 from .contrastive import nt_xent
+from .cross_attention import CrossAttention
 from .decoders import BilinearDecoder, Context, MLPDecoder, state_logits
 from .labels import LabelHead, LabelTarget, balanced_weights, label_loss
 from .matching import LinkAttention, LinkConfig
@@ -16,6 +17,7 @@ __all__ = [
     "BilinearDecoder",
     "Cells",
     "Context",
+    "CrossAttention",
     "LabelHead",
     "LabelTarget",
     "LinkAttention",
@@ -32,4 +34,5 @@ __all__ = [
     "nt_xent",
     "state_logits",
     "varlen_attention",
+    "varlen_cross_attention",
 ]

@@ -52,6 +52,18 @@ def varlen_attention(
     return _IMPLEMENTATIONS[name](q, k, v, cu_seqlens)
 
 
+def varlen_cross_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, backend: str = "auto") -> Tensor:
+    """Attention of a cell's own queries to the tokens of its sentence; a query sees no other query.
+
+    ``q`` (n_cells, n_queries, n_heads, d_head); ``k``, ``v`` (n_tokens, n_heads, d_head) and the rest as
+    :func:`varlen_attention` has it. Returns (n_cells, n_queries, n_heads, d_head), zero for a cell of no tokens.
+    """
+    name = choose_backend(q.device, q.dtype) if backend == "auto" else check_backend(backend, q.device, q.dtype)
+    if not len(k):
+        return torch.zeros_like(q)
+    return _CROSS[name](q, k, v, cu_seqlens)
+
+
 def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
     """The fastest backend that runs here; named in the log the first time that it is chosen."""
     half = dtype in (torch.float16, torch.bfloat16)
@@ -139,6 +151,57 @@ def _padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     return out.transpose(1, 2)[cell, place]
 
 
+def _cross_kernel(q: Tensor, k: Tensor, v: Tensor, cu: Tensor, kernel: str) -> Tensor:
+    n_cells, n_queries = q.shape[:2]
+    cu_q = torch.arange(n_cells + 1, device=cu.device, dtype=cu.dtype) * n_queries
+    if kernel == "flash":
+        from flash_attn import flash_attn_varlen_func as attend
+    else:
+        from torch.nn.attention.varlen import varlen_attn as attend
+    out = attend(q.flatten(0, 1), k, v, cu_q, cu, n_queries, _longest(cu)).unflatten(0, (n_cells, n_queries))
+    # what a kernel makes of no keys is its own affair
+    return out.masked_fill((cu[1:] == cu[:-1])[:, None, None, None], 0.0)
+
+
+def _cross_flash(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    return _cross_kernel(q, k, v, cu, "flash")
+
+
+def _cross_varlen(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    return _cross_kernel(q, k, v, cu, "varlen")
+
+
+def _cross_grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    # cells of one length in one call, as in _grouped
+    lengths = (cu[1:] - cu[:-1]).long()
+    order = torch.argsort(lengths, stable=True)
+    unique, counts = torch.unique_consecutive(lengths[order], return_counts=True)
+    out, done = [], 0
+    for length, count in zip(unique.tolist(), counts.tolist(), strict=True):
+        cells = order[done : done + count]
+        done += count
+        here = q.index_select(0, cells)
+        if length:
+            at = (cu[:-1].long()[cells][:, None] + torch.arange(length, device=q.device)).flatten()
+            keys = [x.index_select(0, at).unflatten(0, (count, length)).transpose(1, 2) for x in (k, v)]
+            out.append(F.scaled_dot_product_attention(here.transpose(1, 2), *keys).transpose(1, 2))
+        else:
+            out.append(torch.zeros_like(here))
+    return torch.cat(out).index_select(0, torch.argsort(order))
+
+
+def _cross_padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
+    lengths = (cu[1:] - cu[:-1]).long()
+    cell = torch.repeat_interleave(torch.arange(len(lengths), device=q.device), lengths)
+    place = torch.arange(len(k), device=q.device) - cu[:-1].long()[cell]
+    shape = (len(lengths), _longest(cu))
+    pads = [x.new_zeros(*shape, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (k, v)]
+    mask = torch.arange(shape[1], device=q.device) < lengths[:, None]
+    empty = lengths == 0  # zero, for its keys and values are
+    mask = (mask | empty[:, None])[:, None, None, :]
+    return F.scaled_dot_product_attention(q.transpose(1, 2), *pads, attn_mask=mask).transpose(1, 2)
+
+
 def _longest(cu: Tensor) -> int:
     return int((cu[1:] - cu[:-1]).max())
 
@@ -160,3 +223,4 @@ def _log_choice(name: str, device: str, dtype: str) -> None:
 
 
 _IMPLEMENTATIONS = {"flash": _flash, "varlen": _varlen, "grouped": _grouped, "padded": _padded}
+_CROSS = {"flash": _cross_flash, "varlen": _cross_varlen, "grouped": _cross_grouped, "padded": _cross_padded}

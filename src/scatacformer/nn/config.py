@@ -11,7 +11,7 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"d_model": 128, "n_layers": 2, "n_heads": 4, "d_embed": 32, "max_tokens": 512},
     "base": {"d_model": 512, "n_layers": 12, "n_heads": 8, "d_embed": 64, "max_tokens": 6800},
 }
-DECODERS = ("bilinear", "mlp")
+DECODERS = ("bilinear", "mlp", "cross_attention")
 
 
 @dataclass(frozen=True)

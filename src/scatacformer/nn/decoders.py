@@ -137,7 +137,9 @@ class MLPDecoder(Decoder):
 
 def make_decoder(config: NetworkConfig) -> Decoder:
     """The decoder that ``config.decoder`` names."""
-    return {"bilinear": BilinearDecoder, "mlp": MLPDecoder}[config.decoder](config)
+    # with cross_attention the <eos> are of another making (nn.cross_attention); a bin is scored the same way
+    decoders = {"bilinear": BilinearDecoder, "mlp": MLPDecoder, "cross_attention": BilinearDecoder}
+    return decoders[config.decoder](config)
 
 
 def _zero_linear(n_in: int, n_out: int) -> nn.Linear:

@@ -24,6 +24,7 @@ class BinEmbedding(nn.Module):
         self.cls = nn.Parameter(torch.randn(config.d_model) * 0.02)
         self.eos = nn.Parameter(torch.randn(config.n_chroms, config.d_model) * 0.02)
         self.from_pool = nn.Linear(config.d_embed, config.d_model)
+        self.eos_in_sentence = config.decoder != "cross_attention"
         self.register_buffer("pool_weight", torch.ones(config.n_bins))
         self.register_buffer("norm_weight", torch.ones(config.n_bins))
         self.register_buffer("eigenvalue", torch.ones(config.d_embed))  # 1: no shrinkage
@@ -43,13 +44,23 @@ class BinEmbedding(nn.Module):
         evidence = (mass / norm.sqrt()).clamp_min(1.0)[:, None]  # d + 1
         return total / mass[:, None] * evidence / ((evidence - 1) * self.eigenvalue + 1)
 
-    def sentences(self, pooled: Tensor, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
-        """Token vectors of each sentence: ``<cls>``, one ``<eos>`` a chromosome, the bins.
+    @property
+    def n_special(self) -> int:
+        """Tokens of a sentence before its bins."""
+        return 1 + self.eos_in_sentence * len(self.eos)
 
-        Returns ``(n_cells * (1 + n_chroms) + n_bins_read, d_model)`` and the boundaries ``(n_cells + 1,)`` int32.
+    def queries(self, pooled: Tensor) -> Tensor:
+        """One ``<eos>`` a chromosome that stands outside the sentence.  (n_cells, n_chroms, d_model)"""
+        return self.from_pool(pooled)[:, None] + self.eos
+
+    def sentences(self, pooled: Tensor, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+        """Token vectors of each sentence: ``<cls>``, one ``<eos>`` a chromosome unless they are outside, the bins.
+
+        Returns ``(n_cells * n_special + n_bins_read, d_model)`` and the boundaries ``(n_cells + 1,)`` int32.
         """
-        n_cells, special = len(pooled), 1 + len(self.eos)
-        head = self.from_pool(pooled)[:, None] + torch.cat([self.cls[None], self.eos])  # (n_cells, special, d_model)
+        n_cells, special = len(pooled), self.n_special
+        eos = self.eos if self.eos_in_sentence else self.eos[:0]
+        head = self.from_pool(pooled)[:, None] + torch.cat([self.cls[None], eos])  # (n_cells, special, d_model)
         tokens = self.project(self.table(bins))  # (n_bins_read, d_model)
         cells = torch.arange(n_cells + 1, device=bins.device, dtype=cu_seqlens.dtype)
         boundaries = cu_seqlens + special * cells

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import NetworkConfig
+from .cross_attention import CrossAttention
 from .decoders import Context, make_decoder, state_logits
 from .embedding import BinEmbedding
 from .encoder import Encoder
@@ -44,6 +45,7 @@ class ScAtacNetwork(nn.Module):
             self.encoder = Encoder(config)
             self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False)
             self.decoder = make_decoder(config)
+            self.cross = CrossAttention(config) if config.decoder == "cross_attention" else None
             # last, so that what is drawn for the others does not depend on it
             width = config.d_embed + config.d_model
             self.heads = nn.ModuleDict({task: LabelHead(width, n) for task, n in config.tasks.items()})
@@ -72,9 +74,13 @@ class ScAtacNetwork(nn.Module):
         pooled = self._pool(batch)
         x, boundaries = self.embedding.sentences(pooled, batch["tokens"], batch["token_cu_seqlens"])
         x = self.encoder(x, boundaries)
-        special = boundaries[:-1].long()[:, None] + torch.arange(1 + self.config.n_chroms, device=x.device)
-        head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, 1 + n_chroms, d_model)
-        return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, head[:, 1:], head[:, 0])
+        special = boundaries[:-1].long()[:, None] + torch.arange(self.embedding.n_special, device=x.device)
+        head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, n_special, d_model)
+        if self.cross is None:
+            eos = head[:, 1:]  # (n_cells, n_chroms, d_model)
+        else:
+            eos = self.cross(self.embedding.queries(pooled), x, boundaries)
+        return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, eos, head[:, 0])
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
         """The embedding alone, as :meth:`encode` has it; without the encoder where ``<cls>`` adds nothing to the pool.
