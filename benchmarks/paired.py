@@ -339,7 +339,8 @@ def multivi_spaces(train: Any, test: Any, seed: int) -> dict[str, np.ndarray]:
     scvi.settings.seed = seed
     train, test = train.copy(), test.copy()
     keys = {"modalities": {"rna_layer": "rna", "atac_layer": "atac"}}
-    scvi.model.MULTIVI.setup_mudata(train, **keys)
+    for mdata in (train, test):
+        scvi.model.MULTIVI.setup_mudata(mdata, **keys)
     model = scvi.model.MULTIVI(train, n_genes=train["rna"].n_vars, n_regions=train["atac"].n_vars)
     model.train(enable_progress_bar=False)
     return {m: model.get_latent_representation(test, modality=m) for m in ("expression", "accessibility", "joint")}
