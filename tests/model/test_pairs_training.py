@@ -86,7 +86,7 @@ def test_the_embedding_has_unit_length_and_uses_its_dimensions(model, mdata):
         np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
         assert (z.std(0) > 1e-3).all()  # none is dead
         share = np.linalg.svd(z - z.mean(0), compute_uv=False) ** 2
-    XX
+        assert share.sum() ** 2 / (share**2).sum() > 3  # effective number of dimensions: 4 were planted
         assert len(np.unique(z, axis=0)) == 400
     rna, atac = pairs_of(model)
     joint = (rna + atac) / np.linalg.norm(rna + atac, axis=1, keepdims=True)
