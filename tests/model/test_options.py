@@ -10,7 +10,12 @@ import scatacformer as sf
 from ._cells import TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
 
 SETUP = {"batch_key": "sample", "labels_key": "type"}
-OPTIONS = [{"decoder": "cross_attention"}]
+OPTIONS = [
+    {"decoder": "cross_attention"},
+    {"cls_token": False},
+    {"cls_token": False, "decoder": "cross_attention"},
+    {"removed_share": 0.0},
+]
 
 
 @pytest.fixture(params=OPTIONS, ids=str)
@@ -75,3 +80,54 @@ def test_an_option_is_resumed_to_the_bit(options, tmp_path):
         train(fresh(planted(), **options), max_epochs=4, callbacks=[After()])
     resumed = train(fresh(planted(), **options), max_epochs=4, resume=True)
     assert_same_bits(weights(resumed), weights(whole))
+
+
+def test_without_cls_the_embedding_is_the_pool_also_when_it_is_trained():
+    adata = planted()
+    model = trained(adata, cls_token=False, train={"plan_kwargs": {"n_decoder_epochs": 1, "embedding_lr": 1e-2}})
+    start = trained(adata, cls_token=False, train={"max_epochs": 1})
+    assert not any("cls" in name or "to_latent" in name for name in weights(model))
+    z = model.get_latent_representation()
+    assert np.abs(z - start.get_latent_representation()).max() > 1e-3
+    model.module.encoder.forward = None  # the embedding needs no encoder
+    np.testing.assert_array_equal(model.get_latent_representation(), z)
+
+
+def test_with_nothing_removed_no_bin_is_said_to_be_removed():
+    import torch
+
+    shares = {}
+    for removed_share in (0.0, 0.5):
+        model = trained(planted(), removed_share=removed_share, train={"max_epochs": 8, "lr": 1e-2})
+        with torch.inference_mode():
+            cells, batch = next(model._read(model.adata, None, 90))
+            context = model.module.context(cells, batch["depth"], batch["batch"])
+            states = model.module.states(context, torch.arange(400))
+            p = model.module.accessibility(context, torch.arange(400))
+        torch.testing.assert_close(states[..., 1:].sum(-1), p, atol=1e-6, rtol=0)
+        shares[removed_share] = float(states[..., 2].sum() / states[..., 1:].sum())
+    assert shares[0.0] == 0
+    assert shares[0.5] > 0.2
+
+
+@pytest.mark.parametrize("removed_share", [0.0, 0.15, 0.9])
+def test_any_removed_share_trains(removed_share):
+    model = trained(planted(), removed_share=removed_share, train={"max_epochs": 5})
+    loss = model.history["validation_loss"]["validation_loss"]
+    assert loss.min() < loss.iloc[0]
+
+
+@pytest.mark.parametrize("max_tokens", [3, 1000])
+def test_the_limit_of_tokens_is_seeded_and_cuts_the_encoder_alone(max_tokens):
+    plan = {"n_decoder_epochs": 0, "embedding_lr": 1e-2}
+    one, same, other = (
+        trained(planted(), seed=s, max_tokens=max_tokens, train={"max_tokens": max_tokens, "plan_kwargs": plan})
+        for s in (0, 0, 1)
+    )
+    assert_same_bits(weights(one), weights(same))
+    bins = [next(m._minibatches(m.adata, [0], 1))["tokens"].tolist() for m in (one, same, other)]
+    pooled = next(one._minibatches(one.adata, [0], 1))["bins"].tolist()
+    assert bins[0] == bins[1]
+    assert len(bins[0]) == min(max_tokens, len(pooled))
+    assert set(bins[0]) <= set(pooled)
+    assert (bins[0] == bins[2]) == (max_tokens == 1000)  # another seed reads others, where any are left out

@@ -120,7 +120,8 @@ class SentencePlan(pl.LightningModule):
             group["lr"] = rate
 
     def _embedding_parameters(self) -> list[torch.nn.Parameter]:
-        return [self.module.embedding.table.weight, self.module.to_latent.weight]
+        to_latent = self.module.to_latent
+        return [self.module.embedding.table.weight, *([] if to_latent is None else [to_latent.weight])]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a minibatch; a loss that is not finite ends the training and names the cells."""

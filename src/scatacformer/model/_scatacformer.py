@@ -67,9 +67,13 @@ class ScAtacFormer(
         ``"bilinear"``; ``"mlp"``, a hundred times dearer over a genome; or ``"cross_attention"``: scored as bilinear, from
         ``<eos>`` that stand outside the sentence, read the encoder's output and do not see one another.
     removed_share
-        Share of a cell's open regions that is hidden in a training step, 0 to 0.9.
+        Share of a cell's open regions that is hidden in a training step, 0 to 0.9. With 0 nothing is hidden: the regions
+        that are shown are told from closed ones, and no region is ever "removed".
     attention
         ``"auto"``, or a backend by name: ``"flash"``, ``"varlen"``, ``"grouped"``, ``"padded"``.
+    cls_token
+        Whether a sentence has ``<cls>``. Without it the embedding is the pool of the cell's regions, also when it is
+        trained.
     supervised
         Whether the model learns to predict the labels that :meth:`setup_anndata` was told of; see :meth:`predict`.
     seed
@@ -100,6 +104,7 @@ class ScAtacFormer(
         decoder: Literal["bilinear", "mlp", "cross_attention"] = "bilinear",
         removed_share: float = 0.5,
         attention: str = "auto",
+        cls_token: bool = True,
         supervised: bool = False,
         seed: int | None = None,
         vocabulary: Vocabulary | None = None,
@@ -116,7 +121,7 @@ class ScAtacFormer(
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_chroms=vocabulary.n_chroms, n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
-            decoder=decoder, removed_share=removed_share, attention=attention, **self._n_labels(supervised),
+            decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token, **self._n_labels(supervised),
         )  # fmt: skip
         chrom = torch.from_numpy(vocabulary.chrom.astype(np.int64))
         self.module = self._module_cls(self.config_, chrom, seed=self.seed_)

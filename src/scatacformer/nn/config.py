@@ -34,6 +34,7 @@ class NetworkConfig:
     d_decoder: int = 64
     removed_share: float = 0.5
     attention: str = "auto"
+    cls_token: bool = True
     n_labels: int = 0  # of the supervised heads; 0: no such head
     n_organs: int = 0
 

@@ -33,6 +33,6 @@ class CrossAttention(nn.Module):
     def forward(self, queries: Tensor, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
         """``queries`` (n_cells, n_queries, d_model), ``tokens`` (n_tokens, d_model) -> as ``queries``."""
         q = self.q(self.norm_1(queries)).unflatten(-1, (self.n_heads, -1))  # (n_cells, n_queries, n_heads, d_head)
-        k, v = self.kv(tokens).view(len(tokens), 2, self.n_heads, -1).unbind(1)  # (n_tokens, n_heads, d_head)
+        k, v = self.kv(tokens).unflatten(1, (2, self.n_heads, -1)).unbind(1)  # (n_tokens, n_heads, d_head)
         x = queries + self.out(varlen_cross_attention(q, k, v, cu_seqlens, self.backend).flatten(-2))
         return self.norm(x + self.down(F.gelu(self.up(self.norm_2(x)))))

@@ -21,7 +21,7 @@ class BinEmbedding(nn.Module):
         super().__init__()
         self.table = nn.Embedding(config.n_bins, config.d_embed, sparse=True)
         self.project = nn.Linear(config.d_embed, config.d_model)
-        self.cls = nn.Parameter(torch.randn(config.d_model) * 0.02)
+        self.cls = nn.Parameter(torch.randn(config.d_model) * 0.02) if config.cls_token else None
         self.eos = nn.Parameter(torch.randn(config.n_chroms, config.d_model) * 0.02)
         self.from_pool = nn.Linear(config.d_embed, config.d_model)
         self.eos_in_sentence = config.decoder != "cross_attention"
@@ -47,20 +47,21 @@ class BinEmbedding(nn.Module):
     @property
     def n_special(self) -> int:
         """Tokens of a sentence before its bins."""
-        return 1 + self.eos_in_sentence * len(self.eos)
+        return (self.cls is not None) + self.eos_in_sentence * len(self.eos)
 
     def queries(self, pooled: Tensor) -> Tensor:
         """One ``<eos>`` a chromosome that stands outside the sentence.  (n_cells, n_chroms, d_model)"""
         return self.from_pool(pooled)[:, None] + self.eos
 
     def sentences(self, pooled: Tensor, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
-        """Token vectors of each sentence: ``<cls>``, one ``<eos>`` a chromosome unless they are outside, the bins.
+        """Token vectors of each sentence: ``<cls>`` if there is one, ``<eos>`` unless they are outside, the bins.
 
         Returns ``(n_cells * n_special + n_bins_read, d_model)`` and the boundaries ``(n_cells + 1,)`` int32.
         """
         n_cells, special = len(pooled), self.n_special
         eos = self.eos if self.eos_in_sentence else self.eos[:0]
-        head = self.from_pool(pooled)[:, None] + torch.cat([self.cls[None], eos])  # (n_cells, special, d_model)
+        first = eos if self.cls is None else torch.cat([self.cls[None], eos])
+        head = self.from_pool(pooled)[:, None] + first  # (n_cells, special, d_model)
         tokens = self.project(self.table(bins))  # (n_bins_read, d_model)
         cells = torch.arange(n_cells + 1, device=bins.device, dtype=cu_seqlens.dtype)
         boundaries = cu_seqlens + special * cells

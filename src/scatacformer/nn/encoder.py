@@ -44,6 +44,6 @@ class Block(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, cu_seqlens: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm_1(x)).view(len(x), 3, self.n_heads, -1).unbind(1)  # (n_tokens, n_heads, d_head)
+        q, k, v = self.qkv(self.norm_1(x)).unflatten(1, (3, self.n_heads, -1)).unbind(1)  # (n_tokens, n_heads, d_head)
         x = x + self.out(varlen_attention(q, k, v, cu_seqlens, self.backend).flatten(1))
         return x + self.down(F.gelu(self.up(self.norm_2(x))))

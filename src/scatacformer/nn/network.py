@@ -22,7 +22,7 @@ class Cells(NamedTuple):
 
     z: Tensor  # (n_cells, d_embed): the embedding
     eos: Tensor | None  # (n_cells, n_chroms, d_model)
-    cls: Tensor | None = None  # (n_cells, d_model)
+    cls: Tensor | None = None  # (n_cells, d_model); None as well for a network without it
 
 
 class ScAtacNetwork(nn.Module):
@@ -30,6 +30,7 @@ class ScAtacNetwork(nn.Module):
 
     The embedding of a cell is ``<cls>`` at the encoder's output, brought to d_embed numbers by a projection that
     starts at zero, added to the pooled rows of the cell's kept bins: before training the network *is* the pool.
+    Without ``cls_token`` it is the pool, whatever is trained.
     A minibatch is a dict of tensors, see :meth:`loss` and ``scatacformer.cells.sentence``.
     """
 
@@ -43,13 +44,14 @@ class ScAtacNetwork(nn.Module):
             torch.manual_seed(seed)
             self.embedding = BinEmbedding(config)
             self.encoder = Encoder(config)
-            self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False)
+            self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False) if config.cls_token else None
             self.decoder = make_decoder(config)
             self.cross = CrossAttention(config) if config.decoder == "cross_attention" else None
             # last, so that what is drawn for the others does not depend on it
-            width = config.d_embed + config.d_model
+            width = config.d_embed + config.d_model * config.cls_token
             self.heads = nn.ModuleDict({task: LabelHead(width, n) for task, n in config.tasks.items()})
-        nn.init.zeros_(self.to_latent.weight)
+        if self.to_latent is not None:
+            nn.init.zeros_(self.to_latent.weight)
         self.register_buffer("chrom", chrom.long(), persistent=False)
         self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero: a dimension that is not used
         # log of each bin's share of all open entries: what closed bins are drawn by
@@ -77,9 +79,11 @@ class ScAtacNetwork(nn.Module):
         special = boundaries[:-1].long()[:, None] + torch.arange(self.embedding.n_special, device=x.device)
         head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, n_special, d_model)
         if self.cross is None:
-            eos = head[:, 1:]  # (n_cells, n_chroms, d_model)
+            eos = head[:, -self.config.n_chroms :]  # (n_cells, n_chroms, d_model)
         else:
             eos = self.cross(self.embedding.queries(pooled), x, boundaries)
+        if self.to_latent is None:
+            return Cells(pooled * self.latent_weight, eos)
         return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, eos, head[:, 0])
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
@@ -87,12 +91,15 @@ class ScAtacNetwork(nn.Module):
 
         (n_cells, d_embed)
         """
-        return self.encode(batch, decoder_only=not bool(self.to_latent.weight.any())).z
+        return self.encode(batch, decoder_only=self.to_latent is None or not bool(self.to_latent.weight.any())).z
 
     def head_inputs(self, cells: Cells) -> Tensor:
-        """What the supervised heads read: the embedding as users get it, and ``<cls>``.  (n_cells, d_embed + d_model)"""
+        """What the supervised heads read: the embedding as users get it, and ``<cls>`` where there is one.
+
+        (n_cells, d_embed + d_model) or (n_cells, d_embed)
+        """
         z = cells.z / cells.z.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
-        return torch.cat([z, cells.cls], 1)
+        return torch.cat([z, cells.cls], 1) if self.config.cls_token else z
 
     def _pool(self, batch: dict[str, Tensor]) -> Tensor:
         """The pooled cells, each batch brought to where the others are; a cell of no bins stays at zero."""
@@ -143,7 +150,8 @@ class ScAtacNetwork(nn.Module):
             )  # fmt: skip
         losses = {"open": opened}
         total = opened
-        if cells.eos is not None and len(batch["state_bins"]):
+        # with nothing removed there is nothing to tell
+        if cells.eos is not None and self.config.removed_share > 0 and len(batch["state_bins"]):
             bins = batch["state_bins"]
             logits = self.decoder.kept_pairs(context, table(bins).detach(), batch["state_cell"], self.chrom[bins])
             losses["kept"] = kept_loss(logits, batch["state_kept"])
@@ -163,7 +171,7 @@ class ScAtacNetwork(nn.Module):
 
     @torch.no_grad()
     def states(self, context: Context, bins: Tensor) -> Tensor:
-        """Probability of (closed, kept, removed).  (n_cells, len(bins), 3)"""
+        """Probability of (closed, kept, removed); the last is 0 with ``removed_share`` 0.  (n_cells, len(bins), 3)"""
         return self._states(context, bins, states=True)
 
     def _states(self, context: Context, bins: Tensor, states: bool) -> Tensor:
@@ -174,7 +182,11 @@ class ScAtacNetwork(nn.Module):
         open_logit = self.decoder.block(context, rows, bins, chrom)
         if not states:
             return torch.sigmoid(open_logit)[:, back]
-        return torch.softmax(state_logits(open_logit, self.decoder.kept_block(context, rows, chrom)), -1)[:, back]
+        if self.config.removed_share == 0:
+            kept_logit = torch.full_like(open_logit, torch.inf)
+        else:
+            kept_logit = self.decoder.kept_block(context, rows, chrom)
+        return torch.softmax(state_logits(open_logit, kept_logit), -1)[:, back]
 
     def _by_chrom(self) -> tuple[Tensor, Tensor]:
         """All bins sorted by chromosome, and the place of each bin in that order."""
