@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
+import torch
 
 import scatacformer as sf
 from scatacformer.metrics import foscttm
@@ -176,6 +178,46 @@ def test_without_epochs_it_is_the_closed_form(small, new_cells):
     assert any(value.any() for name, value in weights(longer).items() if name.endswith("mlp.3.weight"))
 
 
+def test_held_out_cells_teach_nothing(small):
+    split = {"datasplitter_kwargs": {"external_indexing": [np.arange(30, 120), np.arange(30)]}}
+    other = small.copy()
+    held_out = other["rna"].obs_names.isin(other["atac"].obs_names[:30])
+    x = other["rna"].X.toarray()
+    x[held_out] = np.random.default_rng(0).poisson(3, (30, N_GENES))
+    other["rna"].X = sp.csr_matrix(x)
+    first, second = (
+        weights(trained(m, train=split, paired={"max_epochs": 0, "link_window": None})) for m in (small, other)
+    )
+    variance = "paired.expression_variance"  # which is told from them alone
+    assert np.abs(first.pop(variance) - second.pop(variance)).max() > 0.1
+    assert_same_bits(first, second)
+
+
+def test_the_best_epoch_for_held_out_cells_is_kept_not_the_last():
+    class Two:  # all that is read of the inputs: one held-out cell behind two others
+        stopped = False
+        inputs = type("Inputs", (), {"n_train": 2, "batch": np.zeros(3)})
+
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(module.weight)
+
+    def loss(cells):  # training goes to 10, and is best for the held-out cell where it passes 1
+        return ((module.weight - (1.0 if cells[0] == 2 else 10.0)) ** 2).sum()
+
+    plan = _fit_pairs.PairedPlan(max_epochs=60, lr=0.1, weight_decay=0.0, patience=99)
+    history = _fit_pairs._descend(module, list(module.parameters()), loss, Two(), plan, 0, False, "it", smallest_step=1)
+    found = history["paired_validation"]
+    assert len(found) == 60 and found[-1] > 5
+    assert float(loss([2]).detach()) == pytest.approx(min(found))
+    assert module.weight.item() == pytest.approx(1, abs=0.06)
+    torch.nn.init.zeros_(module.weight)
+    stopped = _fit_pairs.PairedPlan(max_epochs=60, lr=0.1, weight_decay=0.0, patience=4)
+    history = _fit_pairs._descend(
+        module, list(module.parameters()), loss, Two(), stopped, 0, False, "it", smallest_step=1
+    )
+    assert len(history["paired_validation"]) == int(np.argmin(found)) + 1 + 4
+
+
 def test_history_says_how_it_went(model):
     for name in ("paired_train", "paired_validation", "expression_train", "expression_validation"):
         values = model.history[name].iloc[:, 0]
@@ -321,8 +363,6 @@ def test_a_training_that_fails_leaves_the_model_as_it_was(small, monkeypatch):
 
 
 def test_the_global_generator_is_left_alone(small):
-    import torch
-
     found = trained(small, paired=SHORT)
     torch.manual_seed(3)
     expected = torch.rand(4)
