@@ -305,7 +305,9 @@ def _descend(
                         continue
                     value = loss(cells)
                     if not torch.isfinite(value):
-                        raise FloatingPointError(f"the loss of {what} is {float(value.detach())}; lower lr (it is {plan.lr})")
+                        raise FloatingPointError(
+                            f"the loss of {what} is {float(value.detach())}; lower lr (it is {plan.lr})"
+                        )
                     optimizer.zero_grad()
                     value.backward()
                     optimizer.step()
