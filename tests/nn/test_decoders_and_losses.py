@@ -144,7 +144,7 @@ def test_the_loss_over_all_closed_bins_does_not_depend_on_the_chunks(module_and_
         context, table = context_of(module, batch), module.embedding.table
         pairs = module.decoder.pairs(context, table(removed), removed, removed_cell, CHROM[removed])
         return exhaustive_open_loss(
-            module.decoder, context, table.weight, order, CHROM[order], pairs, weight,
+            module.decoder, context, table, order, CHROM[order], pairs, weight,
             (open_cell, place[opened]), chunk_size=chunk_size,
         )  # fmt: skip
 

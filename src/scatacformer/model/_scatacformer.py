@@ -74,6 +74,12 @@ class ScAtacFormer(
     cls_token
         Whether a sentence has ``<cls>``. Without it the embedding is the pool of the cell's regions, also when it is
         trained.
+    embedding
+        ``"factorised"``: the encoder reads a region's ``d_embed`` numbers through a projection. ``"full"``: ``d_model``
+        numbers of its own, which learn at ``lr``; 4 ``d_model`` bytes a region, and four times that in training.
+    decoder_input
+        ``"small"``: the decoder reads ``d_embed`` numbers of a region. ``"full"``: the ``d_model`` that the encoder reads,
+        and ``<eos>`` at its full width.
     supervised
         Whether the model learns to predict the labels that :meth:`setup_anndata` was told of; see :meth:`predict`.
     seed
@@ -105,6 +111,8 @@ class ScAtacFormer(
         removed_share: float = 0.5,
         attention: str = "auto",
         cls_token: bool = True,
+        embedding: Literal["factorised", "full"] = "factorised",
+        decoder_input: Literal["small", "full"] = "small",
         supervised: bool = False,
         seed: int | None = None,
         vocabulary: Vocabulary | None = None,
@@ -121,7 +129,8 @@ class ScAtacFormer(
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_chroms=vocabulary.n_chroms, n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
-            decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token, **self._n_labels(supervised),
+            decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token,
+            embedding=embedding, decoder_input=decoder_input, **self._n_labels(supervised),
         )  # fmt: skip
         chrom = torch.from_numpy(vocabulary.chrom.astype(np.int64))
         self.module = self._module_cls(self.config_, chrom, seed=self.seed_)

@@ -338,6 +338,7 @@ class TrainingMixin:
                 (module.batch_shift, displaced),
             ):
                 target.copy_(torch.as_tensor(value))
+        module.embedding.start_tokens(self.seed_)
         return start
 
     def _sentences(

@@ -11,6 +11,8 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"d_model": 128, "n_layers": 2, "n_heads": 4, "d_embed": 32, "max_tokens": 512},
     "base": {"d_model": 512, "n_layers": 12, "n_heads": 8, "d_embed": 64, "max_tokens": 6800},
 }
+EMBEDDINGS = ("factorised", "full")
+DECODER_INPUTS = ("small", "full")
 DECODERS = ("bilinear", "mlp", "cross_attention")
 
 
@@ -35,6 +37,8 @@ class NetworkConfig:
     removed_share: float = 0.5
     attention: str = "auto"
     cls_token: bool = True
+    embedding: str = "factorised"
+    decoder_input: str = "small"
     n_labels: int = 0  # of the supervised heads; 0: no such head
     n_organs: int = 0
 
@@ -44,8 +48,10 @@ class NetworkConfig:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads})")
-        if self.decoder not in DECODERS:
-            raise ValueError(f"decoder must be one of {DECODERS}, found {self.decoder!r}")
+        choices = {"decoder": DECODERS, "embedding": EMBEDDINGS, "decoder_input": DECODER_INPUTS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {known}, found {getattr(self, name)!r}")
         if self.attention not in ("auto", *BACKENDS):
             raise ValueError(f"attention must be one of {('auto', *BACKENDS)}, found {self.attention!r}")
         for name in ("n_labels", "n_organs"):
@@ -60,6 +66,11 @@ class NetworkConfig:
         if size not in SIZES:
             raise ValueError(f"size must be one of {tuple(SIZES)}, found {size!r}")
         return cls(**SIZES[size] | {k: v for k, v in changes.items() if v is not None})
+
+    @property
+    def d_row(self) -> int:
+        """Numbers of a bin that the decoder reads."""
+        return self.d_model if self.decoder_input == "full" else self.d_embed
 
     @property
     def tasks(self) -> dict[str, int]:

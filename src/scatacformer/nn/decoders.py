@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 
+# numbers of the MLP's hidden layer that exist at a time where bins are read out: 1 GiB in float32
+MAX_HIDDEN = 2**28
+
 
 class Context(NamedTuple):
     """What a decoder needs to know of the cells of a minibatch."""
@@ -83,12 +86,12 @@ class BilinearDecoder(Decoder):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
-        self.from_cell = _zero_linear(config.d_embed, config.d_embed)
-        self.from_eos = _zero_linear(config.d_model, config.d_embed)
-        self.kept_from_eos = _zero_linear(config.d_model, config.d_embed)
+        self.from_cell = _zero_linear(config.d_embed, config.d_row)
+        self.from_eos = _zero_linear(config.d_model, config.d_row)
+        self.kept_from_eos = _zero_linear(config.d_model, config.d_row)
 
     def queries(self, z: Tensor, eos: Tensor | None) -> tuple[Tensor, Tensor]:
-        query = self.from_cell(z)[:, None].expand(-1, self.n_chroms, -1)  # (n_cells, n_chroms, d_embed)
+        query = self.from_cell(z)[:, None].expand(-1, self.n_chroms, -1)  # (n_cells, n_chroms, d_row)
         if eos is None:
             return query, torch.zeros_like(query)
         return query + self.from_eos(eos), self.kept_from_eos(eos)
@@ -101,7 +104,7 @@ class BilinearDecoder(Decoder):
 
 
 class MLPDecoder(Decoder):
-    """The cell and ``<eos_c>`` as d_decoder numbers, beside the bin's row, through an MLP.
+    """The cell and ``<eos_c>`` as d_decoder numbers (full size: d_model), beside the bin's row, through an MLP.
 
     The first layer over the concatenation is split: what comes from the cell is computed once a cell and chromosome,
     what comes from the bin once a bin, and only their sum is made for every pair.
@@ -109,27 +112,32 @@ class MLPDecoder(Decoder):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
-        d, width = config.d_decoder, 2 * config.d_decoder
+        d = config.d_model if config.decoder_input == "full" else config.d_decoder
+        width = 2 * d
         self.from_cell = nn.Linear(config.d_embed, d)
         self.from_eos = nn.Linear(config.d_model, d)
         self.first_cell = nn.Linear(d, width)
-        self.first_bin = nn.Linear(config.d_embed, width, bias=False)
+        self.first_bin = nn.Linear(config.d_row, width, bias=False)
         self.second = nn.Linear(width, width)
         self.last = _zero_linear(width, 1)
-        self.kept_from_eos = _zero_linear(config.d_model, config.d_embed)
+        self.kept_from_eos = _zero_linear(config.d_model, config.d_row)
 
     def queries(self, z: Tensor, eos: Tensor | None) -> tuple[Tensor, Tensor]:
         d = self.from_cell(z)[:, None].expand(-1, self.n_chroms, -1)  # (n_cells, n_chroms, d_decoder)
         kept = d.new_zeros(*d.shape[:2], self.kept_from_eos.out_features)
         if eos is not None:
             d, kept = d + self.from_eos(eos), self.kept_from_eos(eos)
-        return self.first_cell(d), kept  # (n_cells, n_chroms, 2 d_decoder), (n_cells, n_chroms, d_embed)
+        return self.first_cell(d), kept  # (n_cells, n_chroms, 2 d_decoder), (n_cells, n_chroms, d_row)
 
     def score_pairs(self, query: Tensor, rows: Tensor) -> Tensor:
         return self._tail(query + self.first_bin(rows))
 
     def score_block(self, query: Tensor, rows: Tensor) -> Tensor:
-        return self._tail(query[:, None] + self.first_bin(rows)[None])  # from (n_cells, n_bins, 2 d_decoder)
+        first = self.first_bin(rows)  # (n_bins, 2 d_decoder)
+        at_once = max(MAX_HIDDEN // max(query.numel(), 1), 1)
+        if len(rows) <= at_once or torch.is_grad_enabled():  # with a gradient all of it is kept in any case
+            return self._tail(query[:, None] + first)  # from (n_cells, n_bins, 2 d_decoder)
+        return torch.cat([self._tail(query[:, None] + part) for part in first.split(at_once)], 1)
 
     def _tail(self, x: Tensor) -> Tensor:
         return self.last(F.gelu(self.second(F.gelu(x)))).squeeze(-1)

@@ -10,7 +10,7 @@ from .config import NetworkConfig
 
 
 class BinEmbedding(nn.Module):
-    """A table of ``n_bins`` x ``d_embed`` numbers and a projection to ``d_model``.
+    """A table of ``n_bins`` x ``d_embed`` numbers and a projection to ``d_model``, or beside it a table of that width.
 
     The pooled cell is the mean of its bins' rows, weighted by ``pool_weight`` and shrunk where it has little evidence;
     started from the cells at hand it is their leave-self-out spectral embedding (``scatacformer.cells.spectral`` has
@@ -20,7 +20,11 @@ class BinEmbedding(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.table = nn.Embedding(config.n_bins, config.d_embed, sparse=True)
-        self.project = nn.Linear(config.d_embed, config.d_model)
+        self.full, self.full_rows = config.embedding == "full", config.decoder_input == "full"
+        if self.full:
+            self.tokens = nn.Embedding(config.n_bins, config.d_model, sparse=True)
+        else:
+            self.project = nn.Linear(config.d_embed, config.d_model)
         self.cls = nn.Parameter(torch.randn(config.d_model) * 0.02) if config.cls_token else None
         self.eos = nn.Parameter(torch.randn(config.n_chroms, config.d_model) * 0.02)
         self.from_pool = nn.Linear(config.d_embed, config.d_model)
@@ -29,6 +33,24 @@ class BinEmbedding(nn.Module):
         self.register_buffer("norm_weight", torch.ones(config.n_bins))
         self.register_buffer("eigenvalue", torch.ones(config.d_embed))  # 1: no shrinkage
         nn.init.normal_(self.table.weight, std=0.02)
+
+    def token_rows(self, bins: Tensor) -> Tensor:
+        """What the encoder reads of each bin.  (len(bins), d_model)"""
+        return self.tokens(bins) if self.full else self.project(self.table(bins))
+
+    def decoder_rows(self, bins: Tensor) -> Tensor:
+        """What the decoder reads of each bin.  (len(bins), d_row)"""
+        return self.token_rows(bins) if self.full_rows else self.table(bins)
+
+    @torch.no_grad()
+    def start_tokens(self, seed: int) -> None:
+        """A full-size table begins as a factorised one would: the small table through a random projection."""
+        if not self.full:
+            return
+        d_embed, d_model = self.table.weight.shape[1], self.tokens.weight.shape[1]
+        projection = torch.rand(d_embed, d_model, generator=torch.Generator().manual_seed(seed))
+        projection = ((2 * projection - 1) / d_embed**0.5).to(self.table.weight)  # as nn.Linear draws it
+        torch.matmul(self.table.weight, projection, out=self.tokens.weight.data)
 
     def pool(self, bins: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Shrunken weighted mean of the rows of each cell's bins.  (n_cells, d_embed); zero for a cell of no bins."""
@@ -62,7 +84,7 @@ class BinEmbedding(nn.Module):
         eos = self.eos if self.eos_in_sentence else self.eos[:0]
         first = eos if self.cls is None else torch.cat([self.cls[None], eos])
         head = self.from_pool(pooled)[:, None] + first  # (n_cells, special, d_model)
-        tokens = self.project(self.table(bins))  # (n_bins_read, d_model)
+        tokens = self.token_rows(bins)  # (n_bins_read, d_model)
         cells = torch.arange(n_cells + 1, device=bins.device, dtype=cu_seqlens.dtype)
         boundaries = cu_seqlens + special * cells
         at = torch.arange(len(bins), device=bins.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,7 +36,7 @@ def sampled_open_loss(
 def exhaustive_open_loss(
     decoder: Decoder,
     context: Context,
-    table: Tensor,
+    rows: Callable[[Tensor], Tensor],
     bins: Tensor,
     chrom: Tensor,
     open_pairs: Tensor,
@@ -44,7 +46,7 @@ def exhaustive_open_loss(
 ) -> Tensor:
     """Removed bins, weighted by 1 / r, against all closed bins; nats per removed bin (weighted).
 
-    ``bins`` (n_bins,) and ``chrom`` are all bins, sorted by chromosome; ``not_closed`` the cells and the places in
+    ``rows`` gives what the decoder reads of bins; ``bins`` (n_bins,) and ``chrom`` are all bins, sorted by chromosome; ``not_closed`` the cells and the places in
     ``bins`` of the open ones. The logits of one chunk exist at a time, in the backward pass too (checkpointing): memory
     is n_cells x chunk_size whatever the number of bins.
     """
@@ -52,7 +54,7 @@ def exhaustive_open_loss(
     total = F.softplus(-open_pairs) @ pair_weight
 
     def chunk_loss(part: slice, *tensors: Tensor) -> Tensor:
-        logits = decoder.block(Context(*tensors), F.embedding(bins[part], table, sparse=True), bins[part], chrom[part])
+        logits = decoder.block(Context(*tensors), rows(bins[part]), bins[part], chrom[part])
         loss = F.softplus(logits)
         inside = (place >= part.start) & (place < part.stop)
         return loss.sum() - loss[cell[inside], place[inside] - part.start].sum()

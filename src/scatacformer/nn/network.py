@@ -130,22 +130,27 @@ class ScAtacNetwork(nn.Module):
         """
         cells = self.encode(batch, decoder_only)
         context = self.context(cells, batch["depth"], batch["batch"])
-        target, cell, table = batch["target_bins"], batch["target_cell"], self.embedding.table
-        open_pairs = self.decoder.pairs(context, table(target), target, cell, self.chrom[target])
+        target, cell = batch["target_bins"], batch["target_cell"]
+
+        def rows(bins: Tensor) -> Tensor:
+            # while the decoder learns alone, so do not the vectors that it reads
+            return self.embedding.decoder_rows(bins).detach() if decoder_only else self.embedding.decoder_rows(bins)
+
+        open_pairs = self.decoder.pairs(context, rows(target), target, cell, self.chrom[target])
         if "sampled" in batch:
             sampled = batch["sampled"]
             log_g = self.log_frequency + float(torch.tensor(float(max(len(sampled), 1))).log())
             opened = sampled_open_loss(
                 open_pairs,
                 batch["log_rate"][cell] - log_g[target],
-                self.decoder.block(context, table(sampled), sampled, self.chrom[sampled]),
+                self.decoder.block(context, rows(sampled), sampled, self.chrom[sampled]),
                 batch["log_rate"][:, None] - log_g[sampled],
                 batch["closed"],
             )
         else:
             order, place = self._by_chrom()
             opened = exhaustive_open_loss(
-                self.decoder, context, table.weight, order, self.chrom[order], open_pairs,
+                self.decoder, context, rows, order, self.chrom[order], open_pairs,
                 torch.exp(-batch["log_rate"])[cell], (batch["open_cell"], place[batch["open_bins"]]),
             )  # fmt: skip
         losses = {"open": opened}
@@ -153,7 +158,7 @@ class ScAtacNetwork(nn.Module):
         # with nothing removed there is nothing to tell
         if cells.eos is not None and self.config.removed_share > 0 and len(batch["state_bins"]):
             bins = batch["state_bins"]
-            logits = self.decoder.kept_pairs(context, table(bins).detach(), batch["state_cell"], self.chrom[bins])
+            logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.chrom[bins])
             losses["kept"] = kept_loss(logits, batch["state_kept"])
             total = total + kept_weight * losses["kept"]
         for task, target in (labels or {}).items():
@@ -178,7 +183,7 @@ class ScAtacNetwork(nn.Module):
         order = torch.argsort(self.chrom[bins], stable=True)
         back = torch.argsort(order)
         bins = bins[order]
-        rows, chrom = self.embedding.table(bins), self.chrom[bins]
+        rows, chrom = self.embedding.decoder_rows(bins), self.chrom[bins]
         open_logit = self.decoder.block(context, rows, bins, chrom)
         if not states:
             return torch.sigmoid(open_logit)[:, back]
