@@ -108,3 +108,8 @@ def subset(mdata: md.MuData, cells) -> md.MuData:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return md.MuData({name: part[part.obs_names.isin(names)].copy() for name, part in mdata.mod.items()})
+
+
+def pairs_of(model, data=None, indices=None) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of RNA and of ATAC."""
+    return tuple(model.get_latent_representation(data, indices, modality=m) for m in ("expression", "accessibility"))
