@@ -84,6 +84,7 @@ def link_evidence(
     candidates = np.flatnonzero(n_open > 0)
     n_far = min(FAR_BINS, len(candidates), max(MAX_NULL // max(n_genes, 1), 50))
     far = np.sort(rng.choice(candidates, n_far, replace=False))
+    by_gene = values.tocsc()
     near = sp.csr_matrix((np.ones(len(bins), bool), bins, indptr), shape=(n_genes, len(n_open)))
     far_rows, far_near = by_bin[far], near[:, far]
 
@@ -91,7 +92,7 @@ def link_evidence(
     null = np.full((2, n_far, n_genes), np.nan, np.float32)
     for first in range(0, n_genes, GENES_AT_ONCE):
         genes = np.arange(first, min(first + GENES_AT_ONCE, n_genes))
-        y = values[:, genes].toarray().astype(np.float64)
+        y = by_gene[:, genes].toarray().astype(np.float64)  # (n_cells, 256)
         coefficient = basis.T @ y
         y -= basis @ coefficient
         norm = np.sqrt((y**2).sum(0))

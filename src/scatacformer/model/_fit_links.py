@@ -98,7 +98,7 @@ def fit_links(
         attention.reliability.copy_(_reliability(read, np.sort(train[half:])))
         _fill(attention, inputs, inputs.evidence(np.sort(train), seed), np.sort(train))
         held_out = np.arange(inputs.n_train, len(inputs.state))
-        figures = _told_apart(_LinkReader(attention, inputs, cosine), held_out, inputs.state, rng)
+        figures = _told_apart(_LinkReader(attention, inputs, cosine), held_out, inputs.state)
     return attention.eval(), figures
 
 
@@ -148,9 +148,14 @@ class _LinkReader:
         self.place = torch.from_numpy(place.reshape(attention.bins.shape))
 
     def expected(self, cells: np.ndarray) -> Tensor:
-        opened = torch.from_numpy(self.inputs.opened[cells][:, self.columns].toarray().astype(np.float32))
-        state = torch.from_numpy(_design(self.inputs, cells).astype(np.float32))
-        return self.attention.expected(opened[:, self.place], state)
+        """What the bins say (m) of the cells, 64 of them x the bins of the slots dense at a time.  (len(cells), n_genes)"""
+        parts = []
+        for first in range(0, len(cells), BATCH):
+            part = cells[first : first + BATCH]
+            opened = torch.from_numpy(self.inputs.opened[part][:, self.columns].toarray().astype(np.float32))
+            state = torch.from_numpy(_design(self.inputs, part).astype(np.float32))
+            parts.append(self.attention.expected(opened[:, self.place], state))
+        return torch.cat(parts)
 
     def expression(self, cells: np.ndarray) -> Tensor:
         """In deviations.  (len(cells), n_genes)"""
@@ -202,7 +207,7 @@ def _reliability(read: _LinkReader, cells: np.ndarray) -> Tensor:
     return ((em + common * precision) / (mm + precision)).clamp(0.0, 1.5).float()
 
 
-def _told_apart(read: _LinkReader, cells: np.ndarray, state: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+def _told_apart(read: _LinkReader, cells: np.ndarray, state: np.ndarray) -> dict[str, float]:
     """Share of pairs in which a cell's own ATAC has the higher logit: than a random cell's, than a neighbour's."""
     from sklearn.neighbors import NearestNeighbors
 

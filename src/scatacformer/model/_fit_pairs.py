@@ -285,8 +285,8 @@ def _descend(
             parts = np.array_split(held_out, max(len(held_out) // CELLS_AT_ONCE, 1))
             return float(np.average([float(loss(p)) for p in parts], weights=[len(p) for p in parts]))
 
-    def copy() -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in module.state_dict().items()}
+    def copy() -> list[Tensor]:  # of what is learned: the tables of bins and genes stay as they are
+        return [tensor.detach().clone() for tensor in learned]
 
     best, weights, waited = validate(), copy(), 0
     history: dict[str, list[float]] = {"paired_train": [], "paired_validation": []}
@@ -329,7 +329,9 @@ def _descend(
                 UserWarning,
                 stacklevel=2,
             )
-    module.load_state_dict(weights)
+    with torch.no_grad():
+        for tensor, best_of_it in zip(learned, weights, strict=True):
+            tensor.copy_(best_of_it)
     module.eval()
     return history
 

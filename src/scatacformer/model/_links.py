@@ -39,9 +39,9 @@ class LinkMixin:
         """Which bins each gene follows: all pairs of a gene and a bin within ``window`` bp of its start, scored.
 
         ``score`` is -log(1 - pi), pi the probability that the two are linked: the attention of the gene to the bin, which
-        was trained to tell the ATAC of a cell from that of others. It grows with how the two go together over cells of one state and
-        from state to state (``scatacformer.cells.link_evidence`` has the formulas); the distance plays no part. ``p`` is
-        the share of pairs of bins far away or on other chromosomes that have as much evidence, among bins that are open
+        was trained to tell the ATAC of a cell from that of others. It grows with how the two go together over cells of
+        one state and from state to state (``scatacformer.cells.link_evidence`` has the formulas); the distance plays no
+        part. ``p`` is the share of pairs of bins far away or on other chromosomes that have as much evidence, among bins that are open
         about as often and in each gene's own spread; ``q`` is that of Benjamini and Hochberg. Where the RNA of the cells
         is permuted, pairs in the window are as those far away.
 

@@ -133,12 +133,10 @@ class MuDataMixin:
         known_as = setup | {key: arguments[key] for key in ("batch_key", "labels_key")}
         found = _read.get(id(data))
         if found is not None and found.mdata() is data and found.setup == known_as:
-            try:
-                _check_unchanged(data, setup, found.cells)
-                if all(map(_same_matrix, found.matrices, _matrices(data, setup))):
-                    return found.cells
-            except ValueError:
-                pass  # read anew
+            same_matrices = all(map(_same_matrix, found.matrices, _matrices(data, setup)))
+            if same_matrices and _same_cells(data, setup, found.cells):
+                _take_columns(data, setup, found.cells)
+                return found.cells
         cells = query_cells(data, setup, arguments)
         _remember(_read, data, known_as, cells)
         return cells
@@ -195,22 +193,31 @@ def _same_matrix(before: Any, now: Any) -> bool:
 
 def _check_unchanged(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
     """Raises where cells were added, removed or reordered since the set-up; else takes new columns of ``obs`` over."""
-    names = setup["modalities"]
-    atac, rna = mdata.mod.get(names["atac_layer"]), mdata.mod.get(names["rna_layer"])
-    same = atac is not None and atac.obs_names.equals(cells.atac.obs_names) and atac.n_vars == cells.atac.n_vars
-    same = same and (rna is None) == (cells.rna is None)
-    if same and rna is not None and cells.rna is not None:
-        has = cells.has_rna
-        at = cells.rna_row[has]
-        same = rna.shape == (cells.rna.n_cells, cells.rna.n_bins)
-        same = same and bool((rna.obs_names[at] == cells.atac.obs_names[has]).all())
-    if not same:
+    if not _same_cells(mdata, setup, cells):
         raise ValueError(
             f"the cells or features of mdata have changed since it was set up (then {cells.atac.n_obs:,} cells, now "
             f"{mdata.n_obs:,}); call ScAtacFormer.setup_mudata(mdata) again and make the model anew, or load a saved one "
             "with it"
         )
-    # columns that came later, such as clusters
+    _take_columns(mdata, setup, cells)
+
+
+def _same_cells(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> bool:
+    names = setup["modalities"]
+    atac, rna = mdata.mod.get(names["atac_layer"]), mdata.mod.get(names["rna_layer"])
+    if atac is None or not atac.obs_names.equals(cells.atac.obs_names) or atac.n_vars != cells.atac.n_vars:
+        return False
+    if rna is None or cells.rna is None:
+        return rna is None and cells.rna is None
+    if rna.shape != (cells.rna.n_cells, cells.rna.n_bins):
+        return False
+    has = cells.has_rna
+    return bool((rna.obs_names[cells.rna_row[has]] == cells.atac.obs_names[has]).all())
+
+
+def _take_columns(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
+    """Columns of ``obs`` that came later, such as clusters."""
+    atac = mdata.mod[setup["modalities"]["atac_layer"]]
     for obs in (atac.obs, mdata.obs.reindex(atac.obs_names)):
         for column in obs.columns.difference(cells.atac.obs.columns):
             cells.atac.obs[column] = obs[column].to_numpy()
