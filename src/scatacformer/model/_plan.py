@@ -11,6 +11,8 @@ import torch
 
 from scatacformer.nn import LabelTarget, RowAdamW
 
+from ._adapters import is_adapter
+
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
@@ -31,6 +33,8 @@ class SentencePlan(pl.LightningModule):
     are predicted as well without, and the embedding of the spectral start is better than what they make of it.
     ``label_weight``: of the labels' cross-entropy beside the removed-bin loss, for all tasks or by task; with it the
     encoder, and with ``embedding_lr`` the embedding, learn from labels too.
+    ``adapters_only``: of the encoder the low-rank changes alone learn, beside the biases of the decoder and, with
+    ``label_weight``, the heads.
     ``new_batches``: codes of a query's batches on a frozen model; nothing but the decoder's bias of these learns.
     """
 
@@ -45,11 +49,13 @@ class SentencePlan(pl.LightningModule):
         n_decoder_epochs: int = 3,
         label_weight: float | dict[str, float] = 0.0,
         new_batches: list[int] | None = None,
+        adapters_only: bool = False,
     ) -> None:
         super().__init__()
         self.module = module
         self.lr, self.embedding_lr, self.decoder_lr, self.weight_decay = lr, embedding_lr, decoder_lr, weight_decay
         self.kept_weight, self.n_decoder_epochs, self.new_batches = kept_weight, n_decoder_epochs, new_batches
+        self.adapters_only = adapters_only
         self.label_weight = _by_task(label_weight, list(module.heads))
         self.labels: dict[str, LabelTarget] = {}  # of the tasks with a weight: set before fitting
         self.record: dict[str, dict[int, float]] = {}
@@ -98,8 +104,14 @@ class SentencePlan(pl.LightningModule):
             self.module.requires_grad_(False)
             self.module.decoder.bias.requires_grad_(True)
             return
-        self.module.requires_grad_(True)
+        self.module.requires_grad_(not self.adapters_only)
         self.labels = {task: target.to(self.device) for task, target in self.labels.items()}
+        if self.adapters_only:
+            self.module.decoder.bias.requires_grad_(True)
+            self.module.heads.requires_grad_(bool(self.labels))
+            for name, parameter in self.module.encoder.named_parameters():
+                parameter.requires_grad_(is_adapter(name) and not self.decoder_only)
+            return
         # in the first stage the table is read, not learned: the decoder alone is wrong in scale
         for parameter in self._embedding_parameters():
             parameter.requires_grad_(self.embedding_lr > 0 and not self.decoder_only)

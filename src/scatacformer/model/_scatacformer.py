@@ -19,6 +19,7 @@ from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
 from ._differential import DifferentialMixin
 from ._expression import ExpressionMixin
 from ._field import LabelsField, OpenBinsField
+from ._fine_tuning import FineTuningMixin
 from ._labels import LabelsMixin
 from ._links import LinkMixin
 from ._mudata import MuDataMixin
@@ -44,6 +45,7 @@ class ScAtacFormer(
     LinkMixin,
     LabelsMixin,
     QueryMixin,
+    FineTuningMixin,
     SavingMixin,
     MuDataMixin,
     BaseModelClass,
@@ -126,6 +128,7 @@ class ScAtacFormer(
         self.vocabulary_ = vocabulary
         self.seed_ = int(seed if seed is not None else settings.seed or 0)
         self.frozen_, self.query_batches_ = False, []
+        self.tuned_, self.lora_ = None, None  # of a model made by for_fine_tuning
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_chroms=vocabulary.n_chroms, n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,

@@ -25,6 +25,7 @@ from scatacformer.cells import (
     split_cells,
 )
 
+from ._adapters import LoraPlan, adapted
 from ._callbacks import BestWeights, GracefulInterrupt, LastCheckpoint, Progress
 from ._fit_pairs import PairedPlan
 from ._plan import SentencePlan
@@ -128,7 +129,8 @@ class TrainingMixin:
         not used), trains the decoder alone, then everything, and keeps the weights of the epoch with the lowest
         removed-bin loss of held-out cells. Those cells take no part in the steps, but in the spectral start; for a
         figure on cells that the model has never met, score cells that were not in ``adata``. A later call goes on
-        from the weights that are there. After :meth:`load_query_data` only what the query added is trained.
+        from the weights that are there. After :meth:`load_query_data` only what the query added is trained, after
+        :meth:`for_fine_tuning` what its ``tune`` says.
 
         Parameters
         ----------
@@ -194,6 +196,7 @@ class TrainingMixin:
             )
         pairs = self._paired_plan(paired_kwargs, query)
         heads = self._label_plan(labels_kwargs, split, query)
+        lora = LoraPlan(**self.lora_) if self.tuned_ == "lora" else None
         if n_neighbors < 1:
             raise ValueError(f"n_neighbors must be at least 1, found {n_neighbors}")
         policy = SentencePolicy(
@@ -202,9 +205,16 @@ class TrainingMixin:
         )  # fmt: skip
         data = SentenceData(source, split, batch_size, num_workers, self.seed_)
         plan_kwargs = {"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {})
-        plan = SentencePlan(self.module, new_batches=self.query_batches_ if query else None, **plan_kwargs)
+        plan = SentencePlan(
+            self.module, new_batches=self.query_batches_ if query else None, adapters_only=lora is not None,
+            **plan_kwargs,
+        )  # fmt: skip
         if plan.label_weight and not query:
             plan.labels = self._label_targets(plan.label_weight, heads, split)
+        if self.tuned_ == "heads":
+            self.train_indices_, self.validation_indices_, self.test_indices_ = split
+            self._fit_labels(heads, split)
+            return
         if max_epochs is None:
             max_epochs = _default_epochs(data.n_train, batch_size, plan)
         interrupt = GracefulInterrupt()
@@ -233,7 +243,7 @@ class TrainingMixin:
             runner.trainer.callbacks.append(LastCheckpoint(checkpoint_dir))
         # every argument has been looked at: from here on the weights change
         start, neighbors = None, None
-        if not query and (checkpoint is not None or not self.is_trained_):
+        if not query and not self.tuned_ and (checkpoint is not None or not self.is_trained_):
             start = self._spectral_start(source, split)
             if neighbor_share > 0:
                 neighbors = nearest_cells(start, split[0], source.n_cells, n_neighbors)
@@ -251,7 +261,8 @@ class TrainingMixin:
             # it learns elsewhere; an optimizer would let its weights decay, and a checkpoint would not fit without it
             paired, self.module.paired = self.module.paired, None
             try:
-                runner()
+                with adapted(self.module.encoder, lora, self.seed_):
+                    runner()
             finally:
                 self.module.paired = paired
         self.history_ = plan.history()
@@ -332,7 +343,7 @@ class TrainingMixin:
                 (module.embedding.eigenvalue, start.eigenvalues),
                 # the strongest dimension has weight 1
                 (module.latent_weight, start.weight / start.weight.max()),
-                (module.log_frequency, _log_frequency(n_open.sum(0))),
+                (module.log_frequency, log_frequency(n_open.sum(0))),
                 (module.decoder.bias.weight, log_odds(n_open, n_cells).T),
                 (module.mean_depth, np.float32(n_open.sum() / len(cells))),
                 (module.batch_shift, displaced),
@@ -387,7 +398,8 @@ def log_odds(n_open: np.ndarray, n_cells: np.ndarray) -> np.ndarray:
     return np.log(share / (1 - share)).astype(np.float32)
 
 
-def _log_frequency(n_open: np.ndarray) -> np.ndarray:
+def log_frequency(n_open: np.ndarray) -> np.ndarray:
+    """Log of each bin's share of all open entries.  (n_bins,) -> (n_bins,) float32"""
     share = n_open + 0.5
     return np.log(share / share.sum()).astype(np.float32)
 

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from ._bin_fragments import bin_fragments
     from ._match_vocabulary import match_vocabulary
     from ._qc_sentences import qc_sentences
+    from ._transfer_labels import transfer_labels
 
-__all__ = ["annotate_bins", "bin_fragments", "match_vocabulary", "qc_sentences"]
+__all__ = ["annotate_bins", "bin_fragments", "match_vocabulary", "qc_sentences", "transfer_labels"]
 
 
 def __getattr__(name: str) -> Any:
