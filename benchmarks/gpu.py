@@ -98,7 +98,7 @@ def agreement(device: torch.device, backends: list[str]) -> str:
 
 def speeds(device, size, n_bins, longest, cells, backend, rounds, sheet, found) -> list[list[object]]:
     """Two rows of the table: reading, and a whole training step."""
-    config = NetworkConfig.of_size(size, n_bins=n_bins, n_chroms=N_CHROMS, max_tokens=longest, attention=backend)
+    config = NetworkConfig.of_size(size, n_bins=n_bins, n_eos=N_CHROMS, max_tokens=longest, attention=backend)
     net = ScAtacNetwork(config, torch.arange(n_bins) * N_CHROMS // n_bins).to(device)
     batch = {k: v.to(device) for k, v in minibatch(cells, n_bins).items()}
     optimizer = RowAdamW(net.parameters(), lr=1e-4)

@@ -120,7 +120,7 @@ def compare(lengths: Tensor, sigma: float, rounds: int) -> tuple[list[str], list
 
 
 def network(attention: str) -> ScAtacNetwork:
-    config = NetworkConfig.of_size("small", n_bins=N_BINS, n_chroms=N_CHROMS, attention=attention)
+    config = NetworkConfig.of_size("small", n_bins=N_BINS, n_eos=N_CHROMS, attention=attention)
     return ScAtacNetwork(config, torch.arange(N_BINS) * N_CHROMS // N_BINS)
 
 

@@ -460,3 +460,16 @@ def test_a_whole_genome_takes_seconds(tmp_path):
         classes = region_classes(hg38, path)
     assert time.process_time() - begin < 5
     assert classes.n_bins == hg38.n_bins and len(classes.bins_of("exon")) > 10_000
+
+
+@pytest.mark.parametrize("n_classes", [1, 3, 31, 33, 70])
+def test_sets_of_classes_are_all_there_and_no_two_alike(n_classes):
+    rng = np.random.default_rng(0)
+    some = rng.random((7, n_classes)) < 0.3
+    some[np.arange(7), rng.integers(0, n_classes, 7)] = True
+    members = np.vstack([some[rng.integers(0, 7, 50)], np.eye(n_classes, dtype=bool)])
+    sets = RegionClasses(tuple(f"c{i}" for i in range(n_classes)), sparse.csr_matrix(members)).sets()
+    np.testing.assert_array_equal(sets.members[sets.set_of_bin], members)
+    assert len(np.unique(sets.members, axis=0)) == len(sets.members) < n_classes + 8
+    alone = sets.set_of_bin[50:]  # classes by themselves come in the order of the classes
+    assert (np.diff(alone) > 0).all()

@@ -11,11 +11,12 @@ N_BINS, N_CHROMS, N_BATCH = 120, 3, 2
 CHROM = torch.arange(N_BINS) % N_CHROMS
 
 
-def network(decoder: str = "bilinear", seed: int = 0, **changes) -> ScAtacNetwork:
+def network(decoder: str = "bilinear", seed: int = 0, group=CHROM, readers=None, **changes) -> ScAtacNetwork:
     """What starts at zero or one is drawn, so that every path of the network takes part."""
     sizes = {"d_model": 16, "n_layers": 2, "n_heads": 2, "d_embed": 8, "max_tokens": 64, "d_decoder": 6}
-    config = NetworkConfig(N_BINS, N_CHROMS, N_BATCH, decoder=decoder, **(sizes | changes))
-    module = ScAtacNetwork(config, CHROM, seed=seed)
+    n_eos = N_CHROMS if readers is None else readers.shape[1]
+    config = NetworkConfig(N_BINS, n_eos, N_BATCH, decoder=decoder, **(sizes | changes))
+    module = ScAtacNetwork(config, group, seed=seed, readers=readers)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in module.parameters():

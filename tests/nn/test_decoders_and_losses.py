@@ -128,7 +128,7 @@ def test_the_loss_over_all_closed_bins_does_not_depend_on_the_chunks(module_and_
     module, batch = module_and_batch
     removed, removed_cell, opened, open_cell = targets(batch)
     weight = torch.linspace(1.0, 3.0, len(removed))
-    order, place = module._by_chrom()
+    order, place = module._by_group()
 
     def naive():
         logits = all_pairs(module, context_of(module, batch), torch.arange(N_BINS))

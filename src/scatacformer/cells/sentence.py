@@ -72,8 +72,9 @@ class ReadSentences:
 class TrainSentences:
     """Collates cells for training; see :class:`SentencePolicy` and ``ScAtacNetwork.loss`` for what comes out.
 
-    ``frequency`` (n_bins,) is the share of each bin among all open entries, ``chrom`` (n_bins,) its chromosome;
-    ``neighbors`` (n_cells, k) row numbers of each cell's neighbours, -1 where it has none.
+    ``frequency`` (n_bins,) is the share of each bin among all open entries, ``group`` (n_bins,) a number
+    that bins with the same ``<eos>`` share, such as their chromosome: sampled bins come sorted by it; ``neighbors``
+    (n_cells, k) row numbers of each cell's neighbours, -1 where it has none.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class TrainSentences:
         source: RowSource,
         batch_codes: np.ndarray,
         frequency: np.ndarray,
-        chrom: np.ndarray,
+        group: np.ndarray,
         policy: SentencePolicy,
         neighbors: np.ndarray | None = None,
     ) -> None:
         self.source, self.batch_codes, self.policy, self.neighbors = source, batch_codes, policy, neighbors
-        self.chrom = np.asarray(chrom)
+        self.group = np.asarray(group)
         self.cumulative = np.cumsum(frequency, dtype=np.float64)
 
     def __call__(self, ragged: RaggedBatch) -> dict[str, Tensor]:
@@ -114,7 +115,7 @@ class TrainSentences:
             return _tensors(**out, open_cell=target["open_cell"], open_bins=target["open_bins"])
         sampled = self._draw_closed(cells, ragged.epoch)
         closed = np.ones((len(cells), len(sampled)), bool)
-        _mark_open(closed, sampled, target["open_cell"], target["open_bins"], len(self.chrom))
+        _mark_open(closed, sampled, target["open_cell"], target["open_bins"], len(self.group))
         return _tensors(**out, sampled=sampled, closed=closed)
 
     def _targets(self, ragged, bins, indptr, cells, candidates, draw) -> dict[str, np.ndarray]:
@@ -156,11 +157,11 @@ class TrainSentences:
         return np.where(swap, partner, cells)
 
     def _draw_closed(self, cells: np.ndarray, epoch: int) -> np.ndarray:
-        """Bins drawn by frequency, shared by the minibatch, sorted by chromosome.  (n_closed,)"""
+        """Bins drawn by frequency, shared by the minibatch, sorted by group.  (n_closed,)"""
         rng = np.random.default_rng([self.policy.seed, epoch, int(cells[0]), int(cells[-1]), len(cells)])
         draw = rng.random(self.policy.n_closed) * self.cumulative[-1]
         bins = np.searchsorted(self.cumulative, draw, side="right").clip(max=len(self.cumulative) - 1)
-        return bins[np.argsort(self.chrom[bins], kind="stable")]
+        return bins[np.argsort(self.group[bins], kind="stable")]
 
 
 def uniform(bins, cells=0, epoch: int = 0, stream: int = 0, seed: int = 0) -> np.ndarray:

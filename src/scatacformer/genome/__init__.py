@@ -6,13 +6,14 @@ from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .genes import Genes
 from .links import LINK_COLUMNS, links_table
 from .overlap import overlap_matrix
-from .region_classes import Memberships, RegionClasses, region_classes
+from .region_classes import ClassSets, Memberships, RegionClasses, region_classes
 from .vocabulary import Vocabulary
 from .window_pairs import WindowPairs, window_pairs
 
 __all__ = [
     "DEFAULT_EXCLUDED",
     "LINK_COLUMNS",
+    "ClassSets",
     "Genes",
     "Memberships",
     "RegionClasses",

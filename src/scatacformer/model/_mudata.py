@@ -121,6 +121,10 @@ class MuDataMixin:
         self._mdata, self._pairs, self.mudata_setup_ = data, found.cells, found.setup
         return found.cells.atac
 
+    def _annotated(self, adata: AnnData | None) -> AnnData | None:
+        """Where the annotation of the regions is: of a MuData in its ATAC modality."""
+        return adata if self._mdata is None else self._mdata.mod[self.mudata_setup_["modalities"]["atac_layer"]]
+
     def _cells_of(self, data: AnnData | MuData | None) -> PairedCells | None:
         """The pairs of ``data``; None where it has no RNA to speak of (an AnnData)."""
         if data is None or data is self._mdata:

@@ -176,7 +176,7 @@ class QueryMixin:
             getattr(cls, registry[SETUP_METHOD_NAME_KEY])(
                 adata, source_registry=registry, **query_kwargs, **registry[SETUP_ARGS_KEY]
             )
-        query = cls(adata, **init)
+        query = cls(adata, **init, region_classes=model.region_classes)
         query._restore_pairs(attributes)
         n_known = weights["decoder.bias.weight"].shape[1]
         weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])

@@ -13,6 +13,7 @@ import torch
 from scatacformer.genome import Vocabulary
 
 from ._compat import MODEL_NAME_KEY, SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
+from ._eos import saved_classes
 from ._json import decode, encode
 from ._mudata import is_mudata
 
@@ -116,6 +117,8 @@ class SavingMixin:
         attributes = config["attributes"]
         # a head has as many outputs as it was trained on
         kwargs = {"fixed_labels": True} if init.get("supervised") else {}
+        if init.get("eos") == "region_class":  # those of the model, whatever is written in adata
+            init = init | {"region_classes": saved_classes(weights, attributes)}
         if adata is False:
             model = cls(registry=registry, vocabulary=vocabulary, **init)
         elif is_mudata(adata):

@@ -17,6 +17,7 @@ from scatacformer.nn import NetworkConfig, ScAtacNetwork
 from ._accessibility import AccessibilityMixin
 from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
 from ._differential import DifferentialMixin
+from ._eos import classes_to_read, readers_of
 from ._expression import ExpressionMixin
 from ._field import LabelsField, OpenBinsField
 from ._fine_tuning import FineTuningMixin
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
     from torch import Tensor
+
+    from scatacformer.genome import RegionClasses
 
 
 class ScAtacFormer(
@@ -82,6 +85,12 @@ class ScAtacFormer(
     decoder_input
         ``"small"``: the decoder reads ``d_embed`` numbers of a region. ``"full"``: the ``d_model`` that the encoder reads,
         and ``<eos>`` at its full width.
+    eos
+        ``"chromosome"``: an ``<eos>`` for each chromosome predicts its regions. ``"region_class"``: one for each class of
+        genomic region, promoter, exon, enhancer, ...; a region's logit is the mean of those of the classes it is in.
+    region_classes
+        For ``eos="region_class"``: the classes of the regions. Default: what :func:`scatacformer.pp.annotate_bins` wrote
+        into ``adata``. They are saved with the model: new cells need no annotation.
     supervised
         Whether the model learns to predict the labels that :meth:`setup_anndata` was told of; see :meth:`predict`.
     seed
@@ -115,9 +124,11 @@ class ScAtacFormer(
         cls_token: bool = True,
         embedding: Literal["factorised", "full"] = "factorised",
         decoder_input: Literal["small", "full"] = "small",
+        eos: Literal["chromosome", "region_class"] = "chromosome",
         supervised: bool = False,
         seed: int | None = None,
         vocabulary: Vocabulary | None = None,
+        region_classes: RegionClasses | None = None,
     ) -> None:
         adata = self._take(adata)
         super().__init__(adata, registry)
@@ -126,30 +137,34 @@ class ScAtacFormer(
         elif vocabulary is None:
             raise ValueError("without adata the model needs its vocabulary: ScAtacFormer(registry=..., vocabulary=...)")
         self.vocabulary_ = vocabulary
+        self._region_classes = classes_to_read(eos, region_classes, self._annotated(adata), vocabulary)
+        readers = readers_of(vocabulary, self._region_classes)
+        self.eos_names_ = readers.names
         self.seed_ = int(seed if seed is not None else settings.seed or 0)
         self.frozen_, self.query_batches_ = False, []
         self.tuned_, self.lora_ = None, None  # of a model made by for_fine_tuning
         self.config_ = NetworkConfig.of_size(
-            size, n_bins=vocabulary.n_bins, n_chroms=vocabulary.n_chroms, n_batch=self.summary_stats.n_batch,
+            size, n_bins=vocabulary.n_bins, n_eos=len(readers.names), n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
             decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token,
             embedding=embedding, decoder_input=decoder_input, **self._n_labels(supervised),
         )  # fmt: skip
-        chrom = torch.from_numpy(vocabulary.chrom.astype(np.int64))
-        self.module = self._module_cls(self.config_, chrom, seed=self.seed_)
+        self.module = self._module_cls(self.config_, readers.group, seed=self.seed_, readers=readers.shares)
         self.get_normalized_function_name_ = "get_normalized_accessibility"
         c = self.config_
         self._model_summary_string = (
             f"ScAtacFormer: {c.n_layers} layers, {c.d_model} wide, {c.n_heads} heads; {c.n_bins:,} regions on "
-            f"{c.n_chroms} chromosomes"
+            f"{vocabulary.n_chroms} chromosomes"
             + (f" of {vocabulary.assembly}" if vocabulary.assembly else "")
+            + (f", in {c.n_eos} classes" if self._region_classes is not None else "")
             + f"; embedding of at most {c.d_embed} dimensions; {c.decoder} decoder; {c.n_batch} batch"
             + ("es" if c.n_batch != 1 else "")
             + "".join(f"; {n} {'organs' if task == 'organ' else task}" for task, n in c.tasks.items())
             + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
         )
         self.init_params_ = self._get_init_params(locals())
-        self.init_params_["non_kwargs"].pop("vocabulary", None)
+        for name in ("vocabulary", "region_classes"):
+            self.init_params_["non_kwargs"].pop(name, None)
 
     @classmethod
     def setup_anndata(
@@ -210,6 +225,11 @@ class ScAtacFormer(
     def vocabulary(self) -> Vocabulary:
         """The regions that the model knows, in its order."""
         return self.vocabulary_
+
+    @property
+    def region_classes(self) -> RegionClasses | None:
+        """The classes of its regions, of a model with ``eos="region_class"``; else None."""
+        return self._region_classes
 
     @torch.inference_mode()
     def get_latent_representation(

@@ -356,13 +356,13 @@ class TrainingMixin:
         self, source: RowSource, policy: SentencePolicy, neighbors: np.ndarray | None
     ) -> tuple[TrainSentences, TrainSentences]:
         """What is drawn of the training cells, and of the held-out ones, which are always asked about themselves."""
-        chrom = self.vocabulary_.chrom.astype(np.int64)
+        group = self.module.group.cpu().numpy()
         frequency = np.exp(self.module.log_frequency.detach().cpu().double().numpy())
         codes = self._batch_codes(self.adata)
         alone = replace(policy, neighbor_share=0.0)
         return (
-            TrainSentences(source, codes, frequency, chrom, policy, neighbors),
-            TrainSentences(source, codes, frequency, chrom, alone),
+            TrainSentences(source, codes, frequency, group, policy, neighbors),
+            TrainSentences(source, codes, frequency, group, alone),
         )
 
 

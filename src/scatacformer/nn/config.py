@@ -21,11 +21,12 @@ class NetworkConfig:
     """Sizes and switches of a :class:`~scatacformer.nn.ScAtacNetwork`.
 
     ``d_embed`` is the rank of the factorised bin table and the width of the cell embedding, ``d_model`` the width of
-    the encoder, ``max_tokens`` the number of kept bins of a cell that the encoder reads (all of them are pooled).
+    the encoder, ``max_tokens`` the number of kept bins of a cell that the encoder reads (all of them are pooled),
+    ``n_eos`` the number of ``<eos>``: one a chromosome, or one a class of genomic region.
     """
 
     n_bins: int
-    n_chroms: int
+    n_eos: int
     n_batch: int = 1
     d_model: int = 128
     n_layers: int = 2
@@ -43,7 +44,7 @@ class NetworkConfig:
     n_organs: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_bins", "n_chroms", "n_batch", "d_model", "n_layers", "n_heads", "d_embed", "max_tokens"):
+        for name in ("n_bins", "n_eos", "n_batch", "d_model", "n_layers", "n_heads", "d_embed", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
         if self.d_model % self.n_heads:

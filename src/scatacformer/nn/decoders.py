@@ -1,12 +1,15 @@
-"""From a cell and a chromosome to the state of a bin: closed, kept or removed.
+"""From a cell and an ``<eos>`` to the state of a bin: closed, kept or removed.
 
-Both decoders give two logits for a cell i and a bin b of chromosome c: ``open``, and ``kept`` given that it is open.
-The three states follow::
+Both decoders give two logits for a cell i and a bin b that ``<eos_c>`` reads: ``open``, and ``kept`` given that it is
+open. The three states follow::
 
     P(closed) = 1 - s(open)     P(kept) = s(open) s(kept)     P(removed) = s(open) (1 - s(kept)),   s = sigmoid
 
 so that accessibility, P(kept) + P(removed), is s(open). ``open`` reads ``<cls>`` and ``<eos_c>``; ``kept``, which asks
 only what was in the input, reads ``<eos_c>`` alone and does not pull ``<cls>`` towards the noise of its own cell.
+
+Bins that the same ``<eos>`` read are a group: a chromosome, or the bins that are in the same classes of genomic region.
+Where several read a bin, its logits are the mean of theirs (``readers``: groups x ``<eos>``, the share of each).
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ MAX_HIDDEN = 2**28
 class Context(NamedTuple):
     """What a decoder needs to know of the cells of a minibatch."""
 
-    query: Tensor  # (n_cells, n_chroms, d): decoder's own
-    kept_query: Tensor  # (n_cells, n_chroms, d)
+    query: Tensor  # (n_cells, n_groups, d): decoder's own; of the MLP (n_cells, n_eos, d)
+    kept_query: Tensor  # (n_cells, n_groups, d)
     shift: Tensor  # (n_cells,): depth and cell, added to ``open``
     batch: Tensor  # (n_cells,) int64
 
@@ -42,11 +45,14 @@ def state_logits(open_logit: Tensor, kept_logit: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """What both decoders share: the bias of a bin in a batch, the depth of a cell, the walk over chromosomes."""
+    """What both decoders share: the bias of a bin in a batch, the depth of a cell, the walk over groups of bins."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    linear = True  # in the query: the mean of the logits is the logit of the mean query, and costs nothing
+
+    def __init__(self, config: NetworkConfig, readers: Tensor | None = None) -> None:
         super().__init__()
-        self.n_chroms = config.n_chroms
+        self.n_eos = config.n_eos
+        self.register_buffer("readers", None if readers is None else readers.float())
         # one bias a bin and batch: a batch effect on any single bin need not be in the embedding
         self.bias = nn.Embedding(config.n_bins, config.n_batch, sparse=True)
         nn.init.zeros_(self.bias.weight)
@@ -55,43 +61,52 @@ class Decoder(nn.Module):
         self.kept_shift = nn.Parameter(torch.zeros(()))
 
     def context(self, z: Tensor, eos: Tensor | None, log_depth: Tensor, batch: Tensor) -> Context:
-        """``z`` (n_cells, d_embed), ``eos`` (n_cells, n_chroms, d_model) or None: the cell alone; log_depth (n_cells,)
+        """``z`` (n_cells, d_embed), ``eos`` (n_cells, n_eos, d_model) or None: the cell alone; log_depth (n_cells,)
         is the log of the number of open bins over the mean of the cells trained on."""
-        query, kept_query = self.queries(z, eos)
+        query, kept_query = self.queries(z, eos)  # one for each <eos>
+        if self.readers is not None:
+            query = self.readers @ query if self.linear else query
+            kept_query = self.readers @ kept_query
         return Context(query, kept_query, self.cell_shift(z).squeeze(-1) + log_depth, batch)
 
-    def pairs(self, context: Context, rows: Tensor, bins: Tensor, cell: Tensor, chrom: Tensor) -> Tensor:
+    def pairs(self, context: Context, rows: Tensor, bins: Tensor, cell: Tensor, group: Tensor) -> Tensor:
         """``open`` logits of single (cell, bin) pairs; ``rows`` are the table's.  (n_pairs,)"""
         bias = self.bias(bins).gather(1, context.batch[cell][:, None]).squeeze(1)
-        query = _of_pair(context.query, cell, chrom)
-        return self.score_pairs(query, rows) + bias + context.shift.index_select(0, cell)
+        return self.scores_of_pairs(context.query, rows, cell, group) + bias + context.shift.index_select(0, cell)
 
-    def kept_pairs(self, context: Context, rows: Tensor, cell: Tensor, chrom: Tensor) -> Tensor:
+    def kept_pairs(self, context: Context, rows: Tensor, cell: Tensor, group: Tensor) -> Tensor:
         """``kept`` logits of single pairs.  (n_pairs,)"""
-        return (_of_pair(context.kept_query, cell, chrom) * rows).sum(-1) + self.kept_shift
+        return (_of_pair(context.kept_query, cell, group) * rows).sum(-1) + self.kept_shift
 
-    def block(self, context: Context, rows: Tensor, bins: Tensor, chrom: Tensor) -> Tensor:
-        """``open`` logits of every cell at the same bins, which must be sorted by chromosome.  (n_cells, n_bins)"""
-        score = torch.cat([self.score_block(context.query[:, c], rows[s]) for c, s in _runs(chrom)], 1)
+    def block(self, context: Context, rows: Tensor, bins: Tensor, group: Tensor) -> Tensor:
+        """``open`` logits of every cell at the same bins, which must be sorted by group.  (n_cells, n_bins)"""
         bias = self.bias(bins).T.index_select(0, context.batch)  # (n_cells, n_bins)
-        return score + bias + context.shift[:, None]
+        return self.scores_of_block(context.query, rows, group) + bias + context.shift[:, None]
 
-    def kept_block(self, context: Context, rows: Tensor, chrom: Tensor) -> Tensor:
+    def kept_block(self, context: Context, rows: Tensor, group: Tensor) -> Tensor:
         """``kept`` logits of every cell at the same bins.  (n_cells, n_bins)"""
-        return torch.cat([context.kept_query[:, c] @ rows[s].T for c, s in _runs(chrom)], 1) + self.kept_shift
+        return torch.cat([context.kept_query[:, g] @ rows[s].T for g, s in _runs(group)], 1) + self.kept_shift
+
+    def scores_of_pairs(self, query: Tensor, rows: Tensor, cell: Tensor, group: Tensor) -> Tensor:
+        """Mean over the ``<eos>`` that read a bin of what they and its row give.  (n_pairs,)"""
+        return self.score_pairs(_of_pair(query, cell, group), rows)
+
+    def scores_of_block(self, query: Tensor, rows: Tensor, group: Tensor) -> Tensor:
+        """The same of every cell at bins sorted by group.  (n_cells, n_bins)"""
+        return torch.cat([self.score_block(query[:, g], rows[s]) for g, s in _runs(group)], 1)
 
 
 class BilinearDecoder(Decoder):
     """bin row . (U z + V <eos_c>) + bias: about a hundred times cheaper over a genome than the MLP on a CPU."""
 
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: NetworkConfig, readers: Tensor | None = None) -> None:
+        super().__init__(config, readers)
         self.from_cell = _zero_linear(config.d_embed, config.d_row)
         self.from_eos = _zero_linear(config.d_model, config.d_row)
         self.kept_from_eos = _zero_linear(config.d_model, config.d_row)
 
     def queries(self, z: Tensor, eos: Tensor | None) -> tuple[Tensor, Tensor]:
-        query = self.from_cell(z)[:, None].expand(-1, self.n_chroms, -1)  # (n_cells, n_chroms, d_row)
+        query = self.from_cell(z)[:, None].expand(-1, self.n_eos, -1)  # (n_cells, n_eos, d_row)
         if eos is None:
             return query, torch.zeros_like(query)
         return query + self.from_eos(eos), self.kept_from_eos(eos)
@@ -106,12 +121,15 @@ class BilinearDecoder(Decoder):
 class MLPDecoder(Decoder):
     """The cell and ``<eos_c>`` as d_decoder numbers (full size: d_model), beside the bin's row, through an MLP.
 
-    The first layer over the concatenation is split: what comes from the cell is computed once a cell and chromosome,
-    what comes from the bin once a bin, and only their sum is made for every pair.
+    The first layer over the concatenation is split: what comes from the cell is computed once a cell and ``<eos>``,
+    what comes from the bin once a bin, and only their sum is made for every pair. Where several ``<eos>`` read a bin,
+    it is made for each of them.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__(config)
+    linear = False
+
+    def __init__(self, config: NetworkConfig, readers: Tensor | None = None) -> None:
+        super().__init__(config, readers)
         d = config.d_model if config.decoder_input == "full" else config.d_decoder
         width = 2 * d
         self.from_cell = nn.Linear(config.d_embed, d)
@@ -123,11 +141,11 @@ class MLPDecoder(Decoder):
         self.kept_from_eos = _zero_linear(config.d_model, config.d_row)
 
     def queries(self, z: Tensor, eos: Tensor | None) -> tuple[Tensor, Tensor]:
-        d = self.from_cell(z)[:, None].expand(-1, self.n_chroms, -1)  # (n_cells, n_chroms, d_decoder)
+        d = self.from_cell(z)[:, None].expand(-1, self.n_eos, -1)  # (n_cells, n_eos, d_decoder)
         kept = d.new_zeros(*d.shape[:2], self.kept_from_eos.out_features)
         if eos is not None:
             d, kept = d + self.from_eos(eos), self.kept_from_eos(eos)
-        return self.first_cell(d), kept  # (n_cells, n_chroms, 2 d_decoder), (n_cells, n_chroms, d_row)
+        return self.first_cell(d), kept  # (n_cells, n_eos, 2 d_decoder), (n_cells, n_eos, d_row)
 
     def score_pairs(self, query: Tensor, rows: Tensor) -> Tensor:
         return self._tail(query + self.first_bin(rows))
@@ -139,15 +157,49 @@ class MLPDecoder(Decoder):
             return self._tail(query[:, None] + first)  # from (n_cells, n_bins, 2 d_decoder)
         return torch.cat([self._tail(query[:, None] + part) for part in first.split(at_once)], 1)
 
+    def scores_of_pairs(self, query: Tensor, rows: Tensor, cell: Tensor, group: Tensor) -> Tensor:
+        if self.readers is None:
+            return super().scores_of_pairs(query, rows, cell, group)
+        shares = self.readers[group]  # (n_pairs, n_eos)
+        pair, eos = shares.nonzero(as_tuple=True)  # pair by pair: (n_readings,) each
+        score = self.score_pairs(_of_pair(query, cell[pair], eos), rows.index_select(0, pair))
+        return shares.new_zeros(len(rows)).index_add(0, pair, shares[pair, eos] * score)
+
+    def scores_of_block(self, query: Tensor, rows: Tensor, group: Tensor) -> Tensor:
+        if self.readers is None:
+            return super().scores_of_block(query, rows, group)
+        shares = self.readers[group]  # (n_bins, n_eos)
+        eos, at = shares.T.nonzero(as_tuple=True)  # <eos> by <eos>: the bins that it reads
+        total = shares.new_zeros(len(query), len(rows))
+        for c, s in _runs(eos):
+            score = self.score_block(query[:, c], rows.index_select(0, at[s]))
+            total = total.index_add(1, at[s], shares[at[s], c] * score)
+        return total  # (n_cells, n_bins)
+
     def _tail(self, x: Tensor) -> Tensor:
         return self.last(F.gelu(self.second(F.gelu(x)))).squeeze(-1)
 
 
-def make_decoder(config: NetworkConfig) -> Decoder:
-    """The decoder that ``config.decoder`` names."""
+def make_decoder(config: NetworkConfig, readers: Tensor | None = None) -> Decoder:
+    """The decoder that ``config.decoder`` names. ``readers`` (n_groups, n_eos) or None: an ``<eos>`` for each group."""
     # with cross_attention the <eos> are of another making (nn.cross_attention); a bin is scored the same way
     decoders = {"bilinear": BilinearDecoder, "mlp": MLPDecoder, "cross_attention": BilinearDecoder}
-    return decoders[config.decoder](config)
+    return decoders[config.decoder](config, readers)
+
+
+def check_readers(config: NetworkConfig, group: Tensor, readers: Tensor | None) -> None:
+    """ValueError unless every bin has a group, and every group ``<eos>`` whose shares sum to 1."""
+    if len(group) != config.n_bins:
+        raise ValueError(f"group has {len(group)} entries, expected one for each of {config.n_bins} bins")
+    if readers is not None and (readers.ndim != 2 or readers.shape[1] != config.n_eos):
+        raise ValueError(
+            f"readers has shape {tuple(readers.shape)}, expected (n_groups, {config.n_eos}): n_eos columns"
+        )
+    n_groups = config.n_eos if readers is None else len(readers)
+    if group.min() < 0 or group.max() >= n_groups:
+        raise ValueError(f"group reaches from {group.min()} to {group.max()}, expected 0 ... {n_groups - 1}")
+    if readers is not None and ((readers < 0).any() or ((readers.sum(1) - 1).abs() > 1e-5).any()):
+        raise ValueError("readers must be shares of the <eos> of each group: none negative, each row with the sum 1")
 
 
 def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
@@ -156,14 +208,14 @@ def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
     return layer
 
 
-def _of_pair(query: Tensor, cell: Tensor, chrom: Tensor) -> Tensor:
-    """The query of each (cell, chromosome).  (n_pairs, d). By one flat index: indexing by two adds up its gradient in
+def _of_pair(query: Tensor, cell: Tensor, group: Tensor) -> Tensor:
+    """The query of each (cell, group).  (n_pairs, d). By one flat index: indexing by two adds up its gradient in
     an order that changes from run to run, on a CPU too."""
-    return query.flatten(0, 1).index_select(0, cell * query.shape[1] + chrom)
+    return query.flatten(0, 1).index_select(0, cell * query.shape[1] + group)
 
 
-def _runs(chrom: Tensor) -> list[tuple[int, slice]]:
-    """Where each chromosome begins and ends in a sorted run of bins."""
-    codes, counts = torch.unique_consecutive(chrom, return_counts=True)
+def _runs(group: Tensor) -> list[tuple[int, slice]]:
+    """Where each number begins and ends in a sorted run of them."""
+    codes, counts = torch.unique_consecutive(group, return_counts=True)
     ends = torch.cumsum(counts, 0).tolist()
     return [(c, slice(e - n, e)) for c, e, n in zip(codes.tolist(), ends, counts.tolist(), strict=True)]

@@ -26,7 +26,7 @@ class BinEmbedding(nn.Module):
         else:
             self.project = nn.Linear(config.d_embed, config.d_model)
         self.cls = nn.Parameter(torch.randn(config.d_model) * 0.02) if config.cls_token else None
-        self.eos = nn.Parameter(torch.randn(config.n_chroms, config.d_model) * 0.02)
+        self.eos = nn.Parameter(torch.randn(config.n_eos, config.d_model) * 0.02)
         self.from_pool = nn.Linear(config.d_embed, config.d_model)
         self.eos_in_sentence = config.decoder != "cross_attention"
         self.register_buffer("pool_weight", torch.ones(config.n_bins))
@@ -72,7 +72,7 @@ class BinEmbedding(nn.Module):
         return (self.cls is not None) + self.eos_in_sentence * len(self.eos)
 
     def queries(self, pooled: Tensor) -> Tensor:
-        """One ``<eos>`` a chromosome that stands outside the sentence.  (n_cells, n_chroms, d_model)"""
+        """The ``<eos>`` where they stand outside the sentence.  (n_cells, n_eos, d_model)"""
         return self.from_pool(pooled)[:, None] + self.eos
 
     def sentences(self, pooled: Tensor, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ def exhaustive_open_loss(
     context: Context,
     rows: Callable[[Tensor], Tensor],
     bins: Tensor,
-    chrom: Tensor,
+    group: Tensor,
     open_pairs: Tensor,
     pair_weight: Tensor,
     not_closed: tuple[Tensor, Tensor],
@@ -46,15 +46,15 @@ def exhaustive_open_loss(
 ) -> Tensor:
     """Removed bins, weighted by 1 / r, against all closed bins; nats per removed bin (weighted).
 
-    ``rows`` gives what the decoder reads of bins; ``bins`` (n_bins,) and ``chrom`` are all bins, sorted by chromosome; ``not_closed`` the cells and the places in
-    ``bins`` of the open ones. The logits of one chunk exist at a time, in the backward pass too (checkpointing): memory
+    ``rows`` gives what the decoder reads of bins; ``bins`` (n_bins,) and ``group`` are all bins, sorted by group;
+    ``not_closed`` the cells and the places in ``bins`` of the open ones. The logits of one chunk exist at a time, in the backward pass too (checkpointing): memory
     is n_cells x chunk_size whatever the number of bins.
     """
     cell, place = not_closed
     total = F.softplus(-open_pairs) @ pair_weight
 
     def chunk_loss(part: slice, *tensors: Tensor) -> Tensor:
-        logits = decoder.block(Context(*tensors), rows(bins[part]), bins[part], chrom[part])
+        logits = decoder.block(Context(*tensors), rows(bins[part]), bins[part], group[part])
         loss = F.softplus(logits)
         inside = (place >= part.start) & (place < part.stop)
         return loss.sum() - loss[cell[inside], place[inside] - part.start].sum()

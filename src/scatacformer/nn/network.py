@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 from .cross_attention import CrossAttention
-from .decoders import Context, make_decoder, state_logits
+from .decoders import Context, check_readers, make_decoder, state_logits
 from .embedding import BinEmbedding
 from .encoder import Encoder
 from .labels import LabelHead, LabelTarget, label_loss
@@ -21,7 +21,7 @@ class Cells(NamedTuple):
     """A minibatch after the encoder."""
 
     z: Tensor  # (n_cells, d_embed): the embedding
-    eos: Tensor | None  # (n_cells, n_chroms, d_model)
+    eos: Tensor | None  # (n_cells, n_eos, d_model)
     cls: Tensor | None = None  # (n_cells, d_model); None as well for a network without it
 
 
@@ -34,10 +34,11 @@ class ScAtacNetwork(nn.Module):
     A minibatch is a dict of tensors, see :meth:`loss` and ``scatacformer.cells.sentence``.
     """
 
-    def __init__(self, config: NetworkConfig, chrom: Tensor, seed: int = 0) -> None:
-        """``chrom``: (n_bins,) int64 chromosome of each bin; ``seed`` of the first weights (global state is kept)."""
-        if len(chrom) != config.n_bins:
-            raise ValueError(f"chrom has {len(chrom)} entries, expected one for each of {config.n_bins} bins")
+    def __init__(self, config: NetworkConfig, group: Tensor, seed: int = 0, readers: Tensor | None = None) -> None:
+        """``group``: (n_bins,) int64, which ``<eos>`` reads each bin; ``seed`` of the first weights (global state is
+        kept). Where several may read a bin, ``readers`` (n_groups, n_eos) has the share of each in the bins of a group:
+        rows that sum to 1."""
+        check_readers(config, group, readers)
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
@@ -45,14 +46,15 @@ class ScAtacNetwork(nn.Module):
             self.embedding = BinEmbedding(config)
             self.encoder = Encoder(config)
             self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False) if config.cls_token else None
-            self.decoder = make_decoder(config)
+            self.decoder = make_decoder(config, readers)
             self.cross = CrossAttention(config) if config.decoder == "cross_attention" else None
             # last, so that what is drawn for the others does not depend on it
             width = config.d_embed + config.d_model * config.cls_token
             self.heads = nn.ModuleDict({task: LabelHead(width, n) for task, n in config.tasks.items()})
         if self.to_latent is not None:
             nn.init.zeros_(self.to_latent.weight)
-        self.register_buffer("chrom", chrom.long(), persistent=False)
+        # the vocabulary says which chromosome a bin is on; of which classes it is must be saved
+        self.register_buffer("group", group.long(), persistent=readers is not None)
         self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero: a dimension that is not used
         # log of each bin's share of all open entries: what closed bins are drawn by
         self.register_buffer("log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins).log())))
@@ -79,7 +81,7 @@ class ScAtacNetwork(nn.Module):
         special = boundaries[:-1].long()[:, None] + torch.arange(self.embedding.n_special, device=x.device)
         head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, n_special, d_model)
         if self.cross is None:
-            eos = head[:, -self.config.n_chroms :]  # (n_cells, n_chroms, d_model)
+            eos = head[:, -self.config.n_eos :]  # (n_cells, n_eos, d_model)
         else:
             eos = self.cross(self.embedding.queries(pooled), x, boundaries)
         if self.to_latent is None:
@@ -136,21 +138,21 @@ class ScAtacNetwork(nn.Module):
             # while the decoder learns alone, so do not the vectors that it reads
             return self.embedding.decoder_rows(bins).detach() if decoder_only else self.embedding.decoder_rows(bins)
 
-        open_pairs = self.decoder.pairs(context, rows(target), target, cell, self.chrom[target])
+        open_pairs = self.decoder.pairs(context, rows(target), target, cell, self.group[target])
         if "sampled" in batch:
             sampled = batch["sampled"]
             log_g = self.log_frequency + float(torch.tensor(float(max(len(sampled), 1))).log())
             opened = sampled_open_loss(
                 open_pairs,
                 batch["log_rate"][cell] - log_g[target],
-                self.decoder.block(context, rows(sampled), sampled, self.chrom[sampled]),
+                self.decoder.block(context, rows(sampled), sampled, self.group[sampled]),
                 batch["log_rate"][:, None] - log_g[sampled],
                 batch["closed"],
             )
         else:
-            order, place = self._by_chrom()
+            order, place = self._by_group()
             opened = exhaustive_open_loss(
-                self.decoder, context, rows, order, self.chrom[order], open_pairs,
+                self.decoder, context, rows, order, self.group[order], open_pairs,
                 torch.exp(-batch["log_rate"])[cell], (batch["open_cell"], place[batch["open_bins"]]),
             )  # fmt: skip
         losses = {"open": opened}
@@ -158,7 +160,7 @@ class ScAtacNetwork(nn.Module):
         # with nothing removed there is nothing to tell
         if cells.eos is not None and self.config.removed_share > 0 and len(batch["state_bins"]):
             bins = batch["state_bins"]
-            logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.chrom[bins])
+            logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.group[bins])
             losses["kept"] = kept_loss(logits, batch["state_kept"])
             total = total + kept_weight * losses["kept"]
         for task, target in (labels or {}).items():
@@ -180,22 +182,22 @@ class ScAtacNetwork(nn.Module):
         return self._states(context, bins, states=True)
 
     def _states(self, context: Context, bins: Tensor, states: bool) -> Tensor:
-        order = torch.argsort(self.chrom[bins], stable=True)
+        order = torch.argsort(self.group[bins], stable=True)
         back = torch.argsort(order)
         bins = bins[order]
-        rows, chrom = self.embedding.decoder_rows(bins), self.chrom[bins]
-        open_logit = self.decoder.block(context, rows, bins, chrom)
+        rows, group = self.embedding.decoder_rows(bins), self.group[bins]
+        open_logit = self.decoder.block(context, rows, bins, group)
         if not states:
             return torch.sigmoid(open_logit)[:, back]
         if self.config.removed_share == 0:
             kept_logit = torch.full_like(open_logit, torch.inf)
         else:
-            kept_logit = self.decoder.kept_block(context, rows, chrom)
+            kept_logit = self.decoder.kept_block(context, rows, group)
         return torch.softmax(state_logits(open_logit, kept_logit), -1)[:, back]
 
-    def _by_chrom(self) -> tuple[Tensor, Tensor]:
-        """All bins sorted by chromosome, and the place of each bin in that order."""
-        order = torch.argsort(self.chrom, stable=True)
+    def _by_group(self) -> tuple[Tensor, Tensor]:
+        """All bins sorted by group, and the place of each bin in that order."""
+        order = torch.argsort(self.group, stable=True)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         return order, place

@@ -27,7 +27,7 @@ def annotate_bins(
     """Tell which classes of genomic region each bin is in: promoter, exon, intron, ..., enhancer, repeat, ...
 
     What the classes are, and how a bin comes to be in one, is said at
-    :func:`scatacformer.genome.region_classes`, which this calls.
+    :func:`scatacformer.genome.region_classes`, which this calls. `ScAtacFormer(adata, eos="region_class")` reads them.
 
     Parameters
     ----------

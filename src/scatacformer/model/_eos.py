@@ -1,0 +1,65 @@
+"""Which ``<eos>`` reads which region: that of its chromosome, or those of the genomic classes that it is in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from scipy.sparse import csr_matrix
+
+from scatacformer.genome import RegionClasses
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scatacformer.genome import Vocabulary
+
+EOS = ("chromosome", "region_class")
+
+
+class Readers(NamedTuple):
+    """What the network must know of its ``<eos>``."""
+
+    names: list[str]  # of each <eos>: (n_eos,)
+    group: torch.Tensor  # (n_bins,) int64: regions with the same <eos>
+    shares: torch.Tensor | None  # (n_groups, n_eos) float32, rows sum to 1; None: group g is read by <eos> g
+
+
+def readers_of(vocabulary: Vocabulary, classes: RegionClasses | None) -> Readers:
+    """An ``<eos>`` for each class, or without classes for each chromosome."""
+    if classes is None:
+        return Readers(list(vocabulary.chrom_names), torch.from_numpy(vocabulary.chrom.astype("int64")), None)
+    sets = classes.sets()
+    members = torch.from_numpy(sets.members).float()
+    return Readers(list(classes.names), torch.from_numpy(sets.set_of_bin), members / members.sum(1, keepdim=True))
+
+
+def classes_to_read(
+    eos: str, classes: RegionClasses | None, annotated: AnnData | None, vocabulary: Vocabulary
+) -> RegionClasses | None:
+    """The classes of a model's regions: those handed over, or what ``pp.annotate_bins`` wrote; None by chromosome.
+
+    Raises ValueError for another ``eos``, for regions without classes, and for classes of other regions.
+    """
+    if eos not in EOS:
+        raise ValueError(f"eos must be one of {EOS}, found {eos!r}")
+    if eos == "chromosome":
+        if classes is not None:
+            raise ValueError("region_classes are read by a model with eos='region_class'; found eos='chromosome'")
+        return None
+    if classes is None:
+        if annotated is None:
+            raise ValueError("without adata a model with eos='region_class' needs its region_classes")
+        classes = RegionClasses.from_anndata(annotated)
+    if classes.n_bins != vocabulary.n_bins:
+        raise ValueError(
+            f"region_classes are of {classes.n_bins:,} regions, adata has {vocabulary.n_bins:,}. Annotate these: "
+            "sf.pp.annotate_bins(adata, gtf='gencode.gtf.gz')"
+        )
+    return classes
+
+
+def saved_classes(weights: dict[str, torch.Tensor], attributes: dict[str, Any]) -> RegionClasses:
+    """The classes that were saved with a model: the group of each region, and the readers of each group."""
+    members = csr_matrix((weights["decoder.readers"] > 0).numpy())
+    return RegionClasses(tuple(attributes["eos_names_"]), members[weights["group"].numpy()])
