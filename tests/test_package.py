@@ -16,7 +16,7 @@ import pytest
 import scatacformer
 
 SOURCE = Path(scatacformer.__file__).parent
-ROOMS = ("cells", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
+ROOMS = ("cells", "corpus", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
 HEAVY = ("anndata", "bioframe", "lightning", "matplotlib", "mudata", "muon", "numba", "pandas", "scanpy", "scipy")
 HEAVY += ("scvi", "sklearn", "snapatac2", "torch", "zarr")
 
@@ -28,10 +28,11 @@ ARROWS = {
     "nn": set(),
     "model": {"genome", "cells", "metrics", "nn"},
     "pp": {"genome", "cells"},
+    "corpus": {"genome", "cells", "pp"},
     "tl": {"genome", "cells", "model"},
     "pl": {"genome", "cells", "model"},
-    "datasets": {"genome", "cells"},
-    "cli": {"genome", "cells", "model", "pp", "tl", "pl", "datasets"},
+    "datasets": {"genome", "cells", "corpus"},
+    "cli": {"genome", "cells", "model", "pp", "tl", "pl", "datasets", "corpus"},
 }
 
 

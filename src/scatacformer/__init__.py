@@ -9,21 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scatacformer import cells, cli, datasets, genome, metrics, model, nn, pl, pp, tl
+    from scatacformer import cells, cli, corpus, datasets, genome, metrics, model, nn, pl, pp, tl
+    from scatacformer.corpus import Corpus
     from scatacformer.genome import Vocabulary
     from scatacformer.model import ScAtacFormer
 
 __version__ = "0.1.0"
 
-_ROOMS = ("cells", "cli", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
-_ROOM_OF = {"ScAtacFormer": "model", "Vocabulary": "genome"}
+_ROOMS = ("cells", "cli", "corpus", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
+_ROOM_OF = {"Corpus": "corpus", "ScAtacFormer": "model", "Vocabulary": "genome"}
 
 __all__ = [
+    "Corpus",
     "ScAtacFormer",
     "Vocabulary",
     "__version__",
     "cells",
     "cli",
+    "corpus",
     "datasets",
     "genome",
     "metrics",

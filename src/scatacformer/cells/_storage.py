@@ -19,6 +19,7 @@ class InMemory:
     """Entries of a scipy matrix. Its arrays are shared, never copied; workers that are spawned share one copy."""
 
     on_disk = False
+    free_of_zeros = False  # only a look at the values tells
 
     def __init__(self, shape: tuple[int, int], indptr: np.ndarray, indices: np.ndarray, data: np.ndarray) -> None:
         self.shape = shape
@@ -55,6 +56,7 @@ class OnDisk(ABC):
     """Entries of a CSR group on disk: row boundaries in memory, entries read when asked for."""
 
     on_disk = True
+    free_of_zeros = False
 
     def __init__(self, shape: tuple[int, int], group: Any) -> None:
         self.shape = shape

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ._shards import Shards
 from ._storage import Hdf5, InMemory, Zarr
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ._storage import OnDisk
 
 TO_CSR = "Convert it once: adata.X = adata.X.tocsr()"
@@ -25,7 +28,7 @@ class Rows(NamedTuple):
 
 
 class RowSource:
-    """Reads the open bins of cells from a CSR matrix in memory, in an ``.h5ad`` or in a zarr store.
+    """Reads the open bins of cells from a CSR matrix in memory, in an ``.h5ad``, in a zarr store or in a corpus.
 
     Make one with :meth:`from_matrix`. It can be pickled: a matrix on disk travels as the place of its file.
     Memory on disk-backed data: 8 bytes per cell, and the entries of one call.
@@ -37,7 +40,7 @@ class RowSource:
         self._storage = storage
         self._columns, self.n_bins = _checked_columns(columns, n_bins, storage.shape[1])
         # True once a pass over all cells met no explicit zero: then the values need not be read to know what is open
-        self._free_of_zeros = False
+        self._free_of_zeros = storage.free_of_zeros
 
     @classmethod
     def from_matrix(cls, X: Any, columns: np.ndarray | None = None, n_bins: int | None = None) -> RowSource:
@@ -50,6 +53,15 @@ class RowSource:
         is no matrix. A dense array in memory is converted, with a warning.
         """
         return cls(_storage(X), columns, n_bins)
+
+    @classmethod
+    def from_shards(cls, folders: Sequence[str | Path], n_bins: int) -> RowSource:
+        """Reader of the cells in all ``folders``, one after another, as :class:`scatacformer.Corpus` writes them.
+
+        Each holds ``bins.npy``, the sorted token ids of the open bins of cell after cell, and ``indptr.npy``. Raises
+        ValueError for files that are damaged, FileNotFoundError.
+        """
+        return cls(Shards(folders, n_bins))
 
     @property
     def n_cells(self) -> int:

@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -234,8 +234,40 @@ def _count(
     """Counts of snapatac2, (n_cells, n_bins), CSR, float32, in the order of the cells and of the vocabulary."""
     import snapatac2 as snap
 
+    with tempfile.TemporaryDirectory(dir=temp_dir, prefix="scatacformer_") as folder:
+        tiles = _tiles(path, cells, counted, vocabulary.bin_size, counting, sorted_by_barcode, folder)
+    X = tiles.X.tocsr().astype(np.float32)
+    # snapatac2 orders chromosomes by the alphabet (chr1, chr10, …)
+    column = vocabulary.lookup(Vocabulary.from_var(tiles.var))
+    row = pd.Index(tiles.obs_names).get_indexer(cells)
+    if (column < 0).any() or len(column) != vocabulary.n_bins or (row < 0).any():
+        raise RuntimeError(f"snapatac2 {snap.__version__} returned other bins or cells than it was asked for.")
+    if not np.array_equal(row, np.arange(len(row))):
+        X = X[row]
+    X.indices = column.astype(X.indices.dtype)[X.indices]
+    X.has_sorted_indices = False
+    X.sort_indices()
+    return X
+
+
+def _tiles(
+    path: Path,
+    cells: list[str],
+    counted: dict[str, int],
+    bin_size: int | None,
+    counting: str,
+    sorted_by_barcode: bool,
+    folder: str,
+    file: Path | None = None,
+) -> Any:
+    """snapatac2's AnnData of cells × bins, in its own order of both; in memory, or in `file`.
+
+    What it writes besides lies in `folder`.
+    """
+    import snapatac2 as snap
+
     bar = tqdm(total=2, desc=f"counting {len(cells):,} cells", delay=1, disable=None)
-    with bar, tempfile.TemporaryDirectory(dir=temp_dir, prefix="scatacformer_") as folder, warnings.catch_warnings():
+    with bar, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Transforming to str index")
         fragments = None
         try:
@@ -251,10 +283,11 @@ def _count(
             bar.update()
             tiles = snap.pp.add_tile_matrix(
                 fragments,
-                bin_size=vocabulary.bin_size,
+                bin_size=bin_size,
                 inplace=False,
                 exclude_chroms=None,
                 counting_strategy=counting,
+                file=file,
             )
             bar.update()
         except BaseException as error:
@@ -264,15 +297,4 @@ def _count(
         finally:
             if fragments is not None:
                 fragments.close()
-    X = tiles.X.tocsr().astype(np.float32)
-    # snapatac2 orders chromosomes by the alphabet (chr1, chr10, …)
-    column = vocabulary.lookup(Vocabulary.from_var(tiles.var))
-    row = pd.Index(tiles.obs_names).get_indexer(cells)
-    if (column < 0).any() or len(column) != vocabulary.n_bins or (row < 0).any():
-        raise RuntimeError(f"snapatac2 {snap.__version__} returned other bins or cells than it was asked for.")
-    if not np.array_equal(row, np.arange(len(row))):
-        X = X[row]
-    X.indices = column.astype(X.indices.dtype)[X.indices]
-    X.has_sorted_indices = False
-    X.sort_indices()
-    return X
+    return tiles

@@ -1,0 +1,258 @@
+"""From data sets to a corpus, one after another; what is finished stays finished."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from scatacformer.genome import Vocabulary
+
+from ._card import markdown, summary, versions
+from ._cell_table import CellTable
+from ._cells_on_disk import iter_cells, open_cells
+from ._entry import CorpusEntry, as_entries
+from ._fingerprint import has_changed, sha256, stamp
+from ._map_bins import BinMap, regions_of_var
+from ._shard import DESCRIPTION, FORMAT, ShardWriter, read_json, sync_folder, write_json
+
+logger = logging.getLogger("scatacformer")
+CORPUS, VOCABULARY, README, DATASETS = "corpus.json", "vocabulary.bed.gz", "README.md", "datasets"
+
+
+def build(
+    folder: Path,
+    sources: Iterable[str | Path | Mapping[str, Any] | CorpusEntry],
+    vocabulary: Vocabulary,
+    min_bins: int,
+    max_bins: int | None,
+) -> None:
+    """Build what is missing of a corpus, and describe the whole. See :meth:`Corpus.build`."""
+    entries = [_with_limits(entry, min_bins, max_bins) for entry in as_entries(sources)]
+    for entry in entries:
+        entry.kind  # noqa: B018 is it there, and a kind of file that is known
+    _prepare(folder, vocabulary)
+    with _alone(folder):
+        for stale in (folder / DATASETS).glob(".*.partial"):
+            shutil.rmtree(stale)
+        _refuse_strangers(folder, entries)
+        found = _of_same_size(entries)
+        _refuse_twins(found)
+        descriptions = []
+        for number, entry in enumerate(entries, 1):
+            kept = _finished(folder, entry)
+            if kept is None:
+                (folder / CORPUS).unlink(missing_ok=True)  # it describes what is about to change
+                logger.info("data set %s of %s: %s", number, len(entries), entry.name)
+                kept = _build_one(folder, entry, vocabulary, found.get(entry))
+            else:
+                logger.info("data set %s of %s: %s is kept", number, len(entries), entry.name)
+            descriptions.append(kept)
+        _refuse_same_cells(descriptions)
+        corpus = {"format": FORMAT, **summary(vocabulary, descriptions), "versions": versions()}
+        (folder / README).write_text(markdown(corpus), encoding="utf-8")
+        write_json(folder / CORPUS, corpus)
+        sync_folder(folder)
+
+
+def _with_limits(entry: CorpusEntry, min_bins: int, max_bins: int | None) -> CorpusEntry:
+    from dataclasses import replace
+
+    least = min_bins if entry.min_bins is None else entry.min_bins
+    most = max_bins if entry.max_bins is None else entry.max_bins
+    if least < 1 or (most is not None and most < least):
+        raise ValueError(f"{entry.name}: min_bins must be at least 1 and max_bins no less; found {least} and {most}.")
+    return replace(entry, min_bins=int(least), max_bins=None if most is None else int(most))
+
+
+def _prepare(folder: Path, vocabulary: Vocabulary) -> None:
+    """Make the folder, or make sure that it is one of this vocabulary."""
+    bed = folder / VOCABULARY
+    if bed.exists():
+        before = Vocabulary.from_bed(bed)
+        if before != vocabulary or before.assembly != vocabulary.assembly:
+            raise ValueError(
+                f"{folder} was begun with another vocabulary ({before}); found {vocabulary}. "
+                "Choose another folder, or the vocabulary of this one (vocabulary=None takes it)."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something else than a corpus. Choose a folder that is empty or not there.")
+    (folder / DATASETS).mkdir(parents=True, exist_ok=True)
+    vocabulary.to_bed(bed)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two builds in one folder would remove each other's files. The lock goes when the process ends, however it ends."""
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(f"Another process is building the corpus in {folder}. Wait for it, or end it.") from None
+        yield
+
+
+def _refuse_strangers(folder: Path, entries: list[CorpusEntry]) -> None:
+    names = {entry.name for entry in entries}
+    others = sorted(path.name for path in (folder / DATASETS).iterdir() if path.is_dir() and path.name not in names)
+    if others:
+        raise ValueError(
+            f"{folder} holds data sets that are not among the sources: {', '.join(others[:5])}. "
+            f"List them too, or remove their folders in {folder / DATASETS}."
+        )
+
+
+def _of_same_size(entries: list[CorpusEntry]) -> dict[CorpusEntry, str]:
+    """Checksums of the sources that could be copies of one another: those with as many bytes as another has."""
+    sizes: dict[int, list[CorpusEntry]] = {}
+    for entry in entries:
+        sizes.setdefault(stamp(Path(entry.path))["size"], []).append(entry)
+    alike = [entry for group in sizes.values() if len({entry.path for entry in group}) > 1 for entry in group]
+    of_path = {path: sha256(Path(path)) for path in {entry.path for entry in alike}}
+    return {entry: of_path[entry.path] for entry in alike}
+
+
+def _refuse_twins(found: dict[CorpusEntry, str]) -> None:
+    first: dict[str, CorpusEntry] = {}
+    for entry, checksum in found.items():
+        other = first.setdefault(checksum, entry)
+        if other.path != entry.path:
+            raise ValueError(
+                f"{other.path} and {entry.path} are copies of each other (SHA-256 {checksum[:12]}...). Their cells "
+                "would count twice: leave one out."
+            )
+
+
+def _finished(folder: Path, entry: CorpusEntry) -> dict[str, Any] | None:
+    """The description of a data set that was built before, from the same file and with the same settings; else None."""
+    path = folder / DATASETS / str(entry.name) / DESCRIPTION
+    if not path.exists():
+        return None
+    description = read_json(path)
+    if description["entry"] != entry.settings():
+        logger.info("%s is built anew: it is to be read differently", entry.name)
+        return None
+    for what in ("source", "table"):
+        before = description[what]
+        if before is not None and has_changed(Path(before["path"]), before):
+            logger.info("%s is built anew: %s has changed", entry.name, before["path"])
+            return None
+    return description
+
+
+def _build_one(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary, checksum: str | None) -> dict[str, Any]:
+    """Write a data set under another name, and rename it when all of it is on the disk."""
+    final = folder / DATASETS / str(entry.name)
+    partial = final.with_name(f".{entry.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        before = {what: _stamped(path) for what, path in (("source", entry.path), ("table", entry.barcodes))}
+        description = {"format": FORMAT, "name": entry.name, "entry": entry.settings(), **before}
+        description |= _write_cells(partial, entry, vocabulary)
+        for what, taken in before.items():
+            if taken is not None:
+                path = Path(taken["path"])
+                known = checksum if what == "source" else None
+                description[what] = {**taken, "sha256": known or sha256(path)}
+                if _stamped(path) != taken:
+                    raise ValueError(f"{path} changed while it was read. Build again when it is complete.")
+        description["versions"] = versions()
+        write_json(partial / DESCRIPTION, description)
+        sync_folder(partial)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(partial, final)
+        sync_folder(final.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return description
+
+
+def _stamped(path: str | Path | None) -> dict[str, Any] | None:
+    return None if path is None else {"path": str(path), **stamp(Path(path))}
+
+
+def _write_cells(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> dict[str, Any]:
+    what = str(entry.path)
+    least, most = int(entry.min_bins or 1), entry.max_bins
+    table = None if entry.barcodes is None else CellTable(entry)
+    writer = ShardWriter(folder)
+    n_seen = n_listed = n_few = n_many = n_open = n_outside = 0
+    with open_cells(entry, vocabulary, least, table) as cells:
+        assembly = entry.assembly or cells.assembly
+        regions = regions_of_var(cells.var, vocabulary, assembly, what)
+        to_bins = BinMap(regions, vocabulary, what)
+        bar = tqdm(total=cells.n_cells, unit="cell", desc=str(entry.name), delay=1, disable=None)
+        with bar:
+            for some in iter_cells(cells, entry, table):
+                indptr, bins, outside = to_bins(some.indptr, some.regions)
+                n_per_cell = np.diff(indptr)
+                few = n_per_cell < least
+                many = np.zeros(len(few), bool) if most is None else n_per_cell > most
+                kept = some.is_cell & ~few & ~many
+                n_seen += len(kept)
+                n_listed += int(some.is_cell.sum())
+                n_few += int((some.is_cell & few).sum())
+                n_many += int((some.is_cell & many).sum())
+                n_open += len(some.regions)
+                n_outside += outside
+                columns = {name: values[kept] for name, values in some.columns.items()}
+                kept_indptr = np.concatenate([[0], np.cumsum(n_per_cell[kept])])
+                writer.append(kept_indptr, bins[np.repeat(kept, n_per_cell)], some.barcodes[kept], columns)
+                bar.update(len(kept))
+    if writer.n_cells == 0:
+        raise ValueError(
+            f"No cell of {what} is left: of {n_seen:,}, {n_seen - n_listed:,} are not listed in its table of cells, "
+            f"{n_few:,} have fewer than {least:,} open bins"
+            + (f", {n_many:,} more than {most:,}" if most is not None else "")
+            + ". Lower min_bins, or compare the barcodes."
+        )
+    if n_outside > 0.05 * n_open:
+        warnings.warn(
+            f"{what}: {n_outside / n_open:.1%} of its open entries lie outside the vocabulary and are left out.",
+            UserWarning,
+            stacklevel=4,
+        )
+    if n_few > 0.5 * n_listed:
+        warnings.warn(
+            f"{what}: {n_few:,} of {n_listed:,} cells have fewer than {least:,} open bins and are left out.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return {
+        **writer.close(what),
+        "assembly_stated": assembly,
+        "vocabulary": vocabulary.checksum,
+        "n_cells_read": n_seen,
+        "n_cells_unlisted": n_seen - n_listed,
+        "n_cells_few": n_few,
+        "n_cells_many": n_many,
+        "n_regions": regions.n_bins,
+        "n_regions_exact": to_bins.n_exact,
+        "n_regions_over_several_bins": to_bins.n_over_several,
+        "n_regions_outside": to_bins.n_outside,
+        "share_open_outside": n_outside / max(n_open, 1),
+    }
+
+
+def _refuse_same_cells(descriptions: list[dict[str, Any]]) -> None:
+    first: dict[str, str] = {}
+    for description in descriptions:
+        other = first.setdefault(description["checksums"]["bins.npy"], description["name"])
+        if other != description["name"]:
+            raise ValueError(
+                f"The data sets {other} and {description['name']} hold the same cells, though their files differ. "
+                "They would count twice: leave one out, and remove its folder of the corpus."
+            )

@@ -1,0 +1,55 @@
+"""A corpus described in a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ._entry import CorpusEntry, check_keys
+
+_TOP = ("folder", "genome", "chrom_sizes", "bin_size", "vocabulary", "min_bins", "max_bins", "source")
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Arguments of :meth:`Corpus.build` from a TOML file, whose relative paths start from its own folder.
+
+    Keys: `folder`; `genome` (or `chrom_sizes`, a file) and `bin_size`, or `vocabulary` (a BED file); `min_bins`,
+    `max_bins`; and a table `[[source]]` for each data set, with the fields of :class:`CorpusEntry`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such file; not TOML; unknown or missing keys, with the one that was probably meant.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}.") from None
+    check_keys(config, _TOP, str(path))
+    if missing := [key for key in ("folder", "source") if key not in config]:
+        raise ValueError(f"{path} lacks {' and '.join(missing)}: where the corpus is to lie, and of what it is made.")
+    sources = config.pop("source")
+    if not isinstance(sources, list):
+        raise ValueError(f"{path}: each data set is a table of its own, under [[source]] with two brackets.")
+    known = [field.name for field in fields(CorpusEntry)]
+    for number, source in enumerate(sources, 1):
+        check_keys(source, known, f"{path}, source {number}")
+        if "path" not in source:
+            raise ValueError(f"{path}, source {number}, lacks path.")
+    for table, names in (
+        (config, ("folder", "vocabulary", "chrom_sizes")),
+        *((s, ("path", "barcodes")) for s in sources),
+    ):
+        for name in names:
+            if name in table:
+                table[name] = path.parent / table[name]
+    if "chrom_sizes" in config:
+        if "genome" in config:
+            raise ValueError(f"{path} has genome and chrom_sizes: give one.")
+        config["genome"] = config.pop("chrom_sizes")
+    return config | {"sources": sources}
