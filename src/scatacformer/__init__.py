@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scatacformer import cells, cli, corpus, datasets, genome, metrics, model, nn, pl, pp, tl
     from scatacformer.corpus import Corpus
-    from scatacformer.genome import Vocabulary
+    from scatacformer.genome import Tokenizer, Vocabulary
     from scatacformer.model import ScAtacFormer
 
 __version__ = "0.1.0"
 
 _ROOMS = ("cells", "cli", "corpus", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
-_ROOM_OF = {"Corpus": "corpus", "ScAtacFormer": "model", "Vocabulary": "genome"}
+_ROOM_OF = {"Corpus": "corpus", "ScAtacFormer": "model", "Tokenizer": "genome", "Vocabulary": "genome"}
 
 __all__ = [
     "Corpus",
     "ScAtacFormer",
+    "Tokenizer",
     "Vocabulary",
     "__version__",
     "cells",

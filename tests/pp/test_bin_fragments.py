@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scatacformer.genome import Vocabulary
+from scatacformer.genome import Vocabulary, _fragments
 from scatacformer.pp import _scan_fragments, bin_fragments
 
 SIZES = {"chr1": 23_000, "chr2": 12_000, "chr10": 30_000, "chrX": 9_000, "chrM": 800, "chrY": 5_000, "chrUn_1": 700}
@@ -138,7 +138,7 @@ def test_scan_in_small_blocks_equals_scan_at_once(tmp_path, fragments, by, monke
     }[by]
     path = write(tmp_path / "f.tsv.gz", table, before="# c\n")
     at_once = _scan_fragments.scan_fragments(path, SIZES)
-    monkeypatch.setattr(_scan_fragments, "_BLOCK", 500)
+    monkeypatch.setattr(_fragments, "BLOCK", 500)
     assert _scan_fragments.scan_fragments(path, SIZES) == at_once
     assert at_once.n_fragments == 3_000
     assert sum(at_once.fragments_per_barcode.values()) == 3_000

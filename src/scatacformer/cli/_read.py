@@ -118,11 +118,11 @@ def _to_csr(adata: AnnData, layer: str | None) -> None:
 def _choose_cells(adata: AnnData, barcodes: Path | None, least: int | None, layer: str | None) -> AnnData:
     import numpy as np
 
-    from scatacformer.pp._bin_fragments import _read_barcodes
+    from scatacformer.genome._fragments import read_barcodes
 
     kept = np.arange(adata.n_obs)
     if barcodes is not None:
-        wanted = _read_barcodes(barcodes)
+        wanted = read_barcodes(barcodes)
         at = adata.obs_names.get_indexer(wanted)
         if (at < 0).all():
             raise ValueError(

@@ -7,6 +7,8 @@ from .genes import Genes
 from .links import LINK_COLUMNS, links_table
 from .overlap import overlap_matrix
 from .region_classes import ClassSets, Memberships, RegionClasses, region_classes
+from .tokenized_cells import TokenizedCells
+from .tokenizer import Tokenizer
 from .vocabulary import Vocabulary
 from .window_pairs import WindowPairs, window_pairs
 
@@ -17,6 +19,8 @@ __all__ = [
     "Genes",
     "Memberships",
     "RegionClasses",
+    "TokenizedCells",
+    "Tokenizer",
     "Vocabulary",
     "WindowPairs",
     "assembly_name",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._bed_problem import HEADERS, bed_problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -98,16 +100,10 @@ def read_bed(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str 
     Lines that start with `#`, `track` or `browser` are skipped; `#assembly=hg38` gives the assembly.
     Raises ValueError for a file that is no BED file and FileNotFoundError.
     """
-    path = Path(path)
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
+    content = read_content(path)
     assembly = None
     skipped, position = 0, 0
-    while content[position : position + 1] == b"#" or content.startswith((b"track", b"browser"), position):
+    while content.startswith(HEADERS, position):
         line = content[position:].split(b"\n", 1)[0]
         if line.startswith(b"#assembly="):
             assembly = line.removeprefix(b"#assembly=").decode(errors="replace").strip()
@@ -118,8 +114,24 @@ def read_bed(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str 
         return *_read_table(io.BytesIO(content[position:])), assembly
     except (ValueError, IndexError) as error:
         raise ValueError(
-            f"{path} is not a BED file (chromosome, start, end, separated by tabs, from line {skipped + 1}): {error}"
+            f"{path} is not a BED file (chromosome, start, end, separated by tabs, from line {skipped + 1}): "
+            f"{bed_problem(content) or error}."
         ) from None
+
+
+def read_content(path: str | Path) -> bytes:
+    """The bytes of a file, unpacked if they are gzip.
+
+    Raises ValueError for truncated or damaged gzip, and FileNotFoundError.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        try:
+            return gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
+    return content
 
 
 def write_bed(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._bed_problem import bed_problem
 from ._check_assembly import check_assembly
-from ._intervals import as_positions, intervals_of_var, read_bed, write_bed
+from ._intervals import as_positions, intervals_of_var, read_bed, read_content, write_bed
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -112,7 +114,10 @@ class Vocabulary:
         The assembly is taken from a first line `#assembly=hg38`, as :meth:`to_bed` writes it, where not given.
         """
         names, start, end, written = read_bed(path)
-        return cls._from_names(names, start, end, assembly or written)
+        try:
+            return cls._from_names(names, start, end, assembly or written)
+        except ValueError as error:
+            raise ValueError(f"{path}: {bed_problem(read_content(path)) or error}.") from None
 
     @classmethod
     def from_var(cls, var: pd.DataFrame, assembly: str | None = None) -> Vocabulary:
@@ -322,6 +327,14 @@ class Vocabulary:
 
     def _name(self, token: int) -> str:
         return f"{self.chrom_names[self.chrom[token]]}:{self.start[token]}-{self.end[token]}"
+
+
+@contextmanager
+def overlaps_allowed() -> Iterator[None]:
+    """Vocabularies made in this block do not warn of regions that overlap one another."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* regions overlap another", category=UserWarning)
+        yield
 
 
 def _first_appearance(chrom_names: tuple[str, ...], codes: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 
 from scatacformer.genome import DEFAULT_EXCLUDED, Vocabulary, assembly_name, chrom_sizes
 from scatacformer.genome._check_assembly import fitting_assemblies, naming_hint
+from scatacformer.genome._fragments import read_barcodes
 
 from ._scan_fragments import FragmentScan, scan_fragments
 
@@ -85,7 +85,7 @@ def bin_fragments(
         raise ValueError(f"counting must be 'fragment', 'insertion' or 'paired-insertion'; found {counting!r}.")
     path = Path(path)
     vocabulary = Vocabulary.from_chrom_sizes(genome, bin_size, exclude=exclude_chroms)
-    wanted = None if barcodes is None else _read_barcodes(barcodes)
+    wanted = None if barcodes is None else read_barcodes(barcodes)
     if min_fragments is None:
         min_fragments = 200 if wanted is None else 1
     all_sizes = chrom_sizes(genome)
@@ -115,24 +115,6 @@ def bin_fragments(
         }
     }
     return adata
-
-
-def _read_barcodes(barcodes: str | Path | Iterable[str]) -> list[str]:
-    """Barcodes without repeats, in their order."""
-    if isinstance(barcodes, str | Path):
-        path = Path(barcodes)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no barcodes file {path}.")
-        content = path.read_bytes()
-        lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
-        names = [line.replace(",", "\t").split("\t", 1)[0].strip() for line in lines]
-        names = names[1:] if names and names[0].lower() in ("barcode", "barcodes", "cell", "cell_id") else names
-    else:
-        names = [str(barcode) for barcode in barcodes]
-    unique = list(dict.fromkeys(name for name in names if name))
-    if not unique:
-        raise ValueError("No barcode was given: `barcodes` is empty. Leave it out to choose cells by min_fragments.")
-    return unique
 
 
 def _check_chromosomes(

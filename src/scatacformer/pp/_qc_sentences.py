@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scatacformer.genome import Vocabulary
-
-from ._rows import counts_of, iter_rows
+from scatacformer.genome._rows import counts_of, iter_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

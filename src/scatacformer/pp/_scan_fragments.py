@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from tqdm.auto import tqdm
+
+from scatacformer.genome._fragments import iter_fragments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-
-_BLOCK = 1 << 24  # bytes of text parsed at once: 16 MB, some 400,000 fragments
-_WANTED = "chromosome, start, end, barcode, count, separated by tabs"
 
 
 @dataclass
@@ -37,7 +31,7 @@ class FragmentScan:
 def scan_fragments(path: Path, counted: Mapping[str, int]) -> FragmentScan:
     """Read the whole file once and sum it up; only fragments on `counted` chromosomes count for their barcode.
 
-    Takes 0.5 s per million fragments, a quarter of what counting them takes.
+    Takes 0.4 s per million fragments, a fifth of what counting them takes.
 
     Raises
     ------
@@ -49,13 +43,10 @@ def scan_fragments(path: Path, counted: Mapping[str, int]) -> FragmentScan:
     scan = FragmentScan()
     chroms, barcodes = _Runs(), _Runs()
     last_start = -1
-    for first_line, block in _blocks(path):
-        table = _parse(path, block, first_line, scan)
-        if table is None:
-            continue
-        chrom_codes, chrom_names = table[0].cat.codes.to_numpy(), table[0].cat.categories
-        barcode_codes, barcode_names = table[3].cat.codes.to_numpy(), table[3].cat.categories
-        start, end = table[1].to_numpy(), table[2].to_numpy()
+    for block in iter_fragments(path, "checking fragments"):
+        scan.n_columns = block.n_columns
+        chrom_codes, chrom_names, start, end = block.chrom, block.chrom_names, block.start, block.end
+        barcode_codes, barcode_names = block.barcode, block.barcode_names
         valid = start < end
         scan.n_empty += int((~valid).sum())
 
@@ -79,9 +70,7 @@ def scan_fragments(path: Path, counted: Mapping[str, int]) -> FragmentScan:
             disorder = [*np.flatnonzero(start < before)[:1].tolist(), *([] if again is None else [again])]
             scan.unsorted_at = scan.n_fragments + min(disorder) + 1 if disorder else None
         last_start = int(start[-1])
-        scan.n_fragments += len(table)
-    if scan.n_fragments == 0:
-        raise ValueError(f"{path} holds no fragments. Expected lines of {_WANTED}.")
+        scan.n_fragments += len(start)
     return scan
 
 
@@ -92,7 +81,7 @@ class _Runs:
         self.last: str | None = None
         self._seen: set[str] = set()
 
-    def broken_at(self, codes: np.ndarray, names: pd.Index) -> int | None:
+    def broken_at(self, codes: np.ndarray, names: list[str]) -> int | None:
         """Row of the first value that was seen before and then interrupted; None if there is none."""
         starts = np.concatenate([[0], np.flatnonzero(codes[1:] != codes[:-1]) + 1])
         for row in starts.tolist():
@@ -102,87 +91,3 @@ class _Runs:
             self._seen.add(name)
             self.last = name
         return None
-
-
-def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number of the first line, whole lines), with a progress bar over the bytes of the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no fragments file {path}.")
-    with path.open("rb") as raw:
-        magic = raw.read(4)
-        raw.seek(0)
-        if magic == b"\x28\xb5\x2f\xfd":
-            raise ValueError(f"{path} is compressed with zstd. Recompress it: zstd -dc {path.name} | gzip > ….tsv.gz")
-        is_gzip = magic[:2] == b"\x1f\x8b"
-        if path.suffix in (".gz", ".bgz") and not is_gzip:
-            raise ValueError(
-                f"{path} is named {path.suffix} but is not gzip (it begins with {magic!r}). "
-                "If it is plain text, rename it to .tsv, or compress it with gzip or bgzip; else copy it again."
-            )
-        text = gzip.GzipFile(fileobj=raw) if is_gzip else raw
-        line = 1
-        size = path.stat().st_size
-        with tqdm(total=size, unit="B", unit_scale=True, desc="checking fragments", delay=1, disable=None) as bar:
-            while True:
-                try:
-                    block = text.read(_BLOCK)
-                    block += text.readline()
-                except (EOFError, OSError, zlib.error) as error:
-                    raise ValueError(
-                        f"{path} is a truncated or damaged gzip file: reading stopped after line {line - 1:,} "
-                        f"({error}). Copy or download it again; `gzip -t` tests it."
-                    ) from None
-                if not block:
-                    return
-                yield line, block
-                line += block.count(b"\n")
-                bar.update(raw.tell() - bar.n)
-
-
-def _parse(path: Path, block: bytes, first_line: int, scan: FragmentScan) -> pd.DataFrame | None:
-    """Chromosome, start, end and barcode of each line; None for a block of comments."""
-    text = block
-    if block.startswith(b"#") or b"\n#" in block:
-        text = b"".join(line for line in block.splitlines(keepends=True) if not line.startswith(b"#"))
-        if not text:
-            return None
-    if not scan.n_columns:
-        scan.n_columns = len(text.split(b"\n", 1)[0].rstrip().split(b"\t"))
-    try:
-        table = pd.read_csv(
-            io.BytesIO(text),
-            sep="\t",
-            header=None,
-            usecols=[0, 1, 2, 3],
-            dtype={0: "category", 1: np.int64, 2: np.int64, 3: "category"},
-            keep_default_na=False,
-            quoting=3,
-            skip_blank_lines=False,
-            engine="c",
-        )
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' ParserError is a ValueError
-        raise _bad_line(path, block, first_line, error) from None
-    has_barcode = not table[3].isna().any() and "" not in table[3].cat.categories
-    if not has_barcode or int(table[1].min()) < 0:
-        raise _bad_line(path, block, first_line, "a line without barcode, or a negative start")
-    return table
-
-
-def _bad_line(path: Path, block: bytes, first_line: int, reason: object) -> ValueError:
-    """The error that shows the first line that is no fragment."""
-    for number, line in enumerate(block.splitlines(), first_line):
-        columns = line.split(b"\t")
-        if line.startswith(b"#"):
-            continue
-        if len(columns) < 5 and not (len(columns) == 4 and columns[3]):
-            problem = f"has {len(columns)} column{'s' if len(columns) > 1 else ''}"
-        elif not columns[1].isdigit() or not columns[2].strip().isdigit():
-            problem = "has a start or an end that is no position in bp"
-        elif not columns[3]:
-            problem = "has no barcode"
-        else:
-            continue
-        shown = line[:80].decode(errors="replace")
-        header = " A header line must begin with '#'." if number == 1 and len(columns) > 3 else ""
-        return ValueError(f"{path}, line {number:,}, {problem}: {shown!r}. Expected {_WANTED}.{header}")
-    return ValueError(f"{path}, from line {first_line:,}, cannot be read as {_WANTED}: {reason}")

@@ -1,0 +1,75 @@
+"""Folders of the Hugging Face hub: downloaded once, read from the cache after that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def hub_folder(
+    name: str,
+    files: Sequence[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of the cache that holds `files` (glob patterns; those that exist) of a repository of the hub.
+
+    Raises
+    ------
+    ImportError
+        huggingface_hub is not there.
+    ValueError
+        `name` is no name of a repository; it, or the revision, does not exist or is not open to this user.
+    OSError
+        The hub cannot be reached and the files are not in the cache.
+    """
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith(".") or ".." in name:
+        raise ValueError(
+            f"{name!r} is neither a folder that exists nor the name of a repository of the hub (owner/name)."
+        )
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError:
+        raise ImportError(
+            f"{name!r} is no folder here; to look for it on the hub: pip install 'scatacformer[hub]'."
+        ) from None
+    where = f"{name} (revision {revision})" if revision else name
+    offline: tuple[type[Exception], ...] = (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError)
+    try:
+        import httpx  # what huggingface_hub 1 and later talk with; their errors are no OSError
+
+        offline = (*offline, httpx.TransportError)
+    except ImportError:
+        pass
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            allow_patterns=list(files),
+        )
+    except errors.GatedRepoError as error:
+        raise ValueError(f"{where} is open only to those who accepted its terms: pass token=. ({error})") from None
+    except errors.RevisionNotFoundError:
+        raise ValueError(f"{name} has no revision {revision!r}: pass a branch, a tag or a commit.") from None
+    except errors.RepositoryNotFoundError:
+        raise ValueError(
+            f"The hub has no repository {name!r}, or it is private: check the name, or pass token=. It is no folder here "
+            "either."
+        ) from None
+    except errors.HFValidationError as error:
+        raise ValueError(f"{name!r} is not the name of a repository of the hub: {error}") from None
+    except offline as error:
+        asked = "local_files_only=True was asked for" if local_files_only else "the hub cannot be reached"
+        raise OSError(
+            f"{where} is not in the cache{f' {cache_dir}' if cache_dir else ''}, and {asked} "
+            f"({type(error).__name__}). Download it where there is a network (local_files_only=False) and pass the same "
+            "cache_dir=, or pass the path of a folder that holds its files."
+        ) from error
+    return Path(folder)

@@ -1,0 +1,137 @@
+"""Regions in any of the shapes that people have them in -> chromosome, start, end."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._intervals import as_positions, find_columns, parse_region_names, read_bed
+from .vocabulary import Vocabulary
+
+_REGION_NAME = re.compile(r"[^\s:].*?[:_-]\d+[-_]\d+")
+_WANTED = (
+    "Expected 'chr1:0-5000', ('chr1', 0, 5000), an object with chr, start and end (gtars' Region), a list of these, a "
+    "DataFrame with the columns chrom, start, end or Chromosome, Start, End, or the path of a BED file."
+)
+
+
+class Regions(NamedTuple):
+    """Intervals, in the order given; overlaps and repeats stay."""
+
+    chrom_names: list[str]  # by first appearance
+    chrom: np.ndarray  # (n_regions,) int64, index in chrom_names
+    start: np.ndarray  # (n_regions,) int64, bp
+    end: np.ndarray  # (n_regions,) int64, bp, >= start
+
+
+def is_batch(regions: Any) -> bool:
+    """Whether this is a list of lists of regions (or of tables, files, …) rather than a list of regions."""
+    if not isinstance(regions, list | tuple) or not regions or _is_region(regions):
+        return False
+    first = regions[0]
+    if isinstance(first, str):
+        return _REGION_NAME.fullmatch(first) is None and Path(first).is_file()
+    return not _is_region(first) and (isinstance(first, os.PathLike) or isinstance(first, Iterable))
+
+
+def as_regions(regions: Any) -> Regions:
+    """Read regions: names, tuples, objects, tables, BED files.
+
+    Raises
+    ------
+    ValueError
+        What is given is none of these; a position is negative or no integer; a region ends before it starts.
+    FileNotFoundError
+        A path of no file.
+    """
+    if isinstance(regions, Vocabulary):
+        return Regions(
+            list(regions.chrom_names), *(a.astype(np.int64) for a in (regions.chrom, regions.start, regions.end))
+        )
+    names, start, end = _columns(regions)
+    starts, ends = as_positions(start, "start"), as_positions(end, "end")
+    if (ends < starts).any():
+        first = int(np.argmax(ends < starts))
+        raise ValueError(
+            f"{int((ends < starts).sum()):,} of {len(starts):,} regions end before they start "
+            f"(first: region {first:,}, {names[first]}:{starts[first]}-{ends[first]}). Expected start <= end, 0-based."
+        )
+    if not len(starts):
+        return Regions([], *(np.zeros(0, dtype=np.int64) for _ in range(3)))
+    import pandas as pd
+
+    codes, unique = pd.factorize(np.asarray(names, dtype=object))
+    if (codes < 0).any():
+        raise ValueError(f"Region {int(np.argmax(codes < 0)):,} has no chromosome.")
+    return Regions([str(name) for name in unique], codes.astype(np.int64), starts, ends)
+
+
+def _columns(regions: Any) -> tuple[Any, Any, Any]:
+    """Chromosome names, starts and ends, each (n_regions,)."""
+    if isinstance(regions, str):
+        if _REGION_NAME.fullmatch(regions):
+            return parse_region_names([regions])
+        if not Path(regions).is_file():
+            raise ValueError(f"{regions!r} is neither a region nor a file that exists. {_WANTED}")
+    if isinstance(regions, str | os.PathLike):
+        return read_bed(Path(regions))[:3]
+    if hasattr(regions, "obs_names") and hasattr(regions, "var_names"):
+        raise ValueError("This is an AnnData: use tokenizer.tokenize_anndata(adata), or tokenizer(adata.var).")
+    table = regions if hasattr(regions, "columns") else getattr(regions, "df", None)  # pyranges 0 keeps one inside
+    if hasattr(table, "columns"):
+        return _columns_of_table(table)
+    if _is_region(regions):
+        regions = [regions]
+    if not isinstance(regions, Iterable):
+        raise ValueError(f"Cannot read regions from a {type(regions).__name__}. {_WANTED}")
+    return _columns_of_list(list(regions))
+
+
+def _columns_of_table(table: Any) -> tuple[Any, Any, Any]:
+    found = find_columns(table)
+    if any(column is None for column in found):
+        raise ValueError(f"The table has the columns {[str(name) for name in table.columns][:12]}. {_WANTED}")
+    chrom, start, end = (table[column] for column in found)
+    return np.asarray(chrom, dtype=object), start.to_numpy(), end.to_numpy()
+
+
+def _columns_of_list(regions: list[Any]) -> tuple[Any, Any, Any]:
+    if not regions:
+        return [], np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    if all(isinstance(region, str) for region in regions):
+        try:
+            return parse_region_names(regions)
+        except ValueError as error:
+            raise ValueError(f"Cannot read regions: {error} {_WANTED}") from None
+    if all(hasattr(region, "start") and hasattr(region, "end") for region in regions):
+        chrom = "chr" if hasattr(regions[0], "chr") else "chrom"
+        try:
+            return (
+                [getattr(region, chrom) for region in regions],
+                [region.start for region in regions],
+                [region.end for region in regions],
+            )
+        except AttributeError as error:
+            raise ValueError(f"Cannot read regions: {error}. {_WANTED}") from None
+    for number, region in enumerate(regions):
+        if not _is_region(region):
+            kind = "a string among others that are none" if isinstance(region, str) else f"{region!r:.60}"
+            raise ValueError(f"Region {number:,} is {kind}. {_WANTED}")
+    triples = [
+        region if isinstance(region, tuple | list) else (region.chr, region.start, region.end) for region in regions
+    ]
+    return [region[0] for region in triples], [region[1] for region in triples], [region[2] for region in triples]
+
+
+def _is_region(region: Any) -> bool:
+    """Whether this is one region: ("chr1", 0, 5000) or an object with chromosome, start and end."""
+    if isinstance(region, tuple | list):
+        return len(region) >= 3 and isinstance(region[0], str) and all(isinstance(x, Real) for x in region[1:3])
+    is_named = hasattr(region, "chr") or hasattr(region, "chrom")
+    return is_named and hasattr(region, "start") and hasattr(region, "end") and not hasattr(region, "columns")
