@@ -50,6 +50,17 @@ examples:
   scatacformer qc cells.h5ad
 """
 
+_CORPUS = """\
+examples:
+  scatacformer corpus build corpus/ a.h5ad b.h5ad c.tsv.gz --genome hg38 --bin-size 5000
+  scatacformer corpus build corpus/ runs/ --layout 10x --genome hg38
+  scatacformer corpus build corpus.toml
+  scatacformer corpus validate corpus/
+  scatacformer corpus show corpus/
+
+a build that was stopped goes on where it was, with the same command; data sets that are finished are kept.
+"""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line; each command's function is in `args.run`."""
@@ -64,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_embed(commands)
     _add_qc(commands)
     _add_demo(commands)
+    _add_corpus(commands)
     return parser
 
 
@@ -101,7 +113,42 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     _add_training(demo)
 
 
-def _command(commands: argparse._SubParsersAction, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+def _add_corpus(commands: argparse._SubParsersAction) -> None:
+    corpus = commands.add_parser(
+        "corpus",
+        help="many data sets on disk as one, to pretrain on",
+        description="Many data sets on disk as one, to pretrain on.",
+        epilog=_CORPUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = corpus.add_subparsers(dest="action", metavar="ACTION", required=True)
+    build = _command(actions, "build", "write the cells of all inputs into a folder", _CORPUS, of="corpus")
+    build.add_argument(
+        "paths", metavar="FOLDER INPUT", type=Path, nargs="+", help="folder to write, then inputs; or one config.toml"
+    )
+    genome = build.add_mutually_exclusive_group()
+    genome.add_argument("--genome", metavar="G", help="assembly: hg38, hg19, mm10, ... (no network is used)")
+    genome.add_argument("--chrom-sizes", metavar="F", type=Path, help="instead: a chrom.sizes or .fai file")
+    genome.add_argument("--vocabulary", metavar="F", type=Path, help="instead: a BED file of the bins")
+    build.add_argument("--bin-size", metavar="BP", type=_at_least(1), help="width of a bin (default: 5000)")
+    build.add_argument("--min-bins", metavar="N", type=_at_least(1), help="open bins a cell must have (default: 100)")
+    build.add_argument("--max-bins", metavar="N", type=_at_least(1), help="open bins a cell may have (default: any)")
+    build.add_argument("--layout", choices=["hubmap", "catlas", "10x"], help="inputs are folders of this public source")
+    build.add_argument("--batch-key", metavar="K", help="column of .obs with the sample, in all inputs")
+    build.add_argument("--labels-key", metavar="K", help="column of .obs with the cell type, in all inputs")
+    build.add_argument("--organ", metavar="O", help="organ of all inputs")
+    build.add_argument("--layer", metavar="L", help="layer with the raw counts, in all inputs (default: X)")
+    validate = _command(actions, "validate", "check all files of a corpus, and its sources", _CORPUS, of="corpus")
+    validate.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the corpus")
+    validate.add_argument("--deep", action="store_true", help="read all bytes of the sources too")
+    show = _command(actions, "show", "print what a corpus holds", _CORPUS, of="corpus")
+    show.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the corpus")
+
+
+def _command(
+    commands: argparse._SubParsersAction, name: str, summary: str, epilog: str, of: str | None = None
+) -> argparse.ArgumentParser:
+    """A command, or an action `of` one."""
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -110,7 +157,7 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str, epil
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--quiet", action="store_true", help="say nothing but warnings, errors and the result")
-    command.set_defaults(run=_later(name))
+    command.set_defaults(run=_later(of or name))
     return command
 
 

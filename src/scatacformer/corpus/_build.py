@@ -21,7 +21,7 @@ from ._cell_table import CellTable
 from ._cells_on_disk import iter_cells, open_cells
 from ._entry import CorpusEntry, as_entries
 from ._fingerprint import has_changed, sha256, stamp
-from ._map_bins import BinMap, regions_of_var
+from ._map_bins import BinMap, check_assembly_of, regions_of_var
 from ._shard import DESCRIPTION, FORMAT, ShardWriter, read_json, sync_folder, write_json
 
 logger = logging.getLogger("scatacformer")
@@ -38,24 +38,24 @@ def build(
     """Build what is missing of a corpus, and describe the whole. See :meth:`Corpus.build`."""
     entries = [_with_limits(entry, min_bins, max_bins) for entry in as_entries(sources)]
     for entry in entries:
+        check_assembly_of(entry.assembly, vocabulary, str(entry.path))
+    finished = {entry: _finished(folder, entry) for entry in entries}
+    for entry in (entry for entry, description in finished.items() if description is None):
         entry.kind  # noqa: B018 is it there, and a kind of file that is known
+    checksums = _of_same_size(entries)
+    _refuse_twins(checksums)
     _prepare(folder, vocabulary)
     with _alone(folder):
         for stale in (folder / DATASETS).glob(".*.partial"):
             shutil.rmtree(stale)
         _refuse_strangers(folder, entries)
-        found = _of_same_size(entries)
-        _refuse_twins(found)
+        if None in finished.values():
+            (folder / CORPUS).unlink(missing_ok=True)  # it describes what is about to change
         descriptions = []
-        for number, entry in enumerate(entries, 1):
-            kept = _finished(folder, entry)
-            if kept is None:
-                (folder / CORPUS).unlink(missing_ok=True)  # it describes what is about to change
-                logger.info("data set %s of %s: %s", number, len(entries), entry.name)
-                kept = _build_one(folder, entry, vocabulary, found.get(entry))
-            else:
-                logger.info("data set %s of %s: %s is kept", number, len(entries), entry.name)
-            descriptions.append(kept)
+        for number, (entry, kept) in enumerate(finished.items(), 1):
+            state = "is kept" if kept else "is built"
+            logger.info("data set %s of %s: %s %s", number, len(entries), entry.name, state)
+            descriptions.append(kept or _build_one(folder, entry, vocabulary, checksums.get(entry)))
         _refuse_same_cells(descriptions)
         corpus = {"format": FORMAT, **summary(vocabulary, descriptions), "versions": versions()}
         (folder / README).write_text(markdown(corpus), encoding="utf-8")
@@ -116,7 +116,7 @@ def _refuse_strangers(folder: Path, entries: list[CorpusEntry]) -> None:
 def _of_same_size(entries: list[CorpusEntry]) -> dict[CorpusEntry, str]:
     """Checksums of the sources that could be copies of one another: those with as many bytes as another has."""
     sizes: dict[int, list[CorpusEntry]] = {}
-    for entry in entries:
+    for entry in (entry for entry in entries if Path(entry.path).exists()):
         sizes.setdefault(stamp(Path(entry.path))["size"], []).append(entry)
     alike = [entry for group in sizes.values() if len({entry.path for entry in group}) > 1 for entry in group]
     of_path = {path: sha256(Path(path)) for path in {entry.path for entry in alike}}
@@ -135,7 +135,10 @@ def _refuse_twins(found: dict[CorpusEntry, str]) -> None:
 
 
 def _finished(folder: Path, entry: CorpusEntry) -> dict[str, Any] | None:
-    """The description of a data set that was built before, from the same file and with the same settings; else None."""
+    """The description of a data set that was built before, from the same file and with the same settings; else None.
+
+    A source that is no longer there does not count as changed.
+    """
     path = folder / DATASETS / str(entry.name) / DESCRIPTION
     if not path.exists():
         return None
@@ -145,7 +148,7 @@ def _finished(folder: Path, entry: CorpusEntry) -> dict[str, Any] | None:
         return None
     for what in ("source", "table"):
         before = description[what]
-        if before is not None and has_changed(Path(before["path"]), before):
+        if before is not None and Path(before["path"]).exists() and has_changed(Path(before["path"]), before):
             logger.info("%s is built anew: %s has changed", entry.name, before["path"])
             return None
     return description

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ._entry import CorpusEntry, check_keys
+from ._recipes import LAYOUTS
 
 _TOP = ("folder", "genome", "chrom_sizes", "bin_size", "vocabulary", "min_bins", "max_bins", "source")
 
@@ -16,7 +17,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Arguments of :meth:`Corpus.build` from a TOML file, whose relative paths start from its own folder.
 
     Keys: `folder`; `genome` (or `chrom_sizes`, a file) and `bin_size`, or `vocabulary` (a BED file); `min_bins`,
-    `max_bins`; and a table `[[source]]` for each data set, with the fields of :class:`CorpusEntry`.
+    `max_bins`; and a table `[[source]]` for each data set, with the fields of :class:`CorpusEntry`. With
+    `layout = "hubmap"`, `"catlas"` or `"10x"`, a source's `path` is a folder of data sets of that public source.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     sources = config.pop("source")
     if not isinstance(sources, list):
         raise ValueError(f"{path}: each data set is a table of its own, under [[source]] with two brackets.")
-    known = [field.name for field in fields(CorpusEntry)]
+    known = [*(field.name for field in fields(CorpusEntry)), "layout"]
     for number, source in enumerate(sources, 1):
         check_keys(source, known, f"{path}, source {number}")
         if "path" not in source:
@@ -52,4 +54,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
         if "genome" in config:
             raise ValueError(f"{path} has genome and chrom_sizes: give one.")
         config["genome"] = config.pop("chrom_sizes")
-    return config | {"sources": sources}
+    return config | {"sources": [entry for source in sources for entry in _entries(source)]}
+
+
+def _entries(source: dict[str, Any]) -> list[Any]:
+    layout = source.pop("layout", None)
+    if layout is None:
+        return [source]
+    if layout not in LAYOUTS:
+        raise ValueError(f"The layout {layout!r} of {source['path']} is not known; known: {', '.join(LAYOUTS)}.")
+    return list(LAYOUTS[layout](source.pop("path"), **source))

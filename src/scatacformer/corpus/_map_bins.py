@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def check_assembly_of(assembly: str | None, vocabulary: Vocabulary, what: str) -> None:
+    """Raise ValueError if a data set says that it is of another assembly than the vocabulary."""
+    stated, own = assembly_name(assembly) or assembly, vocabulary.assembly
+    if stated is not None and own is not None and stated != own:
+        raise ValueError(
+            f"{what} is of {stated}, the vocabulary is of {own}: positions mean different places. Leave it out, or "
+            f"take the data set aligned to {own}; if the assembly is named wrongly, give it its own (assembly=...)."
+        )
+
+
 def regions_of_var(var: pd.DataFrame, vocabulary: Vocabulary, assembly: str | None, what: str) -> Vocabulary:
     """Where the columns of a data set lie, with the vocabulary's names of chromosomes.
 
@@ -21,12 +31,7 @@ def regions_of_var(var: pd.DataFrame, vocabulary: Vocabulary, assembly: str | No
     """
     import pandas as pd
 
-    stated, own = assembly_name(assembly) or assembly, vocabulary.assembly
-    if stated is not None and own is not None and stated != own:
-        raise ValueError(
-            f"{what} is of {stated}, the vocabulary is of {own}: positions mean different places. Leave it out, or "
-            f"take the data set aligned to {own}; if the assembly is named wrongly, give it its own (assembly=...)."
-        )
+    check_assembly_of(assembly, vocabulary, what)
     if {"chrom", "bin_start", "bin_stop"} <= set(var.columns):
         # starts are text there, some as 1e+05; stops are the last base of the bin
         start = var["bin_start"].astype(float)

@@ -1,4 +1,4 @@
-"""Data to try the package on, made offline."""
+"""Data to try the package on, made offline, and what public data look like on disk."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scatacformer.corpus._recipes import catlas_entries, hubmap_entries, tenx_entries
+
     from ._simulated_cells import simulated_cells
     from ._simulated_fragments import simulated_fragments
 
-__all__ = ["simulated_cells", "simulated_fragments"]
+__all__ = ["catlas_entries", "hubmap_entries", "simulated_cells", "simulated_fragments", "tenx_entries"]
 
 
 def __getattr__(name: str) -> Any:
+    if name.endswith("_entries") and name in __all__:
+        return getattr(importlib.import_module("scatacformer.corpus._recipes"), name)
     if name in __all__:  # one file per verb, imported when the verb is first used
         return getattr(importlib.import_module(f"._{name}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
