@@ -26,9 +26,7 @@ class OpenCells(NamedTuple):
     """A data set that is open for reading."""
 
     n_cells: int
-    stretches: Callable[
-        [], Iterator[tuple[int, Rows]]
-    ]  # (first cell, neighbouring cells with counts), from first to last
+    stretches: Callable[[], Iterator[tuple[int, Rows]]]  # (first cell, some neighbours with counts), front to back
     var: pd.DataFrame
     assembly: str | None
     barcodes: Callable[[int, int], np.ndarray]  # of the cells first ... stop - 1, texts
