@@ -52,7 +52,7 @@ def test_all_that_is_public_is_in_the_api_page():
     for name in listed:
         room, member = name.split(".")
         assert getattr(importlib.import_module(f"scatacformer.{room}"), member)
-    for room in ("pp", "tl", "pl", "corpus", "datasets", "genome", "metrics", "cells", "nn", "model"):
+    for room in ("pp", "tl", "pl", "corpus", "datasets", "genome", "metrics", "cells", "nn", "model", "models"):
         for member in importlib.import_module(f"scatacformer.{room}").__all__:
             assert f"{room}.{member}" in listed
 

@@ -16,7 +16,7 @@ import pytest
 import scatacformer
 
 SOURCE = Path(scatacformer.__file__).parent
-ROOMS = ("cells", "corpus", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
+ROOMS = ("cells", "corpus", "datasets", "genome", "metrics", "model", "models", "nn", "pl", "pp", "tl")
 HEAVY = ("anndata", "bioframe", "lightning", "matplotlib", "mudata", "muon", "numba", "pandas", "scanpy", "scipy")
 HEAVY += ("scvi", "sklearn", "snapatac2", "torch", "zarr")
 
@@ -27,6 +27,7 @@ ARROWS = {
     "metrics": set(),
     "nn": set(),
     "model": {"genome", "cells", "metrics", "nn"},
+    "models": {"genome", "cells", "model", "nn"},
     "pp": {"genome", "cells"},
     "corpus": {"genome", "cells", "pp"},
     "tl": {"genome", "cells", "model"},

@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scatacformer import cells, cli, corpus, datasets, genome, metrics, model, nn, pl, pp, tl
+    from scatacformer import cells, cli, corpus, datasets, genome, metrics, model, models, nn, pl, pp, tl
     from scatacformer.corpus import Corpus
     from scatacformer.genome import Tokenizer, Vocabulary
     from scatacformer.model import ScAtacFormer
 
 __version__ = "0.1.0"
 
-_ROOMS = ("cells", "cli", "corpus", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "tl")
+_ROOMS = ("cells", "cli", "corpus", "datasets", "genome", "metrics", "model", "models", "nn", "pl", "pp", "tl")
 _ROOM_OF = {"Corpus": "corpus", "ScAtacFormer": "model", "Tokenizer": "genome", "Vocabulary": "genome"}
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "genome",
     "metrics",
     "model",
+    "models",
     "nn",
     "pl",
     "pp",

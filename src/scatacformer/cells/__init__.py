@@ -12,6 +12,7 @@ from .sentence import ReadSentences, SentencePolicy, TrainSentences
 from .source import Rows, RowSource
 from .spectral import SpectralStart, fit_spectral, nearest_cells
 from .split import CellSplit, split_cells
+from .tokens import OverlapSource
 from .validate import CountSummary, validate_anndata, validate_counts
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Components",
     "CountSummary",
     "LinkEvidence",
+    "OverlapSource",
     "PairedCells",
     "RaggedBatch",
     "ReadSentences",

@@ -1,5 +1,6 @@
 """Tensors in, tensors out: attention, encoder, decoders and losses. Needs torch and nothing else."""
 
+from .atacformer import AtacformerConfig, AtacformerNetwork
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
 from .config import NetworkConfig
 from .contrastive import nt_xent
@@ -14,6 +15,8 @@ from .paired import PAIRINGS, PairedConfig, PairedNetwork
 __all__ = [
     "BACKENDS",
     "PAIRINGS",
+    "AtacformerConfig",
+    "AtacformerNetwork",
     "BilinearDecoder",
     "Cells",
     "Context",

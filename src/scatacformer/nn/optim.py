@@ -62,3 +62,23 @@ class RowAdamW(torch.optim.Optimizer):
         state["mean"][rows], state["square"][rows] = mean, square
         scale = (square / (1 - beta_2**step)).sqrt_().add_(group["eps"])
         p.index_add_(0, rows, mean / scale, alpha=-group["lr"] / (1 - beta_1**step))
+
+
+@torch.no_grad()
+def clip_gradients(parameters, max_norm: float) -> Tensor:
+    """Scales all gradients to a joint length of at most ``max_norm``, row-sparse ones too; the length before.
+
+    torch's own does not take sparse gradients.
+    """
+    parameters = [p for p in parameters if p.grad is not None]
+    for p in parameters:
+        if p.grad.is_sparse:
+            p.grad = p.grad.coalesce()  # rows read twice are one row from here on
+    gradients = [p.grad.values() if p.grad.is_sparse else p.grad for p in parameters]
+    if not gradients:
+        return torch.zeros(())
+    length = torch.stack([g.float().norm() for g in gradients]).norm()
+    scale = (max_norm / (length + 1e-6)).clamp(max=1.0)
+    for g in gradients:
+        g.mul_(scale.to(g.dtype))
+    return length
