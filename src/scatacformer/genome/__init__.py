@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .genes import Genes
+from .lift import Lift
 from .links import LINK_COLUMNS, links_table
 from .overlap import overlap_matrix
 from .region_classes import ClassSets, Memberships, RegionClasses, region_classes
@@ -17,6 +18,7 @@ __all__ = [
     "LINK_COLUMNS",
     "ClassSets",
     "Genes",
+    "Lift",
     "Memberships",
     "RegionClasses",
     "TokenizedCells",

@@ -100,7 +100,7 @@ def chrom_sizes(
     sizes = {
         name: length
         for name, length in sizes.items()
-        if name not in left_out and not (standard_only and _NOT_STANDARD.search(name))
+        if name not in left_out and not (standard_only and not is_standard(name))
     }
     if not sizes:
         raise ValueError(f"{where} has no chromosome (left after excluding {sorted(left_out) or 'none'}).")
@@ -112,6 +112,11 @@ def assembly_name(genome: object) -> str | None:
     if not isinstance(genome, str):
         return None
     return _ALIASES.get(re.sub(r"\.p\d+$", "", genome.strip().lower()))
+
+
+def is_standard(name: str) -> bool:
+    """Whether a chromosome's name is not that of an unplaced, unlocalised, alternative or patch sequence."""
+    return _NOT_STANDARD.search(name) is None
 
 
 @functools.cache

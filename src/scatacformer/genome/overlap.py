@@ -18,7 +18,7 @@ def overlap_matrix(query: Vocabulary, target: Vocabulary) -> csr_matrix:
     neighbours do not overlap. Neither set need be sorted or free of overlaps. Time grows with (regions) × log(regions)
     plus the number of overlaps, however wide some regions are.
     """
-    rows, cols = OverlapIndex(target).hits(target.codes_of(query)[query.chrom], query.start, query.end)
+    rows, cols = OverlapIndex.of(target).hits(target.codes_of(query)[query.chrom], query.start, query.end)
     matrix = csr_matrix(
         (np.ones(len(rows), dtype=np.float32), (rows, cols)), shape=(query.n_bins, target.n_bins), dtype=np.float32
     )
@@ -27,24 +27,36 @@ def overlap_matrix(query: Vocabulary, target: Vocabulary) -> csr_matrix:
 
 
 class OverlapIndex:
-    """The regions of a vocabulary, sorted once, to be asked many times which of them overlap.
+    """Intervals, sorted once, to be asked many times which of them overlap others.
 
-    8 to 24 bytes a region. The searches release the GIL.
+    16 to 24 bytes an interval. The searches release the GIL.
+
+    Parameters
+    ----------
+    chrom, start, end
+        (n,), codes of chromosomes, not negative, and bp; in any order, overlapping and repeated as they like.
+    order
+        (n,), them by chromosome, start and end, where that is known.
     """
 
-    def __init__(self, target: Vocabulary) -> None:
-        self.order = target.genome_order  # (n_bins,), rank -> token id
-        chrom = target.chrom[self.order].astype(np.int64) << 32
-        self.start = chrom | target.start[self.order]  # ascending
-        self.end = chrom | target.end[self.order]
-        # Bins side by side, sliding windows, most peaks: no region within another, so that the ends ascend as well.
+    def __init__(self, chrom: np.ndarray, start: np.ndarray, end: np.ndarray, order: np.ndarray | None = None) -> None:
+        base = chrom.astype(np.int64) << 32
+        self.order = np.lexsort((end, base | start)) if order is None else order  # rank -> interval
+        self.start = (base | start)[self.order]  # ascending
+        self.end = (base | end)[self.order]
+        # Bins side by side, sliding windows, most peaks: none within another, so that the ends ascend as well.
         self.is_nested = bool((self.end[1:] < self.end[:-1]).any())
 
-    def hits(self, chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(query, token id) of each overlap `region.start < query.end and region.end > query.start`, two int64 arrays.
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> OverlapIndex:
+        """Of the regions of a vocabulary: its token ids are what is found."""
+        return cls(vocabulary.chrom, vocabulary.start, vocabulary.end, vocabulary.genome_order)
 
-        Sorted by query, then by start and end of the region. Queries: code of the chromosome in the vocabulary (-1:
-        not there), start and end in bp, start <= end; one without width hits the regions that it lies within.
+    def hits(self, chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(query, interval) of each overlap `interval.start < query.end and interval.end > query.start`, int64 both.
+
+        Sorted by query, then by start and end of the interval. Queries: code of the chromosome (-1: unknown), start and
+        end in bp, start <= end; one without width hits the intervals that it lies within.
         """
         known = np.flatnonzero(chrom >= 0) if (chrom < 0).any() else None
         if known is not None:
@@ -59,7 +71,7 @@ class OverlapIndex:
         return (rows if known is None else known[rows]), self.order[ranks]
 
     def _hits_of_nested(self, query_start: np.ndarray, query_end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # Either the region starts within the query, or the query starts within the region. Both cases are a contiguous
+        # Either the interval starts within the query, or the query starts within the interval. Both cases are a contiguous
         # stretch of starts in sorted order, so every candidate is a hit; the strict bound in the second case keeps
         # equal starts from counting twice.
         rows_a, ranks_a = _expand(np.searchsorted(self.start, query_start), np.searchsorted(self.start, query_end))

@@ -354,7 +354,7 @@ class Tokenizer:
 
     @cached_property
     def _index(self) -> OverlapIndex:
-        return OverlapIndex(self.vocabulary)
+        return OverlapIndex.of(self.vocabulary)
 
     def _ids(self, regions: Regions) -> np.ndarray:
         _, ids = self._index.hits(self._codes(regions), regions.start, regions.end)

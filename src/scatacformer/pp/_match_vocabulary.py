@@ -88,16 +88,17 @@ def match_vocabulary(
             UserWarning,
             stacklevel=2,
         )
-    return _with_bins(adata, matched, target, report)
+    return with_bins(adata, matched, target, match_vocabulary=report)
 
 
-def _with_bins(adata: AnnData, X: sparse.csr_matrix, target: Vocabulary, report: dict[str, Any]) -> AnnData:
+def with_bins(adata: AnnData, X: sparse.csr_matrix, target: Vocabulary, **reports: dict[str, Any]) -> AnnData:
+    """A new AnnData of the same cells over other bins; `reports` go to `.uns["scatacformer"]`."""
     from anndata import AnnData
 
     uns = copy.deepcopy(dict(adata.uns))
     if target.assembly is not None:
         uns["assembly"] = target.assembly
-    uns["scatacformer"] = {**uns.get("scatacformer", {}), "match_vocabulary": report}
+    uns["scatacformer"] = {**uns.get("scatacformer", {}), **reports}
     return AnnData(
         X,
         obs=adata.obs.copy(),
