@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .order import Fetch, order_of_epoch
+from .order import Fetch, order_of_epoch, part_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,8 @@ class RaggedBatch:
     bins: np.ndarray  # (n_open,) int32
     counts: np.ndarray | None  # (n_open,) float32, where asked for
     epoch: int
+    whole: np.ndarray | None = None  # cells of the minibatch of all processes, where these are one's part of it
+    ghost: bool = False  # none is left for this process: `cells` is one of another's, and counts nothing
 
 
 Collate = Callable[[RaggedBatch], "dict[str, Tensor]"]
@@ -57,6 +59,9 @@ class SentenceLoader:
         Memory: the open bins of ``batch_size * buffer_batches`` cells in each process.
     counts
         Hand the counts to ``collate`` as well.
+    rank, world_size
+        Which of how many processes that train together this is. The minibatches are planned as for one process, and
+        each reads its part of every one: ``batch_size`` is that of all together.
     """
 
     def __init__(
@@ -75,6 +80,8 @@ class SentenceLoader:
         buffer_batches: int = 16,
         counts: bool = False,
         multiprocessing_context: str | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         sizes = {"batch_size": batch_size, "chunk_cells": chunk_cells, "buffer_batches": buffer_batches}
         for name, value in (sizes | {"max_tokens_per_batch": max_tokens_per_batch}).items():
@@ -92,7 +99,7 @@ class SentenceLoader:
         self.max_tokens_per_batch = max_tokens_per_batch
         self.chunk_shuffle = source.on_disk if chunk_shuffle is None else chunk_shuffle
         self.chunk_cells, self.buffer_batches = chunk_cells, buffer_batches
-        self.num_workers = num_workers
+        self.num_workers, self.rank, self.world_size = num_workers, rank, world_size
         self.multiprocessing_context = multiprocessing_context
         self._reader = _Reader(source, collate or collate_bins, counts)
         self._loader: list[Any] = []  # the DataLoader, made when first needed
@@ -164,6 +171,8 @@ class SentenceLoader:
                 block_cells=self.chunk_cells if self.chunk_shuffle else None,
                 fetch_batches=self.buffer_batches,
             )
+            if self.world_size > 1:
+                fetches = part_of(fetches, self.rank, self.world_size)
             self._planned = self._epoch, fetches
         return self._planned[1]
 
@@ -228,15 +237,21 @@ class _Reader:
         return batches if get_worker_info() is None else _Packed.of(list(batches))
 
     def _collated(self, fetch: Fetch) -> Iterator[dict[str, Tensor]]:
-        indptr, bins, counts = self.source.rows(np.concatenate(fetch.batches), counts=self.counts)
+        whole = fetch.whole or [None] * len(fetch.batches)
+        # a process for which no cell is left reads one all the same: all take every step together
+        parts = [part if len(part) or w is None else w[:1] for part, w in zip(fetch.batches, whole, strict=True)]
+        indptr, bins, counts = self.source.rows(np.concatenate(parts), counts=self.counts)
         stop = 0
-        for part in fetch.batches:
+        for part, own, all_cells in zip(parts, fetch.batches, whole, strict=True):
             start, stop = stop, stop + len(part)
             here = slice(indptr[start], indptr[stop])
             boundaries = indptr[start : stop + 1] - indptr[start]
             values = None if counts is None else counts[here]
             # a copy: row numbers are a view of the plan, and the user may write to what the minibatch holds
-            yield self.collate(RaggedBatch(part.copy(), boundaries, bins[here], values, fetch.epoch))
+            ghost = len(part) > len(own)
+            yield self.collate(
+                RaggedBatch(part.copy(), boundaries, bins[here], values, fetch.epoch, all_cells, ghost)
+            )
 
 
 _Layout = dict[str, tuple[int, Any, tuple[int, ...]]]  # name -> (byte in the buffer, dtype, shape)
@@ -283,7 +298,8 @@ def _from_batch(fetches: list[Fetch], start: int) -> Iterator[Fetch]:
     """The fetches, less their first ``start`` minibatches."""
     for fetch in fetches:
         if start < len(fetch.batches):
-            yield Fetch(fetch.epoch, fetch.batches[start:])
+            whole = None if fetch.whole is None else fetch.whole[start:]
+            yield Fetch(fetch.epoch, fetch.batches[start:], whole)
         start = max(start - len(fetch.batches), 0)
 
 

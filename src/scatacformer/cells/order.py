@@ -12,6 +12,7 @@ class Fetch(NamedTuple):
 
     epoch: int
     batches: list[np.ndarray]  # row numbers, int64
+    whole: list[np.ndarray] | None = None  # the minibatches of all processes, of which `batches` are one's part
 
 
 def order_of_epoch(
@@ -47,6 +48,19 @@ def order_of_epoch(
     if seed is None or block_cells is None:
         return [Fetch(epoch, [batch]) for batches in cut for batch in batches]
     return [Fetch(epoch, batches) for batches in cut if batches]
+
+
+def part_of(fetches: list[Fetch], rank: int, world_size: int) -> list[Fetch]:
+    """What one of several processes reads: of each minibatch a part, the same number of cells but for one.
+
+    A minibatch is divided by row number: of the blocks that a fetch mixes, each process reads some, not some cells of
+    all. Where there are fewer cells than processes, a part may be empty.
+    """
+
+    def mine(whole: np.ndarray) -> np.ndarray:
+        return np.sort(whole)[rank * len(whole) // world_size : (rank + 1) * len(whole) // world_size]
+
+    return [Fetch(fetch.epoch, [mine(whole) for whole in fetch.batches], fetch.batches) for fetch in fetches]
 
 
 def _regions(cells: np.ndarray, block_cells: int, fetch_cells: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -111,9 +111,12 @@ class TrainSentences:
         out |= {"cells": cells, "batch": self.batch_codes[target["from"]], "own_batch": self.batch_codes[cells]}
         out |= {k: target[k] for k in ("target_bins", "target_cell", "depth", "log_rate")}
         out |= {"state_bins": bins[states], "state_cell": owner[states], "state_kept": kept[states]}
+        if ragged.ghost:
+            out["ghost"] = np.ones(1, bool)
         if policy.n_closed is None:
             return _tensors(**out, open_cell=target["open_cell"], open_bins=target["open_bins"])
-        sampled = self._draw_closed(cells, ragged.epoch)
+        # processes that share a minibatch draw what one would
+        sampled = self._draw_closed(cells if ragged.whole is None else ragged.whole, ragged.epoch)
         closed = np.ones((len(cells), len(sampled)), bool)
         _mark_open(closed, sampled, target["open_cell"], target["open_bins"], len(self.group))
         return _tensors(**out, sampled=sampled, closed=closed)

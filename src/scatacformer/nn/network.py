@@ -122,6 +122,7 @@ class ScAtacNetwork(nn.Module):
         decoder_only: bool = False,
         kept_weight: float = 0.1,
         labels: dict[str, LabelTarget] | None = None,
+        shares: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Losses of a minibatch: ``loss``, and its parts ``open``, ``kept`` and those of the ``labels`` by task.
 
@@ -129,6 +130,8 @@ class ScAtacNetwork(nn.Module):
         ``log_rate`` (n_cells,) of the cell that is predicted (log r: the share of its open bins among the targets),
         ``batch``; ``sampled`` bins and ``closed`` (n_cells, n_sampled), or for all closed bins ``open_cell`` and
         ``open_bins``; ``state_bins``, ``state_cell``, ``state_kept``.
+
+        ``shares`` (2,): factors of ``open`` and ``kept`` in ``loss``, where the minibatch is a part of a larger one.
         """
         cells = self.encode(batch, decoder_only)
         context = self.context(cells, batch["depth"], batch["batch"])
@@ -156,13 +159,13 @@ class ScAtacNetwork(nn.Module):
                 torch.exp(-batch["log_rate"])[cell], (batch["open_cell"], place[batch["open_bins"]]),
             )  # fmt: skip
         losses = {"open": opened}
-        total = opened
+        total = opened if shares is None else shares[0] * opened
         # with nothing removed there is nothing to tell
         if cells.eos is not None and self.config.removed_share > 0 and len(batch["state_bins"]):
             bins = batch["state_bins"]
             logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.group[bins])
             losses["kept"] = kept_loss(logits, batch["state_kept"])
-            total = total + kept_weight * losses["kept"]
+            total = total + kept_weight * (losses["kept"] if shares is None else shares[1] * losses["kept"])
         for task, target in (labels or {}).items():
             if decoder_only:
                 break
@@ -170,6 +173,13 @@ class ScAtacNetwork(nn.Module):
             losses[task] = label_loss(logits, target.codes[batch["cells"]], target.class_weight)
             total = total + target.weight * losses[task]
         return {"loss": total, **losses}
+
+    def loss_counts(self, batch: dict[str, Tensor]) -> Tensor:
+        """Over how many bins :meth:`loss` takes the means ``open`` and ``kept`` of this minibatch.  (2,)"""
+        n_open = batch["depth"].new_tensor(len(batch["target_bins"]))
+        if "sampled" not in batch:
+            n_open = torch.exp(-batch["log_rate"])[batch["target_cell"]].sum()
+        return torch.stack([n_open, n_open.new_tensor(len(batch["state_bins"]))]).clamp_min(1.0)
 
     @torch.no_grad()
     def accessibility(self, context: Context, bins: Tensor) -> Tensor:
