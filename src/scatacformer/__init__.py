@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from scatacformer import cells, cli, corpus, datasets, genome, metrics, model, models, nn, pl, pp, tl
     from scatacformer.corpus import Corpus
     from scatacformer.genome import Tokenizer, Vocabulary
-    from scatacformer.model import ScAtacFormer
+    from scatacformer.model import ScAtacFormer, pretrain
 
 __version__ = "0.1.0"
 
 _ROOMS = ("cells", "cli", "corpus", "datasets", "genome", "metrics", "model", "models", "nn", "pl", "pp", "tl")
 _ROOM_OF = {"Corpus": "corpus", "ScAtacFormer": "model", "Tokenizer": "genome", "Vocabulary": "genome"}
+_ROOM_OF |= {"pretrain": "model"}
 
 __all__ = [
     "Corpus",
@@ -36,6 +37,7 @@ __all__ = [
     "nn",
     "pl",
     "pp",
+    "pretrain",
     "tl",
 ]
 

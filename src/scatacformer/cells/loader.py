@@ -249,9 +249,7 @@ class _Reader:
             values = None if counts is None else counts[here]
             # a copy: row numbers are a view of the plan, and the user may write to what the minibatch holds
             ghost = len(part) > len(own)
-            yield self.collate(
-                RaggedBatch(part.copy(), boundaries, bins[here], values, fetch.epoch, all_cells, ghost)
-            )
+            yield self.collate(RaggedBatch(part.copy(), boundaries, bins[here], values, fetch.epoch, all_cells, ghost))
 
 
 _Layout = dict[str, tuple[int, Any, tuple[int, ...]]]  # name -> (byte in the buffer, dtype, shape)

@@ -61,6 +61,25 @@ examples:
 a build that was stopped goes on where it was, with the same command; data sets that are finished are kept.
 """
 
+_PRETRAIN = """\
+examples:
+  scatacformer pretrain config.toml
+  scatacformer pretrain config.toml --resume
+  torchrun --nproc-per-node=8 -m scatacformer pretrain config.toml
+
+config.toml names at least the cells and the folder of the model (paths are relative to the file):
+  data = "corpus"        # folder of a corpus, or an .h5ad
+  output = "pretrained"
+  batch_size = 256
+  [model]
+  size = "base"
+Every key is explained in the user guide, page Pretraining.
+
+what is written:
+  the model in the folder output, which ScAtacFormer.load and load_query_data read; metrics and checkpoints in
+  output/training. With --resume a run that was stopped goes on to where an uninterrupted one would end.
+"""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line; each command's function is in `args.run`."""
@@ -76,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_qc(commands)
     _add_demo(commands)
     _add_corpus(commands)
+    _add_pretrain(commands)
     return parser
 
 
@@ -143,6 +163,12 @@ def _add_corpus(commands: argparse._SubParsersAction) -> None:
     validate.add_argument("--deep", action="store_true", help="read all bytes of the sources too")
     show = _command(actions, "show", "print what a corpus holds", _CORPUS, of="corpus")
     show.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the corpus")
+
+
+def _add_pretrain(commands: argparse._SubParsersAction) -> None:
+    pretrain = _command(commands, "pretrain", "pretrain a model on a corpus, on one device or many", _PRETRAIN)
+    pretrain.add_argument("config", metavar="CONFIG.toml", type=Path, help="cells, output and settings")
+    pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
 
 
 def _command(

@@ -59,10 +59,13 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
 
 
 class GracefulInterrupt(pl.Callback):
-    """The first Ctrl-C ends the training after this step and keeps what was learned; the second is KeyboardInterrupt."""
+    """The first Ctrl-C ends the training after this step and keeps what was learned; the second is KeyboardInterrupt.
 
-    def __init__(self) -> None:
-        self.asked = False
+    ``together``: the plan is told (``stop_asked``) and agrees on the step with the other processes.
+    """
+
+    def __init__(self, together: bool = False) -> None:
+        self.asked, self.together = False, together
         self._before: Any = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -73,7 +76,10 @@ class GracefulInterrupt(pl.Callback):
             if self.asked:
                 raise KeyboardInterrupt
             self.asked = True
-            trainer.should_stop = True
+            if self.together:
+                pl_module.stop_asked = True
+            else:
+                trainer.should_stop = True
             print("Ctrl-C: stopping after this step; press it again to break off", file=sys.stderr)
 
         self._before = signal.signal(signal.SIGINT, stop)

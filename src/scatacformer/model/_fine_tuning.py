@@ -12,7 +12,7 @@ from scatacformer.genome.carry import carry_matrix
 
 from ._adapters import LoraPlan
 from ._saving import pick_device
-from ._train import log_frequency, log_odds, open_by_batch
+from ._start import log_frequency, log_odds, open_by_batch
 
 if TYPE_CHECKING:
     import os

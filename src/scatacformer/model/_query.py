@@ -16,7 +16,7 @@ from scatacformer.genome import Vocabulary
 from ._compat import SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
 from ._mudata import is_mudata, modality_names
 from ._saving import VOCABULARY, pick_device, read_config
-from ._train import log_odds, open_by_batch
+from ._start import log_odds, open_by_batch
 
 if TYPE_CHECKING:
     import os

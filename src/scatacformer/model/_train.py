@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from scvi.train import Trainer, TrainRunner
 
 from scatacformer.cells import (
     SentenceLoader,
     SentencePolicy,
     TrainSentences,
-    batch_shifts,
-    fit_spectral,
     nearest_cells,
     split_cells,
 )
@@ -29,6 +26,7 @@ from ._adapters import LoraPlan, adapted
 from ._callbacks import BestWeights, GracefulInterrupt, LastCheckpoint, Progress
 from ._fit_pairs import PairedPlan
 from ._plan import SentencePlan
+from ._start import put_spectral_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +80,7 @@ class _Runner(TrainRunner):
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str) -> Iterator[None]:
     """A logger that only warns, for a while: Lightning advertises and repeats what it was told."""
     log = logging.getLogger(name)
     level = log.level
@@ -230,7 +228,7 @@ class TrainingMixin:
             # the loader is no DataLoader that Lightning could wrap; it is deterministic by itself
             "use_distributed_sampler": False,
         }  # fmt: skip
-        with _quiet("lightning.pytorch.utilities.rank_zero"):
+        with quiet("lightning.pytorch.utilities.rank_zero"):
             runner = _Runner(
                 self, training_plan=plan, data_splitter=data, max_epochs=max_epochs, accelerator=accelerator,
                 devices=devices, callbacks=callbacks, **(defaults | trainer_kwargs),
@@ -250,7 +248,7 @@ class TrainingMixin:
         if neighbors is None:
             policy = replace(policy, neighbor_share=0.0)
         data.sentences = self._sentences(source, policy, neighbors)
-        with warnings.catch_warnings(), _quiet("lightning.pytorch.utilities.rank_zero"):
+        with warnings.catch_warnings(), quiet("lightning.pytorch.utilities.rank_zero"):
             for message in (
                 "The '.*_dataloader' does not have many workers",
                 "The number of training batches",
@@ -321,87 +319,24 @@ class TrainingMixin:
     def _spectral_start(self, source: RowSource, split: tuple[np.ndarray, ...]) -> SpectralStart:
         """Fits the spectral start on the training and held-out cells and puts it into the module."""
         cells = np.sort(np.concatenate(split[:2]))
-        d_embed = self.config_.d_embed
-        start = fit_spectral(source, cells, d_embed, seed=self.seed_)
-        codes, n_batch = self._batch_codes(self.adata), self.config_.n_batch
-        displaced = np.zeros((n_batch, d_embed), np.float32)  # the same as of the pooled vectors, before their weight
-        if n_batch > 1:
-            shifts = batch_shifts(start.vectors, codes[start.cells], n_batch)
-            start = replace(start, vectors=start.vectors - shifts[codes[start.cells]])
-            displaced = np.where(start.weight > 0, shifts / np.maximum(start.weight, 1e-12), 0.0)
-        logger.info(
-            "spectral start: %d of %d dimensions above the noise, %d cells", start.n_dims, d_embed, len(start.cells)
-        )
-        # test cells count nowhere, in the frequencies neither
-        n_open, n_cells = open_by_batch(source, codes, n_batch, cells)
-        module = self.module
-        with torch.no_grad():
-            for target, value in (
-                (module.embedding.table.weight, start.table),
-                (module.embedding.pool_weight, start.pool_weight),
-                (module.embedding.norm_weight, start.norm_weight),
-                (module.embedding.eigenvalue, start.eigenvalues),
-                # the strongest dimension has weight 1
-                (module.latent_weight, start.weight / start.weight.max()),
-                (module.log_frequency, log_frequency(n_open.sum(0))),
-                (module.decoder.bias.weight, log_odds(n_open, n_cells).T),
-                (module.mean_depth, np.float32(n_open.sum() / len(cells))),
-                (module.batch_shift, displaced),
-            ):
-                target.copy_(torch.as_tensor(value))
-        module.embedding.start_tokens(self.seed_)
-        return start
+        return put_spectral_start(self.module, source, self._batch_codes(self.adata), cells, self.seed_)
 
     def _sentences(
-        self, source: RowSource, policy: SentencePolicy, neighbors: np.ndarray | None
+        self,
+        source: RowSource,
+        policy: SentencePolicy,
+        neighbors: np.ndarray | None,
+        codes: np.ndarray | None = None,
     ) -> tuple[TrainSentences, TrainSentences]:
         """What is drawn of the training cells, and of the held-out ones, which are always asked about themselves."""
         group = self.module.group.cpu().numpy()
         frequency = np.exp(self.module.log_frequency.detach().cpu().double().numpy())
-        codes = self._batch_codes(self.adata)
+        codes = self._batch_codes(self.adata) if codes is None else codes
         alone = replace(policy, neighbor_share=0.0)
         return (
             TrainSentences(source, codes, frequency, group, policy, neighbors),
             TrainSentences(source, codes, frequency, group, alone),
         )
-
-
-def open_by_batch(
-    source: RowSource, codes: np.ndarray, n_batch: int, cells: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of each batch in which each bin is open (n_batch, n_bins), and cells of each batch (n_batch,); streamed.
-
-    ``codes`` (n_cells of the source,) are the cells' batches; ``cells`` the row numbers that count, all by default.
-    """
-    counted = np.full(source.n_cells, cells is None)
-    counted[slice(0) if cells is None else cells] = True
-    n_open = np.zeros((n_batch, source.n_bins))
-    for first, rows in source.iter_chunks():
-        # a batch more for the cells that do not count
-        here = slice(first, first + len(rows.indptr) - 1)
-        code = np.where(counted[here], codes[here], n_batch)
-        owner = np.repeat(code, np.diff(rows.indptr))
-        for k in np.flatnonzero(np.bincount(code, minlength=n_batch)[:n_batch]):
-            n_open[k] += np.bincount(rows.bins[owner == k], minlength=source.n_bins)
-    return n_open, np.bincount(codes[counted], minlength=n_batch).astype(float)
-
-
-def log_odds(n_open: np.ndarray, n_cells: np.ndarray) -> np.ndarray:
-    """Log-odds that a bin is open in a cell of a batch, drawn towards all cells where the batch says little.
-
-    ``n_open`` (n_batch, n_bins), ``n_cells`` (n_batch,) -> (n_batch, n_bins) float32. The share over all cells counts
-    as 2 cells more of the batch.
-    """
-    prior = (n_open.sum(0) + 0.5) / (n_cells.sum() + 1.0)  # (n_bins,)
-    share = (n_open + 2 * prior) / (n_cells[:, None] + 2)
-    share = share.clip(1e-7, 1 - 1e-4)
-    return np.log(share / (1 - share)).astype(np.float32)
-
-
-def log_frequency(n_open: np.ndarray) -> np.ndarray:
-    """Log of each bin's share of all open entries.  (n_bins,) -> (n_bins,) float32"""
-    share = n_open + 0.5
-    return np.log(share / share.sum()).astype(np.float32)
 
 
 def _default_epochs(n_train: int, batch_size: int, plan: SentencePlan) -> int:

@@ -179,7 +179,7 @@ class ScAtacNetwork(nn.Module):
         n_open = batch["depth"].new_tensor(len(batch["target_bins"]))
         if "sampled" not in batch:
             n_open = torch.exp(-batch["log_rate"])[batch["target_cell"]].sum()
-        return torch.stack([n_open, n_open.new_tensor(len(batch["state_bins"]))]).clamp_min(1.0)
+        return torch.stack([n_open, n_open.new_tensor(len(batch["state_bins"]))])
 
     @torch.no_grad()
     def accessibility(self, context: Context, bins: Tensor) -> Tensor:

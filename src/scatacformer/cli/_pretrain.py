@@ -1,0 +1,28 @@
+"""`scatacformer pretrain`: the settings are in a file, so that every process of a run reads the same."""
+
+from __future__ import annotations
+
+import argparse
+
+from ._errors import InputError, as_input_error
+from ._messages import logger
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the settings, pretrain, say where the model is."""
+    if not args.config.is_file():
+        raise InputError(f"there is no file {args.config}")
+    from scatacformer.model import pretrain
+    from scatacformer.model.pretraining import read_config
+
+    with as_input_error():
+        data, output, settings = read_config(args.config)
+        if args.quiet:
+            settings["progress"] = False
+    try:
+        model = pretrain(data, output, resume=args.resume, **settings)
+    except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
+        # refused before a step was taken; what goes wrong in training is of other kinds
+        raise InputError(str(error)) from error
+    logger.info("%s", model)
+    print(f"written: {output}")

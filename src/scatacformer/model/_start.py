@@ -1,0 +1,114 @@
+"""Where training starts: the bin table from the cells' spectral vectors or drawn, the decoder from frequencies."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scatacformer.cells import batch_shifts, fit_spectral
+
+if TYPE_CHECKING:
+    from scatacformer.cells import RowSource, SpectralStart
+    from scatacformer.nn import ScAtacNetwork
+
+logger = logging.getLogger("scatacformer")
+
+
+def put_spectral_start(
+    module: ScAtacNetwork, source: RowSource, codes: np.ndarray, cells: np.ndarray, seed: int
+) -> SpectralStart:
+    """Fits the spectral start on ``cells`` (sorted row numbers; ``codes``: batches of all cells) and puts it into the
+    module, with what the decoder starts from. Other cells count nowhere."""
+    d_embed, n_batch = module.config.d_embed, module.config.n_batch
+    start = fit_spectral(source, cells, d_embed, seed=seed)
+    displaced = np.zeros((n_batch, d_embed), np.float32)  # the same as of the pooled vectors, before their weight
+    if n_batch > 1:
+        shifts = batch_shifts(start.vectors, codes[start.cells], n_batch)
+        start = replace(start, vectors=start.vectors - shifts[codes[start.cells]])
+        displaced = np.where(start.weight > 0, shifts / np.maximum(start.weight, 1e-12), 0.0)
+    logger.info(
+        "spectral start: %d of %d dimensions above the noise, %d cells", start.n_dims, d_embed, len(start.cells)
+    )
+    put_frequencies(module, source, codes, cells)
+    with torch.no_grad():
+        for target, value in (
+            (module.embedding.table.weight, start.table),
+            (module.embedding.pool_weight, start.pool_weight),
+            (module.embedding.norm_weight, start.norm_weight),
+            (module.embedding.eigenvalue, start.eigenvalues),
+            # the strongest dimension has weight 1
+            (module.latent_weight, start.weight / start.weight.max()),
+            (module.batch_shift, displaced),
+        ):
+            target.copy_(torch.as_tensor(value))
+    module.embedding.start_tokens(seed)
+    return start
+
+
+def put_frequencies(module: ScAtacNetwork, source: RowSource, codes: np.ndarray, cells: np.ndarray) -> None:
+    """What the decoder starts from: how often each bin is open in ``cells``, by batch, and how deep these are."""
+    n_open, n_cells = open_by_batch(source, codes, module.config.n_batch, cells)
+    with torch.no_grad():
+        for target, value in (
+            (module.log_frequency, log_frequency(n_open.sum(0))),
+            (module.decoder.bias.weight, log_odds(n_open, n_cells).T),
+            (module.mean_depth, np.float32(n_open.sum() / len(cells))),
+        ):
+            target.copy_(torch.as_tensor(value))
+
+
+def open_by_batch(
+    source: RowSource, codes: np.ndarray, n_batch: int, cells: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of each batch in which each bin is open (n_batch, n_bins), and cells of each batch (n_batch,); streamed.
+
+    ``codes`` (n_cells of the source,) are the cells' batches; ``cells`` the row numbers that count, all by default.
+    """
+    if cells is not None and 4 * len(cells) < source.n_cells:  # few of many: the others are not read
+        return _open_of_some(source, codes, n_batch, cells)
+    counted = np.full(source.n_cells, cells is None)
+    counted[slice(0) if cells is None else cells] = True
+    n_open = np.zeros((n_batch, source.n_bins))
+    for first, rows in source.iter_chunks():
+        # a batch more for the cells that do not count
+        here = slice(first, first + len(rows.indptr) - 1)
+        code = np.where(counted[here], codes[here], n_batch)
+        owner = np.repeat(code, np.diff(rows.indptr))
+        for k in np.flatnonzero(np.bincount(code, minlength=n_batch)[:n_batch]):
+            n_open[k] += np.bincount(rows.bins[owner == k], minlength=source.n_bins)
+    return n_open, np.bincount(codes[counted], minlength=n_batch).astype(float)
+
+
+def _open_of_some(
+    source: RowSource, codes: np.ndarray, n_batch: int, cells: np.ndarray, at_once: int = 1024
+) -> tuple[np.ndarray, np.ndarray]:
+    n_open = np.zeros((n_batch, source.n_bins))
+    for first in range(0, len(cells), at_once):
+        here = cells[first : first + at_once]
+        indptr, bins, _ = source.rows(here)
+        owner = np.repeat(codes[here], np.diff(indptr))
+        for k in np.unique(codes[here]):
+            n_open[k] += np.bincount(bins[owner == k], minlength=source.n_bins)
+    return n_open, np.bincount(codes[cells], minlength=n_batch).astype(float)
+
+
+def log_odds(n_open: np.ndarray, n_cells: np.ndarray) -> np.ndarray:
+    """Log-odds that a bin is open in a cell of a batch, drawn towards all cells where the batch says little.
+
+    ``n_open`` (n_batch, n_bins), ``n_cells`` (n_batch,) -> (n_batch, n_bins) float32. The share over all cells counts
+    as 2 cells more of the batch.
+    """
+    prior = (n_open.sum(0) + 0.5) / (n_cells.sum() + 1.0)  # (n_bins,)
+    share = (n_open + 2 * prior) / (n_cells[:, None] + 2)
+    share = share.clip(1e-7, 1 - 1e-4)
+    return np.log(share / (1 - share)).astype(np.float32)
+
+
+def log_frequency(n_open: np.ndarray) -> np.ndarray:
+    """Log of each bin's share of all open entries.  (n_bins,) -> (n_bins,) float32"""
+    share = n_open + 0.5
+    return np.log(share / share.sum()).astype(np.float32)

@@ -1,0 +1,80 @@
+"""Several processes that train one model: sums over them, row-sparse gradients brought together, one norm for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def n_processes() -> int:
+    """How many processes train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of ``values`` of all processes, in each of them; the values themselves where there is one."""
+    if n_processes() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def row_parameters(module: nn.Module, prefix: str = "") -> dict[str, nn.Parameter]:
+    """Tables whose gradients have entries for the rows that were read alone, by name."""
+    return {
+        f"{prefix}{name}.weight": table.weight
+        for name, table in module.named_modules()
+        if isinstance(table, nn.Embedding | nn.EmbeddingBag) and table.sparse
+    }
+
+
+@torch.no_grad()
+def average_rows(parameters: Iterable[nn.Parameter]) -> None:
+    """The mean over processes of row-sparse gradients, in each of them.
+
+    Indices and values of all processes are gathered, as dense arrays of the longest one's length, and added up: what
+    travels is the rows that were read, and NCCL, which has no sum of sparse tensors, does it as gloo does.
+    """
+    world = n_processes()
+    if world == 1:
+        return
+    for p in parameters:
+        grad = None if p.grad is None else p.grad.coalesce()
+        n_mine = torch.tensor([-1 if grad is None else grad.indices().shape[1]], device=p.device)
+        counts = [torch.empty_like(n_mine) for _ in range(world)]
+        dist.all_gather(counts, n_mine)
+        n_rows = [int(n) for n in torch.cat(counts).tolist()]
+        longest = max(n_rows)
+        if longest < 0:  # not a parameter of this stage
+            continue
+        rows = torch.zeros(longest, dtype=torch.int64, device=p.device)
+        values = torch.zeros(longest, *p.shape[1:], dtype=p.dtype, device=p.device)
+        if grad is not None:
+            rows[: n_rows[dist.get_rank()]] = grad.indices()[0]
+            values[: n_rows[dist.get_rank()]] = grad.values()
+        all_rows, all_values = ([torch.empty_like(x) for _ in range(world)] for x in (rows, values))
+        dist.all_gather(all_rows, rows)
+        dist.all_gather(all_values, values)
+        indices = torch.cat([r[: max(n, 0)] for r, n in zip(all_rows, n_rows, strict=True)])[None]
+        together = torch.cat([v[: max(n, 0)] for v, n in zip(all_values, n_rows, strict=True)]) / world
+        p.grad = torch.sparse_coo_tensor(indices, together, p.shape, check_invariants=False).coalesce()
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
+    """Scales all gradients, row-sparse ones too, so that their norm is at most ``largest``; the norm before.  ()"""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    for p in grads:
+        if p.is_sparse and not p.is_coalesced():
+            raise ValueError("row-sparse gradients must be coalesced before they are clipped")
+    values = [g.values() if g.is_sparse else g for g in grads]
+    if not values:
+        return torch.zeros(())
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(v) for v in values]))
+    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for v in values:
+        v.mul_(factor)
+    return norm

@@ -1,0 +1,268 @@
+"""Pretraining ends in a model that is used like any other, and is the same however often it is stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import scatacformer as sf
+from scatacformer.model.pretraining import files as run_files
+from scatacformer.model.pretraining import run as running
+
+from ._cells import assert_same_bits, planted, weights
+from ._pretraining import SETTINGS, AfterStep, pretrained, run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing has stopped: its folder, and the model."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, pretrained(folder)
+
+
+def last(folder):
+    return weights(sf.ScAtacFormer.load(folder / "last", adata=False))
+
+
+def neighbours_of_the_same_type(z, kind):
+    distance = ((z[:, None] - z[None]) ** 2).sum(-1)
+    np.fill_diagonal(distance, np.inf)
+    return (kind[np.argsort(distance, 1)[:, :5]] == kind[:, None]).mean()
+
+
+def test_the_result_is_a_saved_model_that_embeds_and_takes_new_batches(whole):
+    folder, model = whole
+    adata = planted()
+    sf.ScAtacFormer.setup_anndata(adata, batch_key="sample")
+    loaded = sf.ScAtacFormer.load(folder, adata)
+    assert_same_bits(weights(loaded), weights(model))
+    z = loaded.get_latent_representation()
+    assert neighbours_of_the_same_type(z, adata.obs["type"].to_numpy()) > 0.8
+    query = sf.ScAtacFormer.load_query_data(planted(30, batches=("c",)), folder)
+    assert query.get_latent_representation().shape == (30, z.shape[1])
+    attributes = json.loads((folder / "config.json").read_text())["attributes"]
+    assert attributes["pretrained_on_"]["card"]["n_cells"] == 90
+    assert len(attributes["validation_indices_"]["__array__"]) == 9
+
+
+def test_it_learns_and_logs_what_held_out_cells_say(whole):
+    folder, model = whole
+    loss = model.history["validation_loss"]["validation_loss"]
+    assert loss.index.tolist() == [0, 1]
+    assert loss.iloc[1] < loss.iloc[0]
+    rows = list(csv.DictReader((folder / "training" / "metrics" / "version_0" / "metrics.csv").open()))
+    logged = [float(row["validation_loss"]) for row in rows if row["validation_loss"]]
+    np.testing.assert_allclose(logged, loss)
+    steps = [int(row["step"]) for row in rows if row["train_loss_step"]]
+    assert steps == [5, 10, 15, 20]
+
+
+def test_held_out_cells_change_no_weight(tmp_path, whole):
+    folder, model = whole
+    other = planted()
+    rng = np.random.default_rng(5)
+    X = other.X.toarray()
+    X[model.validation_indices_] = rng.random((9, X.shape[1])) < 0.1
+    other.X = type(other.X)(X.astype(np.float32))
+    assert (other.X != planted().X).nnz > 0
+    pretrained(tmp_path / "other", cells=other)
+    assert_same_bits(last(tmp_path / "other"), last(folder))
+
+
+def test_the_best_weights_are_kept_beside_the_last(tmp_path):
+    model = pretrained(tmp_path, lr=0.3, gradient_clip_val=0.0, max_epochs=4)
+    loss = model.history["validation_loss"]["validation_loss"]
+    assert loss.idxmin() < 3  # a rate this high goes past the best
+    assert (weights(model)["encoder.blocks.0.qkv.weight"] != last(tmp_path)["encoder.blocks.0.qkv.weight"]).any()
+
+
+def cut(folder, step, monkeypatch, action, **changes):
+    """A run to which something happens after a step."""
+    monkeypatch.setattr(running, "StepCheckpoint", AfterStep.of(step, action))
+    try:
+        return pretrained(folder, **changes)
+    finally:
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"every_n_steps": 3},
+        {"every_n_steps": 1, "validate_every_n_steps": 4},
+        {"every_n_steps": 2, "accumulate_grad_batches": 2, "num_workers": 1},
+    ],
+    ids=str,
+)
+def test_a_run_stopped_within_an_epoch_and_resumed_ends_like_the_whole_one(tmp_path, monkeypatch, changes):
+    class Broken(Exception):
+        pass
+
+    def broken():
+        raise Broken
+
+    expected = pretrained(tmp_path / "whole", **changes)
+    with pytest.raises(Broken):
+        cut(tmp_path / "cut", 4, monkeypatch, broken, **changes)
+    state = torch.load(tmp_path / "cut" / "training" / "last.ckpt", weights_only=True)
+    assert 0 < state["global_step"] <= 4
+    found = pretrained(tmp_path / "cut", resume=True, **changes)
+    assert_same_bits(last(tmp_path / "cut"), last(tmp_path / "whole"))
+    assert_same_bits(weights(found), weights(expected))
+    for name, frame in expected.history.items():
+        np.testing.assert_array_equal(found.history[name].to_numpy(), frame.to_numpy(), err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_process_killed_within_an_epoch_and_resumed_ends_like_the_whole_one(tmp_path, whole):
+    process = run("until_killed", tmp_path, 5)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    pretrained(tmp_path, resume=True, every_n_steps=2)
+    assert_same_bits(last(tmp_path), last(whole[0]))
+
+
+def test_ctrl_c_writes_a_checkpoint_and_a_resumed_run_ends_like_the_whole_one(tmp_path, monkeypatch, whole):
+    with pytest.raises(KeyboardInterrupt, match="resume=True goes on"):
+        cut(tmp_path, 4, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert not (tmp_path / "config.json").exists()
+    assert torch.load(tmp_path / "training" / "last.ckpt", weights_only=True)["global_step"] == 5
+    pretrained(tmp_path, resume=True)
+    assert_same_bits(last(tmp_path), last(whole[0]))
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, monkeypatch, whole):
+    save = torch.save
+    written = []
+
+    def full(content, file, *args, **kwargs):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(content["global_step"])
+        save(content, file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left on device.*checkpoint of step 2 is whole.*resume=True"):
+        pretrained(tmp_path, every_n_steps=2)
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "training").glob("*partial*")] == []
+    pretrained(tmp_path, resume=True)
+    assert_same_bits(last(tmp_path), last(whole[0]))
+
+
+def test_a_loss_that_is_not_finite_names_the_cells(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"the loss is .*cells: cell\d+ \(row \d+\); cell"):
+        pretrained(tmp_path, lr=1e30, decoder_lr=1e30, gradient_clip_val=0.0)
+
+
+def test_cells_on_disk_are_read_like_those_in_memory(tmp_path, whole):
+    planted().write_h5ad(tmp_path / "cells.h5ad")
+    pretrained(tmp_path / "model", cells=tmp_path / "cells.h5ad", max_epochs=1)
+    model = sf.ScAtacFormer.load(tmp_path / "model", adata=False)
+    # the same start; the order of cells is that of a disk
+    np.testing.assert_array_equal(weights(model)["embedding.eigenvalue"], weights(whole[1])["embedding.eigenvalue"])
+
+
+def test_without_held_out_cells_the_last_weights_are_the_model(tmp_path):
+    model = pretrained(tmp_path, validation=0, max_epochs=1, use_batches=False)
+    assert_same_bits(weights(model), last(tmp_path))
+    assert "validation_loss" not in model.history
+    assert model.config_.n_batch == 1
+
+
+def test_a_random_start_learns_its_embedding(tmp_path):
+    model = pretrained(
+        tmp_path, start="random", embedding_lr=None, max_epochs=6, max_steps=50, lr=1e-2, precision="bf16-mixed"
+    )
+    loss = model.history["train_loss"]["train_loss"]
+    assert loss.iloc[-1] < loss.iloc[0]
+    first = run_files.RunFiles(tmp_path)
+    from safetensors.torch import load_file
+
+    start = load_file(first.start)
+    assert (weights(model)["embedding.table.weight"] != start["embedding.table.weight"].numpy()).any()
+
+
+def test_data_sets_can_be_held_out_by_name(tmp_path):
+    model = pretrained(tmp_path, validation=["b"], max_epochs=1)
+    sample = planted().obs["sample"].to_numpy()
+    assert set(sample[model.validation_indices_]) == {"b"}
+    assert set(sample[model.train_indices_]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"batchsize": 8}, TypeError, "no key 'batchsize' .did you mean 'batch_size'"),
+        ({"model": {"n_layer": 2}}, TypeError, r"\[model\]: there is no key 'n_layer' .did you mean 'n_layers'"),
+        ({"model": {"size": "huge"}}, ValueError, "size must be one of"),
+        ({"model": {"supervised": True}}, ValueError, "pretraining knows no labels"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, found 0"),
+        ({"batch_size": "8"}, ValueError, "batch_size is '8', expected int"),
+        ({"max_epochs": 2.5}, ValueError, "max_epochs is 2.5, expected int"),
+        ({"start": "warm"}, ValueError, "start must be one of spectral, random"),
+        ({"precision": "16-mixed"}, ValueError, "precision must be one of .*loss scaling.*bf16-mixed"),
+        ({"strategy": "fsdp"}, ValueError, "'fsdp' is refused.*strategy='ddp'"),
+        ({"validation": 1.0}, ValueError, "share from 0 to below 1"),
+        ({"validation": 0.001}, ValueError, "of 90 cells is none"),
+        ({"validation": ["c"]}, ValueError, "names 'c', which is no data set here; there are a, b"),
+        ({"validation": ["a", "b"]}, ValueError, "names every data set"),
+        ({"batch_key": "donor"}, ValueError, "no column 'donor'; it has type, sample"),
+        ({"layer": "counts"}, ValueError, "no layer 'counts'"),
+        ({"logger": "wandb"}, ImportError, "pip install wandb"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_settings_are_refused_before_anything_is_written(tmp_path, changes, error, message):
+    if changes == {"logger": "wandb"}:
+        pytest.importorskip("lightning")
+        try:
+            import wandb  # noqa: F401
+        except ImportError:
+            pass
+        else:
+            pytest.skip("wandb is installed")
+    with pytest.raises(error, match=message):
+        pretrained(tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_hold_something_are_left_alone(tmp_path, whole):
+    folder, _ = whole
+    with pytest.raises(ValueError, match="holds a pretraining: go on with resume=True"):
+        pretrained(folder)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds something else than a pretraining"):
+        pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot be resumed: lr was 0.001 and is 0.01"):
+        pretrained(folder, resume=True, lr=0.01)
+    with pytest.raises(ValueError, match=r"cells of a minibatch .* was 8 and is 16"):
+        pretrained(folder, resume=True, batch_size=16)
+    with pytest.raises(ValueError, match="cannot be resumed: cells was 90 and is 80"):
+        pretrained(folder, resume=True, cells=planted(80))
+    with pytest.raises(ValueError, match=r"there is no .*nothing"):
+        pretrained(tmp_path / "new", cells=tmp_path / "nothing")
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(whole):
+    folder, model = whole
+    assert_same_bits(weights(pretrained(folder, resume=True)), weights(model))
+
+
+def test_every_setting_is_documented():
+    from dataclasses import fields
+    from inspect import getdoc
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "user_guide" / "pretraining.md").read_text("utf-8")
+    for setting in fields(sf.model.PretrainConfig):
+        assert f"\n{setting.name}" in getdoc(sf.model.PretrainConfig) or f", {setting.name}" in getdoc(
+            sf.model.PretrainConfig
+        )
+        assert f"`{setting.name}`" in page or f"{setting.name} = " in page or f"[{setting.name}]" in page, setting.name
+    assert set(SETTINGS) <= {f.name for f in fields(sf.model.PretrainConfig)}
