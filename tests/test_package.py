@@ -26,7 +26,7 @@ ARROWS = {
     "cells": {"genome"},
     "metrics": set(),
     "nn": set(),
-    "model": {"genome", "cells", "metrics", "nn"},
+    "model": {"genome", "cells", "corpus", "metrics", "nn"},
     "models": {"genome", "cells", "model", "nn"},
     "pp": {"genome", "cells"},
     "corpus": {"genome", "cells", "pp"},

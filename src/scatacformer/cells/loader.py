@@ -237,7 +237,7 @@ class _Reader:
         return batches if get_worker_info() is None else _Packed.of(list(batches))
 
     def _collated(self, fetch: Fetch) -> Iterator[dict[str, Tensor]]:
-        whole = fetch.whole or [None] * len(fetch.batches)
+        whole: list[np.ndarray | None] = [*fetch.whole] if fetch.whole else [None] * len(fetch.batches)
         # a process for which no cell is left reads one all the same: all take every step together
         parts = [part if len(part) or w is None else w[:1] for part, w in zip(fetch.batches, whole, strict=True)]
         indptr, bins, counts = self.source.rows(np.concatenate(parts), counts=self.counts)

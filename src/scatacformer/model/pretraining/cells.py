@@ -72,9 +72,9 @@ def _opened(path: Path) -> Any:
     if not path.exists():
         raise ValueError(f"there is no {path}: name the folder of a corpus, or an .h5ad file")
     if path.is_dir():
-        import scatacformer
+        from scatacformer.corpus import Corpus
 
-        return scatacformer.Corpus(path)
+        return Corpus(path)
     if path.suffix != ".h5ad":
         raise ValueError(f"{path} is neither the folder of a corpus nor an .h5ad file; build a corpus of it first")
     import anndata
@@ -119,7 +119,16 @@ def _of_anndata(adata: AnnData, config: PretrainConfig) -> PretrainCells:
     if config.model.get("eos") == "region_class" and config.model.get("region_classes") is None:
         classes = RegionClasses.from_anndata(adata)
     return PretrainCells(
-        source, vocabulary, codes, names, key, codes, names, lambda cell: f"{obs_names[cell]} (row {cell})", card, classes
+        source,
+        vocabulary,
+        codes,
+        names,
+        key,
+        codes,
+        names,
+        lambda cell: f"{obs_names[cell]} (row {cell})",
+        card,
+        classes,
     )
 
 
