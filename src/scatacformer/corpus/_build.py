@@ -75,8 +75,8 @@ def _with_limits(entry: CorpusEntry, min_bins: int, max_bins: int | None) -> Cor
 
 def _prepare(folder: Path, vocabulary: Vocabulary) -> None:
     """Make the folder, or make sure that it is one of this vocabulary."""
-    bed = folder / VOCABULARY
-    if bed.exists():
+    bed, datasets = folder / VOCABULARY, folder / DATASETS
+    if bed.exists() and any(datasets.iterdir()):
         before = Vocabulary.from_bed(bed)
         if before != vocabulary or before.assembly != vocabulary.assembly:
             raise ValueError(
@@ -84,9 +84,9 @@ def _prepare(folder: Path, vocabulary: Vocabulary) -> None:
                 "Choose another folder, or the vocabulary of this one (vocabulary=None takes it)."
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not bed.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something else than a corpus. Choose a folder that is empty or not there.")
-    (folder / DATASETS).mkdir(parents=True, exist_ok=True)
+    datasets.mkdir(parents=True, exist_ok=True)
     vocabulary.to_bed(bed)
 
 
