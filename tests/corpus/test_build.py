@@ -213,6 +213,45 @@ def test_stored_zeros_and_repeats_and_disorder_do_not_matter(small_genome, tmp_p
     np.testing.assert_array_equal(corpus.source.rows(np.arange(2)).bins, [4, 9, 3])
 
 
+@pytest.mark.parametrize("form", ["old_categories", "nullable", "numbers", "bytes"])
+def test_columns_of_cells_as_versions_of_anndata_write_them(data_sets, small_genome, tmp_path, form):
+    """anndata before 0.8 refers to categories elsewhere in the file; 0.13 writes texts that may be missing."""
+    cells = data_sets[1]["a"].copy()
+    expected = list(cells.obs["cell_type"].astype(str))
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:
+        obs = file["obs"]
+        codes = obs["cell_type/codes"][:]
+        names = obs["cell_type/categories"].asstr()[:]
+        barcodes = obs["_index"].asstr()[:]
+        del obs["cell_type"], obs["_index"]
+        obs["_index"] = barcodes
+        if form == "old_categories":
+            codes[3], expected[3] = -1, None
+            obs["__categories/cell_type"] = names
+            obs["cell_type"] = codes
+            obs["cell_type"].attrs["categories"] = obs["__categories/cell_type"].ref
+        elif form == "nullable":
+            for key, values in (("cell_type", names[codes]), ("_index", barcodes)):
+                if key in obs:
+                    del obs[key]
+                group = obs.create_group(key)
+                group.attrs["encoding-type"] = "nullable-string-array"
+                group["values"], group["mask"] = values.astype(object), np.zeros(60, bool)
+            obs["cell_type/mask"][3], expected[3] = True, None
+        elif form == "numbers":
+            values = codes.astype(float)
+            values[3] = np.nan
+            obs["cell_type"] = values
+            expected = [None if i == 3 else str(code) for i, code in enumerate(codes.astype(float))]
+        else:
+            obs["cell_type"] = names[codes].astype("S")
+    entry = CorpusEntry(tmp_path / "a.h5ad", labels_key="cell_type")
+    corpus = Corpus.build(tmp_path / "corpus", [entry], genome=small_genome, min_bins=1)
+    assert [None if label != label else label for label in corpus.obs["label"]] == expected
+    assert corpus.cell_names([7]) == [f"a:{cells.obs_names[7]}"]
+
+
 # ── refused ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -171,9 +171,13 @@ def _reader(element: Any) -> Callable[[int, int], np.ndarray]:
     from anndata.io import read_elem
 
     encoding = element.attrs.get("encoding-type", "")
-    if encoding == "categorical":
-        names = np.array([*(str(name) for name in read_elem(element["categories"])), None], object)
-        return lambda first, stop: names[np.asarray(element["codes"][first:stop])]
+    if encoding == "categorical" or "categories" in element.attrs:
+        # anndata before 0.8 kept the categories elsewhere, with a reference to them
+        old = encoding != "categorical"
+        categories = element.file[element.attrs["categories"]] if old else element["categories"]
+        codes = element if old else element["codes"]
+        names = np.array([*(_text(name) for name in read_elem(categories)), None], object)
+        return lambda first, stop: names[np.asarray(codes[first:stop])]
     if hasattr(element, "keys") and "values" in element and "mask" in element:
 
         def masked(first: int, stop: int) -> np.ndarray:
@@ -183,15 +187,19 @@ def _reader(element: Any) -> Callable[[int, int], np.ndarray]:
 
         return masked
     if hasattr(element, "keys"):
-        whole = np.array([str(value) for value in read_elem(element)], object)
+        whole = np.array([_text(value) for value in read_elem(element)], object)
         return lambda first, stop: whole[first:stop]
     return lambda first, stop: _texts(element, first, stop)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _texts(array: Any, first: int, stop: int) -> np.ndarray:
     values = array.asstr()[first:stop] if hasattr(array, "asstr") and array.dtype.kind == "O" else array[first:stop]
     is_missing = [value is None or value != value for value in values.tolist()]
-    texts = np.array([value.decode() if isinstance(value, bytes) else str(value) for value in values], object)
+    texts = np.array([_text(value) for value in values], object)
     texts[is_missing] = None
     return texts
 

@@ -115,7 +115,7 @@ class Corpus:
         counted in bins as :func:`scatacformer.pp.bin_fragments` does. Each data set is written under another name, and
         renamed when it is whole; `corpus.json` comes last. A source that changed since is read again.
 
-        Memory: the columns (`.var`) of one data set, some million entries of it, and 24 bytes for each of its cells;
+        Memory: the columns (`.var`) of one data set, some million entries of it, and some 50 bytes for each of its cells;
         nothing grows with the corpus. For fragments also a counter for each barcode in the file.
         """
         from ._build import VOCABULARY, build
