@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from scatacformer.genome import Vocabulary
 from scatacformer.genome.carry import carry_matrix
 
 from ._adapters import LoraPlan
+from ._mudata import registered_regions
 from ._saving import pick_device
 from ._start import log_frequency, log_odds, open_by_batch
 
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from scatacformer.genome import Vocabulary
-
 TUNED = ("all", "lora", "heads")
 # a row for each region; a region that is none of the pretrained model's gets the mean of those that overlap it
 OF_BINS = ("embedding.table.weight", "embedding.tokens.weight", "embedding.pool_weight", "embedding.norm_weight")
 # told from the new cells, or not at all
 OF_CELLS = ("decoder.bias.weight", "batch_shift", "log_frequency", "mean_depth")
+# which <eos> reads which region: the new model has its own
+OF_CLASSES = ("group", "decoder.readers")
 
 
 class FineTuningMixin:
@@ -57,6 +59,9 @@ class FineTuningMixin:
           merged into the weights when the training ends, so that the model is saved and loaded like any other. Needs
           peft: ``pip install 'scatacformer[lora]'``.
         - ``"heads"``: the heads that predict labels and nothing else; the embedding stays to the bit.
+
+        A model with ``eos="region_class"`` keeps its classes where the regions are the same; other regions are annotated
+        first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
 
         Where the new batches lie in the embedding is not known, and no shift is taken out of it. To embed new cells
         with a model that stays what it is, use :meth:`load_query_data`.
@@ -105,6 +110,10 @@ class FineTuningMixin:
         init["supervised"] = bool(init.get("supervised") or tune == "heads") if supervised is None else supervised
         if tune == "heads" and not init["supervised"]:
             raise ValueError("tune='heads' trains what predicts labels: leave supervised out, or set it to True")
+        if known.region_classes is not None:
+            found = Vocabulary.from_var(registered_regions(adata))
+            same = found.checksum == known.vocabulary_.checksum
+            init["region_classes"] = known.region_classes if same else None
         model = cls(adata, **init)
         model._carry_over(known)
         model.seed_, model.is_trained_ = known.seed_, True
@@ -119,7 +128,7 @@ class FineTuningMixin:
         weights = {k: v.detach().cpu() for k, v in known.module.state_dict().items()}
         state = {k: v.detach().cpu().clone() for k, v in self.module.state_dict().items()}
         for name, value in weights.items():
-            if name.startswith("paired.") or name in OF_CELLS:
+            if name.startswith("paired.") or name in OF_CELLS + OF_CLASSES:
                 continue
             if name.startswith("heads.") and not self._same_labels(known, name.split(".")[1]):
                 continue
@@ -163,9 +172,9 @@ class FineTuningMixin:
         return carry
 
     def _eos_like(self, known: FineTuningMixin, eos: torch.Tensor) -> torch.Tensor:
-        """``<eos>`` by name of its chromosome; one that the pretrained model lacks starts from their mean."""
-        rows = {name: eos[i] for i, name in enumerate(known.vocabulary_.chrom_names)}
-        return torch.stack([rows.get(name, eos.mean(0)) for name in self.vocabulary_.chrom_names])
+        """``<eos>`` by name of its chromosome or class; one that the pretrained model lacks starts from their mean."""
+        rows = dict(zip(known.eos_names_, eos, strict=True))
+        return torch.stack([rows.get(name, eos.mean(0)) for name in self.eos_names_])
 
     def _same_labels(self, known: FineTuningMixin, task: str) -> bool:
         if task not in self.config_.tasks or task not in known.config_.tasks:
