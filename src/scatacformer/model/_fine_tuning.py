@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from scatacformer.genome import Vocabulary
 from scatacformer.genome.carry import carry_matrix
 
 from ._adapters import LoraPlan
-from ._mudata import registered_regions
 from ._saving import pick_device
 from ._start import log_frequency, log_odds, open_by_batch
 
@@ -23,13 +21,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from scatacformer.genome import Vocabulary
+
 TUNED = ("all", "lora", "heads")
 # a row for each region; a region that is none of the pretrained model's gets the mean of those that overlap it
 OF_BINS = ("embedding.table.weight", "embedding.tokens.weight", "embedding.pool_weight", "embedding.norm_weight")
 # told from the new cells, or not at all
 OF_CELLS = ("decoder.bias.weight", "batch_shift", "log_frequency", "mean_depth")
-# which <eos> reads which region: the new model has its own
-OF_CLASSES = ("group", "decoder.readers")
+# which <eos> reads which region, as the new regions have it
+OF_REGIONS = ("group", "decoder.readers")
 
 
 class FineTuningMixin:
@@ -60,9 +60,6 @@ class FineTuningMixin:
           peft: ``pip install 'scatacformer[lora]'``.
         - ``"heads"``: the heads that predict labels and nothing else; the embedding stays to the bit.
 
-        A model with ``eos="region_class"`` keeps its classes where the regions are the same; other regions are annotated
-        first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
-
         Where the new batches lie in the embedding is not known, and no shift is taken out of it. To embed new cells
         with a model that stays what it is, use :meth:`load_query_data`.
 
@@ -71,7 +68,7 @@ class FineTuningMixin:
         adata
             Registered by :meth:`setup_anndata`, with its own batches and labels.
         pretrained_model
-            A trained model, or the folder that it was saved to.
+            A trained model, the folder that it was saved to, or the name of a repository of the Hugging Face hub.
         tune
             What the training changes.
         supervised
@@ -103,17 +100,13 @@ class FineTuningMixin:
         lora = LoraPlan(**(lora_kwargs or {})) if tune == "lora" else None
         known = pretrained_model
         if not isinstance(known, FineTuningMixin):
-            known = cls.load(known, adata=False, accelerator="cpu")
+            known = cls.from_pretrained(known, accelerator="cpu")
         if not known.is_trained_:
             raise ValueError("the pretrained model is not trained; call its train() first")
         init = dict(known.init_params_["non_kwargs"])
         init["supervised"] = bool(init.get("supervised") or tune == "heads") if supervised is None else supervised
         if tune == "heads" and not init["supervised"]:
             raise ValueError("tune='heads' trains what predicts labels: leave supervised out, or set it to True")
-        if known.region_classes is not None:
-            found = Vocabulary.from_var(registered_regions(adata))
-            same = found.checksum == known.vocabulary_.checksum
-            init["region_classes"] = known.region_classes if same else None
         model = cls(adata, **init)
         model._carry_over(known)
         model.seed_, model.is_trained_ = known.seed_, True
@@ -128,7 +121,7 @@ class FineTuningMixin:
         weights = {k: v.detach().cpu() for k, v in known.module.state_dict().items()}
         state = {k: v.detach().cpu().clone() for k, v in self.module.state_dict().items()}
         for name, value in weights.items():
-            if name.startswith("paired.") or name in OF_CELLS + OF_CLASSES:
+            if name.startswith("paired.") or name in OF_CELLS + OF_REGIONS:
                 continue
             if name.startswith("heads.") and not self._same_labels(known, name.split(".")[1]):
                 continue

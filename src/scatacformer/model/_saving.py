@@ -129,6 +129,7 @@ class SavingMixin:
             )
             model = cls(adata, **init)
         model._restore_pairs(attributes)
+        _check_shapes(folder / (prefix + CONFIG), weights, model.module.state_dict())
         model.module.load_state_dict(weights)
         for name, value in attributes.items():
             setattr(model, name, value)
@@ -187,6 +188,22 @@ class SavingMixin:
         if vocabulary.checksum != config["vocabulary"]:
             raise ValueError(f"{folder / (prefix + VOCABULARY)} is not the vocabulary that config.json names")
         return config, load_file(folder / (prefix + WEIGHTS)), vocabulary
+
+
+def _check_shapes(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """ValueError that names the first few tensors in which the weights and what ``path`` describes differ."""
+    what = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    what += [f"{name} is not of this network" for name in sorted(found.keys() - expected.keys())]
+    what += [
+        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name].shape != expected[name].shape
+    ]
+    if what:
+        raise ValueError(
+            f"the weights are not of the network that {path} describes: {'; '.join(what[:4])}"
+            f"{f' and {len(what) - 4} more' if len(what) > 4 else ''}"
+        )
 
 
 def read_config(folder: Path, prefix: str) -> dict[str, Any]:

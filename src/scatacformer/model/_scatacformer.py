@@ -25,6 +25,7 @@ from ._labels import LabelsMixin
 from ._links import LinkMixin
 from ._mudata import MuDataMixin
 from ._paired import MODALITIES, PairedMixin
+from ._pretrained import PretrainedMixin
 from ._query import QueryMixin
 from ._saving import SavingMixin
 from ._train import TrainingMixin
@@ -50,6 +51,7 @@ class ScAtacFormer(
     QueryMixin,
     FineTuningMixin,
     SavingMixin,
+    PretrainedMixin,
     MuDataMixin,
     BaseModelClass,
 ):
