@@ -14,6 +14,7 @@ from .spectral import SpectralStart, fit_spectral, nearest_cells
 from .split import CellSplit, split_cells
 from .tokens import OverlapSource
 from .validate import CountSummary, validate_anndata, validate_counts
+from .vector_start import start_from_vectors
 
 __all__ = [
     "CellSplit",
@@ -42,6 +43,7 @@ __all__ = [
     "nearest_cells",
     "score_test",
     "split_cells",
+    "start_from_vectors",
     "validate_anndata",
     "validate_counts",
 ]

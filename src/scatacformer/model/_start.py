@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scatacformer.cells import batch_shifts, fit_spectral
+from scatacformer.cells import batch_shifts, fit_spectral, start_from_vectors
 
 if TYPE_CHECKING:
     from scatacformer.cells import RowSource, SpectralStart
@@ -19,19 +19,34 @@ logger = logging.getLogger("scatacformer")
 
 
 def put_spectral_start(
-    module: ScAtacNetwork, source: RowSource, codes: np.ndarray, cells: np.ndarray, seed: int
+    module: ScAtacNetwork,
+    source: RowSource,
+    codes: np.ndarray,
+    cells: np.ndarray,
+    seed: int,
+    vectors: np.ndarray | None = None,
 ) -> SpectralStart:
     """Fits the spectral start on ``cells`` (sorted row numbers; ``codes``: batches of all cells) and puts it into the
-    module, with what the decoder starts from. Other cells count nowhere."""
+    module, with what the decoder starts from. Other cells count nowhere.
+
+    With ``vectors`` (n_bins, d) the start is made of these and not of the spectrum.
+    """
     d_embed, n_batch = module.config.d_embed, module.config.n_batch
-    start = fit_spectral(source, cells, d_embed, seed=seed)
+    if vectors is None:
+        start = fit_spectral(source, cells, d_embed, seed=seed)
+    else:
+        start = start_from_vectors(source, cells, vectors, d_embed, seed=seed)
     displaced = np.zeros((n_batch, d_embed), np.float32)  # the same as of the pooled vectors, before their weight
     if n_batch > 1:
         shifts = batch_shifts(start.vectors, codes[start.cells], n_batch)
         start = replace(start, vectors=start.vectors - shifts[codes[start.cells]])
         displaced = np.where(start.weight > 0, shifts / np.maximum(start.weight, 1e-12), 0.0)
     logger.info(
-        "spectral start: %d of %d dimensions above the noise, %d cells", start.n_dims, d_embed, len(start.cells)
+        "%s start: %d of %d dimensions above the noise, %d cells",
+        "spectral" if vectors is None else "given",
+        start.n_dims,
+        d_embed,
+        len(start.cells),
     )
     put_frequencies(module, source, codes, cells)
     with torch.no_grad():

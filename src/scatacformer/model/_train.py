@@ -113,6 +113,7 @@ class TrainingMixin:
         neighbor_share: float = 0.5,
         n_neighbors: int = 10,
         num_workers: int = 0,
+        bin_vectors: np.ndarray | None = None,
         checkpoint_dir: str | Path | None = None,
         resume: bool = False,
         plan_kwargs: dict[str, Any] | None = None,
@@ -157,6 +158,10 @@ class TrainingMixin:
             training cells) instead of their own.
         num_workers
             Processes that prepare minibatches. The result does not depend on it.
+        bin_vectors
+            (n_bins, d), to start the bin table from instead of the spectral embedding, such as
+            :meth:`scatacformer.models.Atacformer.bin_vectors`: the at most ``d_embed`` directions of them in which the
+            cells differ. Bins with NaN do not count in the embedding.
         checkpoint_dir, resume
             Folder that gets ``last.ckpt`` after every epoch; ``resume=True`` goes on from it and ends where an
             uninterrupted run would.
@@ -175,7 +180,7 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            Sizes out of range; no held-out cells with early stopping; ``resume`` without a checkpoint.
+            Sizes out of range; ``bin_vectors`` of other bins, or for a model that is trained; no held-out cells with early stopping; ``resume`` without a checkpoint.
         FloatingPointError
             The loss is not finite; the cells of the step are named.
         """
@@ -195,6 +200,8 @@ class TrainingMixin:
         pairs = self._paired_plan(paired_kwargs, query)
         heads = self._label_plan(labels_kwargs, split, query)
         lora = LoraPlan(**self.lora_) if self.tuned_ == "lora" else None
+        if bin_vectors is not None:
+            self._check_vectors(bin_vectors, checkpoint, query)
         if n_neighbors < 1:
             raise ValueError(f"n_neighbors must be at least 1, found {n_neighbors}")
         policy = SentencePolicy(
@@ -242,7 +249,7 @@ class TrainingMixin:
         # every argument has been looked at: from here on the weights change
         start, neighbors = None, None
         if not query and not self.tuned_ and (checkpoint is not None or not self.is_trained_):
-            start = self._spectral_start(source, split)
+            start = self._spectral_start(source, split, bin_vectors)
             if neighbor_share > 0:
                 neighbors = nearest_cells(start, split[0], source.n_cells, n_neighbors)
         if neighbors is None:
@@ -316,10 +323,22 @@ class TrainingMixin:
             raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder (checkpoint_dir)")
         return str(path)
 
-    def _spectral_start(self, source: RowSource, split: tuple[np.ndarray, ...]) -> SpectralStart:
-        """Fits the spectral start on the training and held-out cells and puts it into the module."""
+    def _check_vectors(self, vectors: np.ndarray, checkpoint: str | None, query: bool) -> None:
+        if query or (checkpoint is None and self.is_trained_):
+            raise ValueError("bin_vectors are for the start of a model, and this one is trained: its bins have vectors")
+        if np.ndim(vectors) != 2 or len(vectors) != self.config_.n_bins:
+            raise ValueError(
+                f"bin_vectors has shape {np.shape(vectors)}, expected a vector for each of {self.config_.n_bins:,} bins"
+            )
+
+    def _spectral_start(
+        self, source: RowSource, split: tuple[np.ndarray, ...], bin_vectors: np.ndarray | None = None
+    ) -> SpectralStart:
+        """Fits the start on the training and held-out cells, spectral or by given vectors; puts it into the module."""
         cells = np.sort(np.concatenate(split[:2]))
-        return put_spectral_start(self.module, source, self._batch_codes(self.adata), cells, self.seed_)
+        return put_spectral_start(
+            self.module, source, self._batch_codes(self.adata), cells, self.seed_, vectors=bin_vectors
+        )
 
     def _sentences(
         self,
