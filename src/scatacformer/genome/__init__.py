@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
+from .dna import BinDna
+from .dna_table import DnaTableWriter, read_dna_table
 from .genes import Genes
 from .lift import Lift
 from .links import LINK_COLUMNS, links_table
@@ -16,7 +18,9 @@ from .window_pairs import WindowPairs, window_pairs
 __all__ = [
     "DEFAULT_EXCLUDED",
     "LINK_COLUMNS",
+    "BinDna",
     "ClassSets",
+    "DnaTableWriter",
     "Genes",
     "Lift",
     "Memberships",
@@ -29,6 +33,7 @@ __all__ = [
     "chrom_sizes",
     "links_table",
     "overlap_matrix",
+    "read_dna_table",
     "region_classes",
     "window_pairs",
 ]

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._annotate_bins import annotate_bins
     from ._bin_fragments import bin_fragments
+    from ._dna_embeddings import dna_embeddings
     from ._lift_vocabulary import lift_vocabulary
     from ._match_vocabulary import match_vocabulary
     from ._qc_sentences import qc_sentences
     from ._transfer_labels import transfer_labels
 
-__all__ = ["annotate_bins", "bin_fragments", "lift_vocabulary", "match_vocabulary", "qc_sentences", "transfer_labels"]
+__all__ = [
+    "annotate_bins",
+    "bin_fragments",
+    "dna_embeddings",
+    "lift_vocabulary",
+    "match_vocabulary",
+    "qc_sentences",
+    "transfer_labels",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,161 @@
+"""The DNA of each bin as a DNA language model reads it: one row of numbers a bin, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from scatacformer.genome import BinDna, DnaTableWriter, Vocabulary
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+POOLING = "mean of the last hidden states over the tokens of A, C, G, T of the bin"
+
+
+def dna_embeddings(
+    adata: AnnData | Vocabulary | Any,
+    fasta: str | Path,
+    model: str | Path,
+    out: str | Path,
+    *,
+    batch_size: int = 8,
+    device: str = "auto",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    dtype: Literal["float16", "float32"] = "float16",
+    overwrite: bool = False,
+) -> np.ndarray:
+    """Embed the DNA of each bin with a DNA language model, such as the Nucleotide Transformer.
+
+    The bin's DNA is cut into tokens, read in windows of equal length that fit the model's context (one window for 5,000
+    bp and 1,000 6-mers), and the last hidden states of all its tokens are averaged: not those of special tokens, nor of
+    N. A bin of N alone is zero.
+
+    It takes hours on a GPU for a human genome. When it is killed, the same call goes on where it was: at most ten
+    seconds of work are lost.
+
+    Parameters
+    ----------
+    adata
+        Cells × bins, whose `.var` says where the bins lie; a :class:`scatacformer.genome.Vocabulary`; or a model.
+    fasta
+        FASTA file of the assembly, see :class:`scatacformer.genome.BinDna`.
+    model
+        A folder, or a name on the Hugging Face hub, that transformers' `AutoTokenizer` and `AutoModel` can load. Its
+        tokens must be bases or k-mers side by side. Weights are read from safetensors alone, and code that comes with
+        the checkpoint is never run.
+    out
+        The `.npy` file to write. What the table was made of is written beside it, as `<out>.json`.
+    batch_size
+        Windows that are read at once. It changes the result by rounding alone.
+    device
+        `"auto"`: the GPU if there is one; `"cpu"`; `"cuda"`, `"cuda:1"`, ...
+    precision
+        That of the network. `"bfloat16"` is faster on a GPU.
+    dtype
+        That of the table. :class:`~scatacformer.model.ScAtacFormer` holds it as float16 in any case.
+    overwrite
+        Whether a table at `out`, finished or not, that was made of other bins, DNA, model or settings is replaced. One of
+        the very same is finished, or returned at once.
+
+    Returns
+    -------
+    numpy.memmap
+        (n_bins, d), read only, in the order of the bins. :class:`~scatacformer.model.ScAtacFormer` takes it, or its
+        path, as `dna`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such FASTA file, or no folder for `out`.
+    ValueError
+        The FASTA file lacks a chromosome of the bins or is of another assembly; the checkpoint is broken, in another
+        format than safetensors, or needs code of its own; the tokenizer does not read DNA; `out` is of something else;
+        hidden states are not finite. All but the last before any work.
+    ImportError
+        pyfaidx or transformers is not installed: they come with `pip install 'scatacformer[dna]'`.
+
+    Examples
+    --------
+    >>> sf.pp.dna_embeddings(adata, "hg38.fa", model="nucleotide-transformer", out="dna.npy")  # doctest: +SKIP
+    >>> model = sf.ScAtacFormer(adata, dna="dna.npy")  # doctest: +SKIP
+    """
+    from tqdm.auto import tqdm
+
+    from ._dna_checkpoint import DnaCheckpoint
+
+    out = Path(out)
+    _check_arguments(out, batch_size, precision, dtype)
+    dna = BinDna(fasta, _vocabulary_of(adata))
+    checkpoint = DnaCheckpoint(str(model), device, precision)
+    made_of = {
+        "n_bins": len(dna),
+        "d": checkpoint.d,
+        "fasta": dna.path.name,
+        "model": checkpoint.name,
+        "context_bp": checkpoint.context,
+        "settings": {
+            "vocabulary": dna.vocabulary.checksum,
+            "fasta": dna.checksum,
+            "model": checkpoint.checksum,
+            "pooling": POOLING,
+            "precision": precision,
+            "dtype": dtype,
+        },
+    }
+    table = DnaTableWriter(out, (len(dna), checkpoint.d), dtype, made_of, overwrite)
+    at_once = 4 * batch_size  # so that windows of one length meet
+    try:
+        with tqdm(
+            total=len(dna), initial=table.n_done, unit="bin", desc="DNA embeddings", delay=1, disable=None
+        ) as bar:
+            for first in range(table.n_done, len(dna), at_once):
+                bins = range(first, min(first + at_once, len(dna)))
+                rows = checkpoint.embed([dna[bin] for bin in bins], batch_size)
+                table.append(_in_range(rows, dtype, dna.vocabulary.names[first]))
+                bar.update(len(rows))
+        return table.finish()
+    finally:
+        table.close()
+        dna.close()
+
+
+def _in_range(rows: np.ndarray, dtype: str, where: str) -> np.ndarray:
+    largest = float(np.abs(rows).max(initial=0.0))
+    if not largest <= np.finfo(dtype).max:  # NaN too
+        raise ValueError(
+            f"hidden states of the bins from {where} on reach {largest:g}, "
+            + (
+                "too large for float16: dtype='float32'"
+                if np.isfinite(largest)
+                else "which is not finite: precision='float32'"
+            )
+        )
+    return rows.astype(dtype)
+
+
+def _check_arguments(out: Path, batch_size: int, precision: str, dtype: str) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+    for name, value, known in (
+        ("precision", precision, ("float32", "bfloat16")),
+        ("dtype", dtype, ("float16", "float32")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, found {value!r}")
+    if out.suffix != ".npy":
+        raise ValueError(f"out must be the name of a .npy file, found {str(out)!r}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} to")
+
+
+def _vocabulary_of(adata: Any) -> Vocabulary:
+    if isinstance(adata, Vocabulary):
+        return adata
+    if isinstance(getattr(adata, "vocabulary", None), Vocabulary):
+        return adata.vocabulary
+    if not hasattr(adata, "var"):
+        raise ValueError(f"expected an AnnData, a Vocabulary or a model, found {type(adata).__name__}")
+    return Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
