@@ -11,6 +11,7 @@ import torch
 from scatacformer.genome.carry import carry_matrix
 
 from ._adapters import LoraPlan
+from ._dna import OfOtherRegions
 from ._saving import pick_device
 from ._start import log_frequency, log_odds, open_by_batch
 
@@ -49,7 +50,7 @@ class FineTuningMixin:
         """A model of other cells that starts from what a pretrained one has learned.
 
         The cells may have other batches, labels and regions than those of the pretrained model. A region of both keeps
-        its vector; another starts from the mean of the vectors of the regions that overlap it (peaks from bins, say); one that overlaps none starts at zero and is not pooled. The biases of the
+        its vector; another starts from the mean of the vectors of the regions that overlap it (peaks from bins, say); one that overlaps none starts at zero and is not pooled. Rows of a DNA table are carried over in the same way. The biases of the
         decoder start from the frequencies of the regions in the new cells. The model embeds at once; :meth:`train`
         then changes what ``tune`` says:
 
@@ -107,6 +108,8 @@ class FineTuningMixin:
         init["supervised"] = bool(init.get("supervised") or tune == "heads") if supervised is None else supervised
         if tune == "heads" and not init["supervised"]:
             raise ValueError("tune='heads' trains what predicts labels: leave supervised out, or set it to True")
+        if known.config_.d_dna:
+            init["dna"] = OfOtherRegions(known.module.embedding.dna.table, known.vocabulary_, known.dna_)
         model = cls(adata, **init)
         model._carry_over(known)
         model.seed_, model.is_trained_ = known.seed_, True

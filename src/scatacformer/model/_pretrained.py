@@ -10,7 +10,7 @@ from scatacformer._files import whole_file
 from scatacformer._hub import hub_folder
 
 from ._model_card import model_card
-from ._saving import CONFIG, VOCABULARY, WEIGHTS, read_config
+from ._saving import CONFIG, DNA, VOCABULARY, WEIGHTS, read_config
 
 if TYPE_CHECKING:
     import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 CARD, SCVI_METADATA = "README.md", "_scvi_required_metadata.json"
-TRAVELS = (CONFIG, WEIGHTS, VOCABULARY, CARD, SCVI_METADATA)
+TRAVELS = (CONFIG, WEIGHTS, VOCABULARY, DNA, CARD, SCVI_METADATA)
 
 
 class PretrainedMixin:

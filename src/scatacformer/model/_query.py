@@ -161,6 +161,8 @@ class QueryMixin:
             model = cls.load(reference_model, adata=False, accelerator="cpu")
             weights, registry = model.module.state_dict(), model.registry_
             init, attributes = model.init_params_["non_kwargs"], vars(model)
+        if model.config_.d_dna:
+            init = init | {"dna": model.module.embedding.dna.table}
         if not model.is_trained_:
             raise ValueError("the reference model is not trained; call its train() first")
         query_kwargs = {"extend_categories": True, "allow_missing_labels": True}
@@ -177,6 +179,8 @@ class QueryMixin:
                 adata, source_registry=registry, **query_kwargs, **registry[SETUP_ARGS_KEY]
             )
         query = cls(adata, **init, region_classes=model.region_classes)
+        if model.config_.d_dna:
+            query.dna_ = model.dna_
         query._restore_pairs(attributes)
         n_known = weights["decoder.bias.weight"].shape[1]
         weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])

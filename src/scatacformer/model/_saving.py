@@ -13,6 +13,7 @@ import torch
 from scatacformer.genome import Vocabulary
 
 from ._compat import MODEL_NAME_KEY, SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
+from ._dna import read_saved_dna
 from ._eos import saved_classes
 from ._json import decode, encode
 from ._mudata import is_mudata
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CONFIG, WEIGHTS, VOCABULARY, DATA = "config.json", "model.safetensors", "vocabulary.bed.gz", "adata.h5ad"
+DNA = "dna.safetensors"
 
 
 class SavingMixin:
@@ -40,6 +42,8 @@ class SavingMixin:
     ) -> None:
         """Write the model to a folder: ``config.json``, ``model.safetensors``, ``vocabulary.bed.gz``.
 
+        The DNA table of a model that has one is copied, as ``dna.safetensors``: the folder is whole wherever it goes.
+
         Parameters
         ----------
         dir_path
@@ -52,7 +56,8 @@ class SavingMixin:
             Also write the AnnData, as ``adata.h5ad``; of a MuData the ATAC modality.
         """
         folder, prefix = Path(dir_path), prefix or ""
-        names = [CONFIG, WEIGHTS, VOCABULARY] + ([DATA] if save_anndata else [])
+        table = {} if self.module.embedding.dna is None else {"dna": self.module.embedding.dna.table}
+        names = [CONFIG, WEIGHTS, VOCABULARY] + ([DNA] if table else []) + ([DATA] if save_anndata else [])
         there = [prefix + n for n in names if (folder / (prefix + n)).exists()]
         if there and not overwrite:
             raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True")
@@ -63,7 +68,9 @@ class SavingMixin:
         checksums = {}
         _atomically(folder / (prefix + WEIGHTS), lambda path: save_file(weights, path))
         _atomically(folder / (prefix + VOCABULARY), self.vocabulary_.to_bed)
-        for name in (WEIGHTS, VOCABULARY):
+        if table:
+            _atomically(folder / (prefix + DNA), lambda path: save_file({k: v.cpu() for k, v in table.items()}, path))
+        for name in (WEIGHTS, VOCABULARY, *([DNA] if table else [])):
             checksums[name] = _sha256(folder / (prefix + name))
         if save_anndata:
             # of pairs the ATAC: a MuData is the user's to write (mdata.write)
@@ -114,6 +121,8 @@ class SavingMixin:
 
             adata = anndata.read_h5ad(path)
         registry, init = config["registry"], config["init_params"]["non_kwargs"]
+        if config["network"].get("d_dna"):
+            init = init | {"dna": read_saved_dna(folder / (prefix + DNA))}
         attributes = config["attributes"]
         # a head has as many outputs as it was trained on
         kwargs = {"fixed_labels": True} if init.get("supervised") else {}

@@ -17,6 +17,7 @@ from scatacformer.nn import NetworkConfig, ScAtacNetwork
 from ._accessibility import AccessibilityMixin
 from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
 from ._differential import DifferentialMixin
+from ._dna import read_dna
 from ._eos import classes_to_read, readers_of
 from ._expression import ExpressionMixin
 from ._field import LabelsField, OpenBinsField
@@ -32,6 +33,7 @@ from ._train import TrainingMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from anndata import AnnData
     from mudata import MuData
@@ -95,6 +97,10 @@ class ScAtacFormer(
         into ``adata``. They are saved with the model: new cells need no annotation.
     supervised
         Whether the model learns to predict the labels that :meth:`setup_anndata` was told of; see :meth:`predict`.
+    dna
+        A table of numbers of each region's DNA, (n_regions, d), from :func:`scatacformer.pp.dna_embeddings` or any other
+        source: a ``.npy`` file, which is mapped into memory, an array or a tensor. It is frozen; projections of it,
+        which start at zero and are trained, are added to what encoder and decoder read of a region.
     seed
         Of everything that is drawn. The same seed gives the same weights on the same machine. Default:
         ``scvi.settings.seed``, or 0.
@@ -128,6 +134,7 @@ class ScAtacFormer(
         decoder_input: Literal["small", "full"] = "small",
         eos: Literal["chromosome", "region_class"] = "chromosome",
         supervised: bool = False,
+        dna: str | PathLike | np.ndarray | Tensor | None = None,
         seed: int | None = None,
         vocabulary: Vocabulary | None = None,
         region_classes: RegionClasses | None = None,
@@ -145,13 +152,18 @@ class ScAtacFormer(
         self.seed_ = int(seed if seed is not None else settings.seed or 0)
         self.frozen_, self.query_batches_ = False, []
         self.tuned_, self.lora_ = None, None  # of a model made by for_fine_tuning
+        table, made_of = (None, None) if dna is None else read_dna(dna, vocabulary)
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_eos=len(readers.names), n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
             decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token,
-            embedding=embedding, decoder_input=decoder_input, **self._n_labels(supervised),
+            embedding=embedding, decoder_input=decoder_input, d_dna=0 if table is None else table.shape[1],
+            **self._n_labels(supervised),
         )  # fmt: skip
         self.module = self._module_cls(self.config_, readers.group, seed=self.seed_, readers=readers.shares)
+        if table is not None:
+            self.module.embedding.dna.hold(table)
+            self.dna_ = made_of
         self.get_normalized_function_name_ = "get_normalized_accessibility"
         c = self.config_
         self._model_summary_string = (
@@ -162,10 +174,11 @@ class ScAtacFormer(
             + f"; embedding of at most {c.d_embed} dimensions; {c.decoder} decoder; {c.n_batch} batch"
             + ("es" if c.n_batch != 1 else "")
             + "".join(f"; {n} {'organs' if task == 'organ' else task}" for task, n in c.tasks.items())
+            + (f"; DNA of {c.d_dna} numbers a region" if c.d_dna else "")
             + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
         )
         self.init_params_ = self._get_init_params(locals())
-        for name in ("vocabulary", "region_classes"):
+        for name in ("vocabulary", "region_classes", "dna"):  # saved in files of their own
             self.init_params_["non_kwargs"].pop(name, None)
 
     @classmethod

@@ -6,6 +6,7 @@ from .config import NetworkConfig
 from .contrastive import nt_xent
 from .cross_attention import CrossAttention
 from .decoders import BilinearDecoder, Context, MLPDecoder, state_logits
+from .dna import DnaProjection
 from .labels import LabelHead, LabelTarget, balanced_weights, label_loss
 from .matching import LinkAttention, LinkConfig
 from .network import Cells, ScAtacNetwork
@@ -21,6 +22,7 @@ __all__ = [
     "Cells",
     "Context",
     "CrossAttention",
+    "DnaProjection",
     "LabelHead",
     "LabelTarget",
     "LinkAttention",

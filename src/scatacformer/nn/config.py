@@ -42,6 +42,7 @@ class NetworkConfig:
     decoder_input: str = "small"
     n_labels: int = 0  # of the supervised heads; 0: no such head
     n_organs: int = 0
+    d_dna: int = 0  # numbers of the DNA table a bin; 0: none
 
     def __post_init__(self) -> None:
         for name in ("n_bins", "n_eos", "n_batch", "d_model", "n_layers", "n_heads", "d_embed", "max_tokens"):
@@ -58,6 +59,8 @@ class NetworkConfig:
         for name in ("n_labels", "n_organs"):
             if getattr(self, name) < 0 or getattr(self, name) == 1:
                 raise ValueError(f"{name} must be 0 or at least 2, found {getattr(self, name)}")
+        if self.d_dna < 0:
+            raise ValueError(f"d_dna must not be negative, found {self.d_dna}")
         if not 0 <= self.removed_share <= 0.9:
             raise ValueError(f"removed_share must lie in 0 ... 0.9, found {self.removed_share}")
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import NetworkConfig
+from .dna import DnaProjection
 
 
 class BinEmbedding(nn.Module):
@@ -33,14 +34,18 @@ class BinEmbedding(nn.Module):
         self.register_buffer("norm_weight", torch.ones(config.n_bins))
         self.register_buffer("eigenvalue", torch.ones(config.d_embed))  # 1: no shrinkage
         nn.init.normal_(self.table.weight, std=0.02)
+        self.dna = DnaProjection(config) if config.d_dna else None  # starts at zero: nothing is drawn for it
 
     def token_rows(self, bins: Tensor) -> Tensor:
         """What the encoder reads of each bin.  (len(bins), d_model)"""
-        return self.tokens(bins) if self.full else self.project(self.table(bins))
+        tokens = self.tokens(bins) if self.full else self.project(self.table(bins))
+        return tokens if self.dna is None else tokens + self.dna.tokens(bins)
 
     def decoder_rows(self, bins: Tensor) -> Tensor:
         """What the decoder reads of each bin.  (len(bins), d_row)"""
-        return self.token_rows(bins) if self.full_rows else self.table(bins)
+        if self.full_rows:
+            return self.token_rows(bins)
+        return self.table(bins) if self.dna is None else self.table(bins) + self.dna.rows(bins)
 
     @torch.no_grad()
     def start_tokens(self, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -30,6 +31,7 @@ class PretrainConfig:
     model
         Arguments of :class:`~scatacformer.ScAtacFormer` (``size``, ``d_model``, ``n_layers``, ``decoder``, ...); in TOML
         the table ``[model]``. With ``eos="region_class"`` the classes are those of the AnnData, or ``region_classes``.
+        ``dna`` is the path of a table (``.npy``).
     batch_key
         Column of ``obs`` with the batch, for an AnnData. A corpus has its own batches; ``batch_key`` is the name that
         the column will have in data that the model is loaded with.
@@ -170,6 +172,8 @@ class PretrainConfig:
 
         arguments = inspect.signature(ScAtacFormer.__init__).parameters
         check_keys(self.model, [a for a in arguments if a not in _NOT_MODEL], "[model]")
+        if not isinstance(self.model.get("dna", ""), str | os.PathLike):  # every process maps the same file
+            raise TypeError(f"[model]: dna is the path of a .npy file, found {type(self.model['dna']).__name__}")
         if self.model.get("supervised"):
             raise ValueError("pretraining knows no labels: train on them afterwards, ScAtacFormer.for_fine_tuning(...)")
 
@@ -182,10 +186,12 @@ class PretrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and a dict, for JSON; of region classes their names and a checksum."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        if "dna" in self.model:
+            plain["model"] = plain["model"] | {"dna": str(self.model["dna"])}
         classes = self.model.get("region_classes")
         if classes is not None:
             digest = hashlib.sha256(classes.matrix.indptr.tobytes() + classes.matrix.indices.tobytes()).hexdigest()
-            plain["model"] = self.model | {"region_classes": {"names": list(classes.names), "sha256": digest}}
+            plain["model"] = plain["model"] | {"region_classes": {"names": list(classes.names), "sha256": digest}}
         return plain
 
 
@@ -236,6 +242,8 @@ def read_config(path: str | Path) -> tuple[Path, Path, dict[str, Any]]:
                 f"{path} must name {name} in quotes, as in {name} = 'folder'; found {settings.get(name)!r}"
             )
     data, output = (path.parent / settings.pop(name) for name in ("data", "output"))
+    if isinstance(model := settings.get("model"), dict) and isinstance(model.get("dna"), str):
+        model["dna"] = str(path.parent / model["dna"])
     return data, output, settings
 
 
