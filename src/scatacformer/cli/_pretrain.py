@@ -23,6 +23,9 @@ def run(args: argparse.Namespace) -> None:
         model = pretrain(data, output, resume=args.resume, **settings)
     except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
         # refused before a step was taken; what goes wrong in training is of other kinds
-        raise InputError(str(error)) from error
-    logger.info("%s", model)
-    print(f"written: {output}")
+        raise InputError(str(error).replace("resume=True", "--resume")) from error
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if rank_zero_only.rank == 0:  # one of several processes speaks for all
+        logger.info("%s", model)
+        print(f"written: {output}")

@@ -98,6 +98,8 @@ def pretrain(
             "The '.*_dataloader' does not have many workers",
             "The number of training batches",
             "Found .*eval",
+            "Total length of `list` across ranks is zero",  # no held-out cells
+            "`isinstance.treespec",  # Lightning's own
         ):
             warnings.filterwarnings("ignore", message=message)
         try:

@@ -1,0 +1,97 @@
+"""`scatacformer pretrain` from a corpus and a file of settings; wrong ones end with one line that says what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import scatacformer as sf
+from scatacformer.cli import main
+
+SETTINGS = """
+data = "corpus"
+output = "out"
+max_epochs = 2
+batch_size = 32
+n_closed = 64
+validation = ["second"]
+start_cells = 100
+accelerator = "cpu"
+progress = false
+
+[model]
+d_model = 16
+n_layers = 1
+n_heads = 2
+d_embed = 6
+max_tokens = 32
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, _small_adata):
+    """A corpus of two data sets, of two samples each, and settings that hold the second out."""
+    folder = tmp_path_factory.mktemp("pretraining")
+    for name, part in (("first", slice(0, 200)), ("second", slice(200, 300))):
+        adata = _small_adata[part].copy()
+        adata.obs_names = [f"{name[0]}{i}" for i in range(adata.n_obs)]
+        adata.write_h5ad(folder / f"{name}.h5ad")
+    sources = [{"path": folder / f"{name}.h5ad", "batch_key": "batch"} for name in ("first", "second")]
+    sf.Corpus.build(folder / "corpus", sources, sf.Vocabulary.from_var(_small_adata.var), min_bins=1)
+    (folder / "config.toml").write_text(SETTINGS)
+    return folder
+
+
+def test_a_corpus_is_pretrained_on_and_one_of_its_data_sets_held_out(folder, capsys, small_adata):
+    assert main(["pretrain", str(folder / "config.toml"), "--quiet"]) == 0
+    assert "written:" in capsys.readouterr().out
+    model = sf.ScAtacFormer.load(folder / "out", adata=False)
+    np.testing.assert_array_equal(model.validation_indices_, np.arange(200, 300))
+    assert [data_set["name"] for data_set in model.pretrained_on_["card"]["datasets"]] == ["first", "second"]
+    assert np.isfinite(model.history["validation_loss"].to_numpy()).all()
+    small_adata.obs["batch"] = "another"
+    query = sf.ScAtacFormer.load_query_data(small_adata, folder / "out")
+    assert query.config_.n_batch == model.config_.n_batch + 1
+    assert query.get_latent_representation().std() > 0
+    # a second time: what is there is not written over
+    assert main(["pretrain", str(folder / "config.toml"), "--quiet"]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["pretrain", str(folder / "config.toml"), "--quiet", "--resume"]) == 0
+
+
+def test_a_loss_that_is_not_finite_names_data_set_and_barcode(folder, capsys):
+    wild = SETTINGS.replace('"out"', '"wild"').replace(
+        "\n[model]", "lr = 1e30\ndecoder_lr = 1e30\ngradient_clip_val = 0\n[model]"
+    )
+    (folder / "wild.toml").write_text(wild)
+    assert main(["pretrain", str(folder / "wild.toml"), "--quiet"]) == 1
+    assert "cells: first:f" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("batch_size = 32", "batchsize = 32"), "no key 'batchsize' (did you mean 'batch_size'?)"),
+        (("d_model = 16", "d_modle = 16"), "[model]: there is no key 'd_modle' (did you mean 'd_model'?)"),
+        (('data = "corpus"', ""), "must name data in quotes"),
+        (('data = "corpus"', 'data = "corpsu"'), "there is no"),
+        (('data = "corpus"', 'data = "first.txt"'), "neither the folder of a corpus nor an .h5ad file"),
+        (('data = "corpus"', 'data = "empty"'), "There is no corpus in"),
+        (("max_epochs = 2", "max_epochs = "), "is not TOML"),
+        (('["second"]', '["third"]'), "names 'third', which is no data set here; there are first, second"),
+    ],
+    ids=str,
+)
+def test_a_wrong_config_is_refused(folder, capsys, change, message):
+    (folder / "first.txt").touch()
+    (folder / "empty").mkdir(exist_ok=True)
+    assert change[0] in SETTINGS
+    (folder / "wrong.toml").write_text(SETTINGS.replace(*change).replace('"out"', '"never"'))
+    assert main(["pretrain", str(folder / "wrong.toml"), "--quiet"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "never").exists()
+
+
+def test_a_config_that_is_not_there_is_named(tmp_path, capsys):
+    assert main(["pretrain", str(tmp_path / "no.toml")]) == 2
+    assert "there is no file" in capsys.readouterr().err
