@@ -26,6 +26,6 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(str(error).replace("resume=True", "--resume")) from error
     from lightning.pytorch.utilities import rank_zero_only
 
-    if rank_zero_only.rank == 0:  # one of several processes speaks for all
+    if getattr(rank_zero_only, "rank", 0) == 0:  # one of several processes speaks for all
         logger.info("%s", model)
         print(f"written: {output}")
