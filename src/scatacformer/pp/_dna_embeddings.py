@@ -34,7 +34,7 @@ def dna_embeddings(
     N. A bin of N alone is zero.
 
     It takes hours on a GPU for a human genome. When it is killed, the same call goes on where it was: at most ten
-    seconds of work are lost.
+    seconds of work are lost, or `4 * batch_size` bins where those take longer.
 
     Parameters
     ----------
