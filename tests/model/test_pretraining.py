@@ -10,12 +10,13 @@ import signal
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
 import scatacformer as sf
 from scatacformer.model.pretraining import files as run_files
 from scatacformer.model.pretraining import run as running
 
-from ._cells import assert_same_bits, planted, weights
+from ._cells import SIZES, assert_same_bits, planted, weights
 from ._pretraining import SETTINGS, AfterStep, pretrained, run
 
 
@@ -185,6 +186,22 @@ def test_a_random_start_learns_its_embedding(tmp_path):
 
     start = load_file(first.start)
     assert (weights(model)["embedding.table.weight"] != start["embedding.table.weight"].numpy()).any()
+
+
+def test_region_classes_are_saved_with_the_model_and_compared_when_a_run_is_resumed(tmp_path):
+    from scatacformer.genome import RegionClasses
+
+    members = np.arange(400)[:, None] < np.array([[400, 200]])
+    given = [
+        {"eos": "region_class", "region_classes": RegionClasses(("all", "half"), csr_matrix(m))}
+        for m in (members, members[::-1])
+    ]
+    first, second = ({"model": SIZES | changes, "max_epochs": 1} for changes in given)
+    model = pretrained(tmp_path, **first)
+    assert_same_bits(weights(sf.ScAtacFormer.load(tmp_path, adata=False)), weights(model))
+    assert_same_bits(weights(pretrained(tmp_path, resume=True, **first)), weights(model))
+    with pytest.raises(ValueError, match="cannot be resumed: model was"):
+        pretrained(tmp_path, resume=True, **second)
 
 
 def test_data_sets_can_be_held_out_by_name(tmp_path):
