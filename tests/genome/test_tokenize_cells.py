@@ -101,6 +101,7 @@ def test_bins_count_as_bin_fragments_does(tmp_path, small_genome):
     assert found.obs_names.tolist() == adata.obs_names.tolist()
     assert Vocabulary.from_var(found.var) == Vocabulary.from_var(adata.var)
     assert (found.X != adata.X).nnz == 0
+    assert found.X.dtype == adata.X.dtype
     assert found.obs["n_unknown"].sum() == 0
 
 

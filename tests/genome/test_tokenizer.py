@@ -98,6 +98,9 @@ def shapes_of(regions, folder):
     yield "numpy integers", list(zip(chrom, np.array(start), np.array(end), strict=True))
     yield "bioframe", frame
     yield "pyranges", frame.set_axis(["Chromosome", "Start", "End", "Name"], axis=1)
+    yield "adata.var without columns", pd.DataFrame(index=names)
+    yield "objects with chrom", [SimpleNamespace(chrom=c, start=s, end=e) for c, s, e in regions]
+    yield "objects and tuples", [regions[0], *(SimpleNamespace(chr=c, start=s, end=e) for c, s, e in regions[1:])]
     yield "pyranges 0", SimpleNamespace(df=frame.set_axis(["Chromosome", "Start", "End", "Name"], axis=1))
     yield "objects", [SimpleNamespace(chr=c, start=s, end=e) for c, s, e in regions]
     yield "bed", write_bed(folder / "query.bed", regions)
@@ -112,9 +115,9 @@ def test_all_shapes_of_regions_give_the_same(tokenizer, tmp_path):
     for shape, value in shapes_of(regions, tmp_path):
         assert tokenizer(value)["input_ids"] == expected, shape
         seen += 1
-    assert seen == 15
+    assert seen == 18
     batch = [value for _, value in shapes_of(regions, tmp_path)]
-    assert tokenizer([one for one in batch if not isinstance(one, SimpleNamespace)])["input_ids"] == [expected] * 14
+    assert tokenizer([one for one in batch if not isinstance(one, SimpleNamespace)])["input_ids"] == [expected] * 17
 
 
 def test_shapes_of_gtars(tokenizer):

@@ -109,6 +109,19 @@ def test_gtars_reads_ours_and_we_read_theirs(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_the_folder_of_a_model_gives_the_ids_of_the_model(tmp_path):
+    vocabulary = sf.Tokenizer.from_bed(bed(tmp_path / "u.bed", GOOD)).vocabulary
+    vocabulary.to_bed(tmp_path / "vocabulary.bed.gz")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"assembly": "hg38", "vocabulary": vocabulary.checksum}))
+    tokenizer = sf.Tokenizer.from_pretrained(tmp_path)
+    assert tokenizer == sf.Tokenizer(vocabulary, "scatacformer")
+    assert tokenizer.vocabulary.assembly == "hg38"
+    config.write_text(json.dumps({"assembly": "hg38", "vocabulary": "0" * 64}))
+    with pytest.raises(ValueError, match="is not the vocabulary that config.json names"):
+        sf.Tokenizer.from_pretrained(tmp_path)
+
+
 def test_a_failed_save_leaves_the_old_files(tmp_path, monkeypatch):
     ours = sf.Tokenizer.from_bed(bed(tmp_path / "u.bed", GOOD))
     ours.save_pretrained(tmp_path / "folder")
@@ -190,6 +203,26 @@ def test_offline_is_said_so(cache):
 def test_no_network_is_said_so(cache):
     with pytest.raises(OSError, match=r"databio/other is not in the cache.*cannot be reached"):
         sf.Tokenizer.from_pretrained("databio/other", cache_dir=cache)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("RepositoryNotFoundError", "no repository 'databio/other', or it is private"),
+        ("RevisionNotFoundError", "databio/other has no revision 'v9'"),
+        ("GatedRepoError", "open only to those who accepted its terms"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_so(monkeypatch, error, message):
+    errors = pytest.importorskip("huggingface_hub.errors")
+
+    def refuse(*_, **__):
+        kind = getattr(errors, error)
+        raise kind.__new__(kind, "404")  # without the response of a server, which their makers ask for
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ValueError, match=message):
+        sf.Tokenizer.from_pretrained("databio/other", revision="v9")
 
 
 @pytest.mark.parametrize("name", ["./absent", "/absent/folder", "a/b/c", "a..b", "two words"])

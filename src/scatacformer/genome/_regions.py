@@ -96,7 +96,11 @@ def _columns(regions: Any) -> tuple[Any, Any, Any]:
 def _columns_of_table(table: Any) -> tuple[Any, Any, Any]:
     found = find_columns(table)
     if any(column is None for column in found):
-        raise ValueError(f"The table has the columns {[str(name) for name in table.columns][:12]}. {_WANTED}")
+        try:
+            return parse_region_names(table.index)  # an adata.var without columns
+        except ValueError:
+            shown = [str(name) for name in table.columns][:12]
+            raise ValueError(f"The table has the columns {shown}. {_WANTED}") from None
     chrom, start, end = (table[column] for column in found)
     return np.asarray(chrom, dtype=object), start.to_numpy(), end.to_numpy()
 
@@ -104,29 +108,25 @@ def _columns_of_table(table: Any) -> tuple[Any, Any, Any]:
 def _columns_of_list(regions: list[Any]) -> tuple[Any, Any, Any]:
     if not regions:
         return [], np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    if all(type(region) in (tuple, list) and len(region) >= 3 for region in regions):
+        names = [region[0] for region in regions]
+        if all(isinstance(name, str) for name in names):
+            return names, [region[1] for region in regions], [region[2] for region in regions]
     if all(isinstance(region, str) for region in regions):
         try:
             return parse_region_names(regions)
         except ValueError as error:
             raise ValueError(f"Cannot read regions: {error} {_WANTED}") from None
-    if all(hasattr(region, "start") and hasattr(region, "end") for region in regions):
-        chrom = "chr" if hasattr(regions[0], "chr") else "chrom"
-        try:
-            return (
-                [getattr(region, chrom) for region in regions],
-                [region.start for region in regions],
-                [region.end for region in regions],
-            )
-        except AttributeError as error:
-            raise ValueError(f"Cannot read regions: {error}. {_WANTED}") from None
     for number, region in enumerate(regions):
         if not _is_region(region):
             kind = "a string among others that are none" if isinstance(region, str) else f"{region!r:.60}"
             raise ValueError(f"Region {number:,} is {kind}. {_WANTED}")
-    triples = [
-        region if isinstance(region, tuple | list) else (region.chr, region.start, region.end) for region in regions
-    ]
-    return [region[0] for region in triples], [region[1] for region in triples], [region[2] for region in triples]
+    parts = [region if isinstance(region, tuple | list) else _parts(region) for region in regions]
+    return [part[0] for part in parts], [part[1] for part in parts], [part[2] for part in parts]
+
+
+def _parts(region: Any) -> tuple[Any, Any, Any]:
+    return (region.chr if hasattr(region, "chr") else region.chrom), region.start, region.end
 
 
 def _is_region(region: Any) -> bool:

@@ -46,12 +46,12 @@ class TokenizedCells:
         return np.diff(self.X.indptr)
 
     def to_anndata(self) -> AnnData:
-        """AnnData of the counts, `.var` the regions, `.obs["n_unknown"]`; it shares the counts."""
+        """AnnData of the counts as float32, `.var` the regions, `.obs["n_unknown"]`: what the models take."""
         import pandas as pd
         from anndata import AnnData
 
         obs = pd.DataFrame({"n_unknown": self.n_unknown}, index=pd.Index(self.barcodes, dtype=object))
-        adata = AnnData(self.X, obs=obs, var=self.vocabulary.to_frame())
+        adata = AnnData(self.X.astype(np.float32), obs=obs, var=self.vocabulary.to_frame())
         if self.vocabulary.assembly is not None:
             adata.uns["assembly"] = self.vocabulary.assembly
         return adata
