@@ -90,7 +90,7 @@ def lift_vocabulary(
 
     Notes
     -----
-    Some 3 s for 606,219 bins and a chain file of a million blocks. What is read by two assemblies differently (gaps
+    Some 1 s for 606,219 bins and a chain file of a million blocks. What is read by two assemblies differently (gaps
     filled, duplications resolved) is no signal of the cells: leave regions with a `share` well below 1 out of
     comparisons between lifted and native data.
     """
