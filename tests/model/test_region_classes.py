@@ -195,6 +195,30 @@ def test_a_mudata_is_annotated_in_its_atac_and_a_model_of_atac_alone_is_taken_ov
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
 
 
+def test_fine_tuning_keeps_the_classes_of_the_same_regions_and_reads_those_of_others(annotate, beds):
+    pretrained = trained(annotate(planted()), eos="region_class")
+    cells = planted(40, seed=5)
+    SF.setup_anndata(cells, batch_key="sample")
+    same = SF.for_fine_tuning(cells, pretrained)
+    assert_same_bits(*({k: weights(m)[k] for k in ("group", "embedding.eos")} for m in (same, pretrained)))
+    peaks = planted(40, seed=5)[:, ::-1].copy()
+    SF.setup_anndata(peaks, batch_key="sample")
+    with pytest.raises(ValueError, match="sf.pp.annotate_bins"):
+        SF.for_fine_tuning(peaks, pretrained)
+    sf.pp.annotate_bins(peaks, bed={"enhancer": beds["enhancer"], "repeat": beds["promoter"]})
+    other = SF.for_fine_tuning(peaks, pretrained)
+    assert other.eos_names_ == ["intergenic", "enhancer", "repeat"]
+    eos, known = (weights(m)["embedding.eos"] for m in (other, pretrained))
+    np.testing.assert_array_equal(eos[:2], known[[0, 2]])
+    np.testing.assert_allclose(eos[2], known.mean(0), rtol=1e-5, atol=1e-7)
+    # each region is still read by the <eos> of its own classes
+    np.testing.assert_array_equal(
+        other.region_classes.matrix[::-1].toarray(), same.region_classes.matrix[:, [0, 2, 1]].toarray()
+    )
+    with quiet():
+        other.train(**TRAINING)
+
+
 def test_regions_without_classes_are_refused(annotate):
     with pytest.raises(ValueError, match=r"no region classes in varm\['region_classes'\].*sf.pp.annotate_bins"):
         fresh(planted(), eos="region_class")

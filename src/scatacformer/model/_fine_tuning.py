@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from scatacformer.genome import Vocabulary
 from scatacformer.genome.carry import carry_matrix
+from scatacformer.genome.vocabulary import overlaps_allowed
 
 from ._adapters import LoraPlan
 from ._dna import OfOtherRegions
+from ._mudata import registered_regions
 from ._saving import pick_device
 from ._start import log_frequency, log_odds, open_by_batch
 
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
     from anndata import AnnData
     from mudata import MuData
-
-    from scatacformer.genome import Vocabulary
 
 TUNED = ("all", "lora", "heads")
 # a row for each region; a region that is none of the pretrained model's gets the mean of those that overlap it
@@ -50,9 +51,10 @@ class FineTuningMixin:
         """A model of other cells that starts from what a pretrained one has learned.
 
         The cells may have other batches, labels and regions than those of the pretrained model. A region of both keeps
-        its vector; another starts from the mean of the vectors of the regions that overlap it (peaks from bins, say); one that overlaps none starts at zero and is not pooled. Rows of a DNA table are carried over in the same way. The biases of the
-        decoder start from the frequencies of the regions in the new cells. The model embeds at once; :meth:`train`
-        then changes what ``tune`` says:
+        its vector; another starts from the mean of the vectors of the regions that overlap it (peaks from bins, say);
+        one that overlaps none starts at zero and is not pooled. Rows of a DNA table are carried over in the same way.
+        The biases of the decoder start from the frequencies of the regions in the new cells. The model embeds at once;
+        :meth:`train` then changes what ``tune`` says:
 
         - ``"all"``: everything, as in a training that goes on. As there, the bin table and the projection of ``<cls>``
           learn with ``plan_kwargs={"embedding_lr": ...}`` above zero alone.
@@ -60,6 +62,9 @@ class FineTuningMixin:
           merged into the weights when the training ends, so that the model is saved and loaded like any other. Needs
           peft: ``pip install 'scatacformer[lora]'``.
         - ``"heads"``: the heads that predict labels and nothing else; the embedding stays to the bit.
+
+        A model with ``eos="region_class"`` keeps its classes where the regions are the same; other regions are annotated
+        first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
 
         Where the new batches lie in the embedding is not known, and no shift is taken out of it. To embed new cells
         with a model that stays what it is, use :meth:`load_query_data`.
@@ -108,6 +113,10 @@ class FineTuningMixin:
         init["supervised"] = bool(init.get("supervised") or tune == "heads") if supervised is None else supervised
         if tune == "heads" and not init["supervised"]:
             raise ValueError("tune='heads' trains what predicts labels: leave supervised out, or set it to True")
+        if known.region_classes is not None:
+            with overlaps_allowed():  # the model itself warns of them
+                found = Vocabulary.from_var(registered_regions(adata))
+            init["region_classes"] = known.region_classes if found.checksum == known.vocabulary_.checksum else None
         if known.config_.d_dna:
             init["dna"] = OfOtherRegions(known.module.embedding.dna.table, known.vocabulary_, known.dna_)
         model = cls(adata, **init)

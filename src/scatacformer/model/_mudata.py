@@ -10,6 +10,7 @@ from scatacformer.cells import PairedCells, match_pairs
 from ._compat import SETUP_ARGS_KEY
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -114,9 +115,7 @@ class MuDataMixin:
         """The AnnData that scvi-tools registers: that around a MuData, or ``data`` itself."""
         if data is None or not is_mudata(data):
             return data
-        found = _set_up.get(id(data))
-        if found is None or found.mdata() is not data:
-            raise ValueError("set up the MuData first: ScAtacFormer.setup_mudata(mdata)")
+        found = _found(data)
         _check_unchanged(data, found.setup, found.cells)
         self._mdata, self._pairs, self.mudata_setup_ = data, found.cells, found.setup
         return found.cells.atac
@@ -157,6 +156,18 @@ class MuDataMixin:
         elif is_mudata(adata):
             adata = self._cells_of(adata).atac
         return super()._validate_anndata(adata, **kwargs)
+
+
+def registered_regions(data: AnnData | MuData) -> pd.DataFrame:
+    """``.var`` of the regions that were set up."""
+    return (_found(data).cells.atac if is_mudata(data) else data).var
+
+
+def _found(mdata: MuData) -> _Known:
+    found = _set_up.get(id(mdata))
+    if found is None or found.mdata() is not mdata:
+        raise ValueError("set up the MuData first: ScAtacFormer.setup_mudata(mdata)")
+    return found
 
 
 def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]) -> PairedCells:

@@ -85,7 +85,7 @@ class Decoder(nn.Module):
 
     def kept_block(self, context: Context, rows: Tensor, group: Tensor) -> Tensor:
         """``kept`` logits of every cell at the same bins.  (n_cells, n_bins)"""
-        return torch.cat([context.kept_query[:, g] @ rows[s].T for g, s in _runs(group)], 1) + self.kept_shift
+        return torch.cat([q @ part.T for q, part in _by_run(context.kept_query, rows, group)], 1) + self.kept_shift
 
     def scores_of_pairs(self, query: Tensor, rows: Tensor, cell: Tensor, group: Tensor) -> Tensor:
         """Mean over the ``<eos>`` that read a bin of what they and its row give.  (n_pairs,)"""
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
 
     def scores_of_block(self, query: Tensor, rows: Tensor, group: Tensor) -> Tensor:
         """The same of every cell at bins sorted by group.  (n_cells, n_bins)"""
-        return torch.cat([self.score_block(query[:, g], rows[s]) for g, s in _runs(group)], 1)
+        return torch.cat([self.score_block(q, part) for q, part in _by_run(query, rows, group)], 1)
 
 
 class BilinearDecoder(Decoder):
@@ -212,6 +212,14 @@ def _of_pair(query: Tensor, cell: Tensor, group: Tensor) -> Tensor:
     """The query of each (cell, group).  (n_pairs, d). By one flat index: indexing by two adds up its gradient in
     an order that changes from run to run, on a CPU too."""
     return query.flatten(0, 1).index_select(0, cell * query.shape[1] + group)
+
+
+def _by_run(query: Tensor, rows: Tensor, group: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The query (n_cells, d) and the rows (n, d_row) of each run of a group. Cut at once: the gradient of a slice is as
+    large as what it was cut from, and there may be a thousand groups."""
+    runs = _runs(group)
+    queries, parts = query.unbind(1), rows.split([s.stop - s.start for _, s in runs])
+    return [(queries[g], part) for (g, _), part in zip(runs, parts, strict=True)]
 
 
 def _runs(group: Tensor) -> list[tuple[int, slice]]:
