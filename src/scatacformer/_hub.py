@@ -68,8 +68,8 @@ def hub_folder(
     except offline as error:
         asked = "local_files_only=True was asked for" if local_files_only else "the hub cannot be reached"
         raise OSError(
-            f"{where} is not in the cache{f' {cache_dir}' if cache_dir else ''}, and {asked} "
+            f"{where} is no folder here and not in the cache{f' {cache_dir}' if cache_dir else ''}, and {asked} "
             f"({type(error).__name__}). Download it where there is a network (local_files_only=False) and pass the same "
             "cache_dir=, or pass the path of a folder that holds its files."
-        ) from error
+        ) from None
     return Path(folder)

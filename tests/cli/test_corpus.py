@@ -29,7 +29,7 @@ def test_build_validate_show(sources, capsys):
     code, out, err = run(
         capsys, "corpus", "build", sources / "c", *inputs, "--min-bins", 10, "--labels-key", "cell_type"
     )
-    assert code == 0 and "90 cells" in out and "data set 1 of 2: a is built" in err
+    assert code == 0 and "90 cells" in out and "data set 1 of 2: a is being built" in err
     assert Corpus(sources / "c").obs["label"].notna().all()
     code, out, err = run(
         capsys, "corpus", "build", sources / "c", *inputs, "--min-bins", 10, "--labels-key", "cell_type"

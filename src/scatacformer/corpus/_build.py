@@ -53,7 +53,7 @@ def build(
             (folder / CORPUS).unlink(missing_ok=True)  # it describes what is about to change
         descriptions = []
         for number, (entry, kept) in enumerate(finished.items(), 1):
-            state = "is kept" if kept else "is built"
+            state = "is kept" if kept else "is being built"
             logger.info("data set %s of %s: %s %s", number, len(entries), entry.name, state)
             descriptions.append(kept or _build_one(folder, entry, vocabulary, checksums.get(entry)))
         _refuse_same_cells(descriptions)
