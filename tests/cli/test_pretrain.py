@@ -59,6 +59,27 @@ def test_a_corpus_is_pretrained_on_and_one_of_its_data_sets_held_out(folder, cap
     assert main(["pretrain", str(folder / "config.toml"), "--quiet", "--resume"]) == 0
 
 
+def test_region_classes_come_from_the_files_that_the_config_names(folder, capsys):
+    (folder / "bed").mkdir()
+    names = sf.Corpus(folder / "corpus").vocabulary.names[:7]
+    intervals = [name.replace(":", "-").split("-") for name in names]
+    (folder / "bed" / "enhancers.bed").write_text("".join("\t".join(i) + "\n" for i in intervals))
+    wanted = 'eos = "region_class"\nregion_classes = {bed = {enhancer = "bed/enhancers.bed"}}\n'
+    for name, lines in (("classes", wanted), ("none", 'eos = "region_class"\n')):
+        settings = SETTINGS.replace('"out"', f'"{name}"').replace("max_epochs = 2", "max_epochs = 1") + lines
+        (folder / f"{name}.toml").write_text(settings)
+    assert main(["pretrain", str(folder / "classes.toml"), "--quiet"]) == 0
+    model = sf.ScAtacFormer.load(folder / "classes", adata=False)
+    assert model.eos_names_ == ["intergenic", "enhancer"]
+    np.testing.assert_array_equal(model.region_classes.bins_of("enhancer"), np.arange(7))
+    assert main(["pretrain", str(folder / "none.toml"), "--quiet"]) == 2
+    assert "region_classes = {gtf = 'gencode.gtf.gz'}" in capsys.readouterr().err
+    # other intervals under the same name are another run
+    (folder / "bed" / "enhancers.bed").write_text("".join("\t".join(i) + "\n" for i in intervals[:5]))
+    assert main(["pretrain", str(folder / "classes.toml"), "--quiet", "--resume"]) == 2
+    assert "cannot be resumed: model was" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_names_data_set_and_barcode(folder, capsys):
     wild = SETTINGS.replace('"out"', '"wild"').replace(
         "\n[model]", "lr = 1e30\ndecoder_lr = 1e30\ngradient_clip_val = 0\n[model]"
@@ -73,6 +94,16 @@ def test_a_loss_that_is_not_finite_names_data_set_and_barcode(folder, capsys):
     [
         (("batch_size = 32", "batchsize = 32"), "no key 'batchsize' (did you mean 'batch_size'?)"),
         (("d_model = 16", "d_modle = 16"), "[model]: there is no key 'd_modle' (did you mean 'd_model'?)"),
+        (("d_model = 16", 'eos = "region_class"\nregion_classes = {gft = "a"}'), "no key 'gft' (did you mean 'gtf'?)"),
+        (
+            ("d_model = 16", 'eos = "region_class"\nregion_classes = "a.gtf"'),
+            "region_classes are a RegionClasses, or name",
+        ),
+        (
+            ("d_model = 16", 'region_classes = {gtf = "a.gtf"}'),
+            "region_classes are read with eos = 'region_class' alone",
+        ),
+        (("d_model = 16", 'eos = "region_class"\nregion_classes = {bed = {a = "no.bed"}}'), "no.bed"),
         (('data = "corpus"', ""), "must name data in quotes"),
         (('data = "corpus"', 'data = "corpsu"'), "there is no"),
         (('data = "corpus"', 'data = "first.txt"'), "neither the folder of a corpus nor an .h5ad file"),

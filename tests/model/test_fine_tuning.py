@@ -199,6 +199,7 @@ def test_carry_matrix_has_rows_that_sum_to_one_or_nothing():
         ({"tune": "head"}, "tune must be one of"),
         ({"lora_kwargs": {"r": 4}}, "lora_kwargs is for tune='lora'"),
         ({"tune": "lora", "lora_kwargs": {"r": 0}}, "r of at least 1"),
+        ({"tune": "lora", "lora_kwargs": {"rank": 4}}, "lora_kwargs has no 'rank'; there are r, lora_alpha"),
         ({"tune": "lora", "lora_kwargs": {"target_modules": ["query"]}}, "target_modules must be among"),
         ({"tune": "heads", "supervised": False}, "tune='heads' trains what predicts labels"),
         ({"tune": "heads"}, "supervised=True needs labels"),

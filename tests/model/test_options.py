@@ -54,6 +54,49 @@ def test_an_option_is_saved_loaded_and_queried(options, tmp_path):
     assert changed == {"decoder.bias.weight"}
 
 
+@pytest.fixture
+def together(tmp_path):
+    """Cells with everything that a model can be given, and the arguments that ask for all of it."""
+    adata = planted()
+    adata.obs["organ"] = np.where(np.arange(adata.n_obs) % 2, "left", "right")
+    (tmp_path / "promoters.bed").write_text("".join(f"{c}\t1000\t90000\n" for c in ("chr1", "chr3")))
+    sf.pp.annotate_bins(adata, bed={"promoter": tmp_path / "promoters.bed"})
+    np.save(tmp_path / "dna.npy", np.random.default_rng(0).normal(size=(adata.n_vars, 5)).astype(np.float16))
+    return adata, {
+        "eos": "region_class", "decoder": "cross_attention", "embedding": "full", "decoder_input": "full",
+        "cls_token": False, "removed_share": 0.3, "dna": tmp_path / "dna.npy", "supervised": True,
+    }  # fmt: skip
+
+
+def test_all_options_together_train_travel_and_are_fine_tuned(together, tmp_path):
+    adata, options = together
+    label_weight = {"labels": 1.0, "organ": 0.3}
+    changes = {"n_closed": None, "plan_kwargs": TRAINING["plan_kwargs"] | {"label_weight": label_weight}}
+    model = trained(adata, setup=SETUP | {"organ_key": "organ"}, train=changes, **options)
+    assert model.eos_names_ == ["intergenic", "promoter"]
+    found = model.differential_accessibility(groupby="type", group1="0", group2="1")
+    assert found.index[found["effect_size"].to_numpy().argmin()] in adata.var_names[10:50]
+    model.save_pretrained(tmp_path / "model")
+    bare = planted()  # neither classes nor a table: the model has its own
+    bare.obs["organ"] = adata.obs["organ"]
+    loaded = sf.ScAtacFormer.from_pretrained(tmp_path / "model", bare)
+    for read in ("get_latent_representation", "predict", "get_normalized_accessibility"):
+        np.testing.assert_array_equal(getattr(loaded, read)(), getattr(model, read)(), err_msg=read)
+    new = planted(40, seed=3, batches=("c",))
+    query = sf.ScAtacFormer.load_query_data(new, tmp_path / "model")
+    assert (query.predict() == new.obs["type"]).mean() > 0.9
+    for tune in ("all", "lora", "heads"):
+        cells = planted(60, seed=4, batches=("d",))
+        sf.ScAtacFormer.setup_anndata(cells, batch_key="sample", labels_key="type")
+        tuned = sf.ScAtacFormer.for_fine_tuning(cells, tmp_path / "model", tune=tune)
+        with quiet():
+            tuned.train(**TRAINING)
+        assert (tuned.predict() == cells.obs["type"]).mean() > 0.9, tune
+        assert_same_bits(
+            {"classes": tuned.region_classes.matrix.toarray()}, {"classes": model.region_classes.matrix.toarray()}
+        )
+
+
 def test_an_option_learns_labels_jointly_and_predicts_all_closed_bins(options):
     plan = TRAINING["plan_kwargs"] | {"label_weight": 1.0}
     model = trained(planted(), setup=SETUP, supervised=True, train={"plan_kwargs": plan, "n_closed": None}, **options)

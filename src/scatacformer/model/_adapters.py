@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
@@ -33,6 +33,14 @@ class LoraPlan:
         if unknown or not self.target_modules:
             raise ValueError(f"target_modules must be among {ADAPTED}, found {list(self.target_modules)}")
         _peft()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> LoraPlan:
+        """The plan of ``settings``; ValueError for a name that there is not."""
+        known = [f.name for f in fields(cls)]
+        if unknown := [name for name in settings if name not in known]:
+            raise ValueError(f"lora_kwargs has no {unknown[0]!r}; there are {', '.join(known)}")
+        return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for JSON."""

@@ -66,7 +66,8 @@ class FineTuningMixin:
         A model with ``eos="region_class"`` keeps its classes where the regions are the same; other regions are annotated
         first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
 
-        Where the new batches lie in the embedding is not known, and no shift is taken out of it. To embed new cells
+        Where the new batches lie in the embedding is not known, and no shift is taken out of it. What a model of pairs
+        has learned of RNA is not carried over. To embed new cells
         with a model that stays what it is, use :meth:`load_query_data`.
 
         Parameters
@@ -103,7 +104,7 @@ class FineTuningMixin:
             raise ValueError(f"tune must be one of {TUNED}, found {tune!r}")
         if lora_kwargs and tune != "lora":
             raise ValueError(f"lora_kwargs is for tune='lora', found tune={tune!r}")
-        lora = LoraPlan(**(lora_kwargs or {})) if tune == "lora" else None
+        lora = LoraPlan.of(lora_kwargs or {}) if tune == "lora" else None
         known = pretrained_model
         if not isinstance(known, FineTuningMixin):
             known = cls.from_pretrained(known, accelerator="cpu")

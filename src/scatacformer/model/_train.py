@@ -199,7 +199,7 @@ class TrainingMixin:
             )
         pairs = self._paired_plan(paired_kwargs, query)
         heads = self._label_plan(labels_kwargs, split, query)
-        lora = LoraPlan(**self.lora_) if self.tuned_ == "lora" else None
+        lora = LoraPlan.of(self.lora_) if self.tuned_ == "lora" else None
         if bin_vectors is not None:
             self._check_vectors(bin_vectors, checkpoint, query)
         if n_neighbors < 1:

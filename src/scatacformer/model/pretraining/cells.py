@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scatacformer.cells import RowSource, split_cells, validate_anndata, validate_counts
-from scatacformer.genome import RegionClasses, Vocabulary
+from scatacformer.genome import RegionClasses, Vocabulary, region_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class PretrainCells:
     set_names: list[str]
     name: Callable[[int], str]  # of a cell, by row number
     card: dict[str, Any] = field(default_factory=dict)  # what they are, for the model's config
-    classes: RegionClasses | None = None  # of their bins, where they were annotated
+    classes: RegionClasses | None = None  # of their bins, for a model that reads them
 
     def split(self, validation: float | list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers to train on and to hold out, sorted. ValueError where nothing is left of either."""
@@ -96,7 +96,7 @@ def _of_corpus(corpus: Any, config: PretrainConfig) -> PretrainCells:
 
     return PretrainCells(
         corpus.source, corpus.vocabulary, codes.astype(np.int64), names, key, sets, list(corpus.dataset_names), name,
-        dict(corpus.card),
+        dict(corpus.card), _classes(config, corpus.vocabulary, None),
     )  # fmt: skip
 
 
@@ -115,9 +115,6 @@ def _of_anndata(adata: AnnData, config: PretrainConfig) -> PretrainCells:
     obs_names = adata.obs_names
     vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
     card = {"n_cells": adata.n_obs, "n_tokens": int(counts.n_open_per_cell.sum())}
-    classes = None
-    if config.model.get("eos") == "region_class" and config.model.get("region_classes") is None:
-        classes = RegionClasses.from_anndata(adata)
     return PretrainCells(
         source,
         vocabulary,
@@ -128,8 +125,23 @@ def _of_anndata(adata: AnnData, config: PretrainConfig) -> PretrainCells:
         names,
         lambda cell: f"{obs_names[cell]} (row {cell})",
         card,
-        classes,
+        _classes(config, vocabulary, adata),
     )
+
+
+def _classes(config: PretrainConfig, vocabulary: Vocabulary, adata: AnnData | None) -> RegionClasses | None:
+    """The classes of the bins: those handed over, of the files that are named, or those that ``adata`` was annotated with."""
+    given = config.model.get("region_classes")
+    if isinstance(given, dict):
+        return region_classes(vocabulary, **given)
+    if given is not None or config.model.get("eos") != "region_class":
+        return given
+    if adata is None:
+        raise ValueError(
+            "a corpus says nothing of the classes of its bins: name the files that do, as in "
+            "region_classes = {gtf = 'gencode.gtf.gz'} beside eos, or hand over sf.pp.annotate_bins(corpus.vocabulary, ...)"
+        )
+    return RegionClasses.from_anndata(adata)
 
 
 def _some(names: list[str], most: int = 10) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from scatacformer.genome import RegionClasses
+
 STARTS, LOGGERS, STRATEGIES = ("spectral", "random"), ("csv", "tensorboard", "wandb"), ("auto", "ddp", "fsdp")
 # loss scaling looks for infinite gradients in each process by itself, before the tables' rows are brought together
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
@@ -30,8 +32,10 @@ class PretrainConfig:
     ----------
     model
         Arguments of :class:`~scatacformer.ScAtacFormer` (``size``, ``d_model``, ``n_layers``, ``decoder``, ...); in TOML
-        the table ``[model]``. With ``eos="region_class"`` the classes are those of the AnnData, or ``region_classes``.
-        ``dna`` is the path of a table (``.npy``).
+        the table ``[model]``. With ``eos="region_class"`` the classes are those of an annotated AnnData, or
+        ``region_classes``: a :class:`~scatacformer.genome.RegionClasses`, or the arguments of
+        :func:`~scatacformer.pp.annotate_bins` that name its files (``{"gtf": ..., "bed": {"enhancer": ...}}``). ``dna``
+        is the path of a table (``.npy``).
     batch_key
         Column of ``obs`` with the batch, for an AnnData. A corpus has its own batches; ``batch_key`` is the name that
         the column will have in data that the model is loaded with.
@@ -174,6 +178,16 @@ class PretrainConfig:
         check_keys(self.model, [a for a in arguments if a not in _NOT_MODEL], "[model]")
         if not isinstance(self.model.get("dna", ""), str | os.PathLike):  # every process maps the same file
             raise TypeError(f"[model]: dna is the path of a .npy file, found {type(self.model['dna']).__name__}")
+        if (classes := self.model.get("region_classes")) is not None:
+            if self.model.get("eos") != "region_class":
+                raise ValueError("[model]: region_classes are read with eos = 'region_class' alone")
+            if isinstance(classes, dict):
+                check_keys(classes, _OF_CLASSES, "[model] region_classes")
+            elif not isinstance(classes, RegionClasses):
+                raise TypeError(
+                    "[model]: region_classes are a RegionClasses, or name the files, as in {gtf = 'gencode.gtf.gz'}; found "
+                    f"{classes!r:.80}"
+                )
         if self.model.get("supervised"):
             raise ValueError("pretraining knows no labels: train on them afterwards, ScAtacFormer.for_fine_tuning(...)")
 
@@ -189,7 +203,7 @@ class PretrainConfig:
         if "dna" in self.model:
             plain["model"] = plain["model"] | {"dna": str(self.model["dna"])}
         classes = self.model.get("region_classes")
-        if classes is not None:
+        if isinstance(classes, RegionClasses):
             digest = hashlib.sha256(classes.matrix.indptr.tobytes() + classes.matrix.indices.tobytes()).hexdigest()
             plain["model"] = plain["model"] | {"region_classes": {"names": list(classes.names), "sha256": digest}}
         return plain
@@ -214,6 +228,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 # arguments of ScAtacFormer that are not the user's here
 _NOT_MODEL = {"self", "adata", "registry", "vocabulary", "seed"}
+_OF_CLASSES = ("gtf", "homer", "bed", "promoter", "min_share", "threshold")
 
 
 def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
@@ -242,9 +257,19 @@ def read_config(path: str | Path) -> tuple[Path, Path, dict[str, Any]]:
                 f"{path} must name {name} in quotes, as in {name} = 'folder'; found {settings.get(name)!r}"
             )
     data, output = (path.parent / settings.pop(name) for name in ("data", "output"))
-    if isinstance(model := settings.get("model"), dict) and isinstance(model.get("dna"), str):
-        model["dna"] = str(path.parent / model["dna"])
+    if isinstance(model := settings.get("model"), dict):
+        _start_paths_from(path.parent, model, ("dna",))
+        if isinstance(classes := model.get("region_classes"), dict):
+            _start_paths_from(path.parent, classes, ("gtf", "homer"))
+            if isinstance(bed := classes.get("bed"), dict):
+                _start_paths_from(path.parent, bed, tuple(bed))
     return data, output, settings
+
+
+def _start_paths_from(folder: Path, table: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if isinstance(table.get(name), str):
+            table[name] = str(folder / table[name])
 
 
 def _why(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,8 @@ def pretrain(
     config = PretrainConfig.of(settings)
     loggers = _loggers(config, Path(output) / "training")
     cells = read_cells(data, config)
+    if cells.classes is not None:  # known from here on: a run that is resumed must have the same
+        config = replace(config, model=config.model | {"region_classes": cells.classes})
     split = cells.split(config.validation, config.seed)
     model = _model(cells, config)
     model.train_indices_, model.validation_indices_ = split
@@ -193,8 +196,7 @@ def _model(cells: PretrainCells, config: PretrainConfig) -> ScAtacFormer:
         few.uns["assembly"] = cells.vocabulary.assembly
     ScAtacFormer.setup_anndata(few, batch_key=cells.batch_key, layer=None)
     registry = ScAtacFormer(few, d_model=8, n_layers=1, n_heads=1, d_embed=1).registry_
-    arguments = config.model if cells.classes is None else config.model | {"region_classes": cells.classes}
-    return ScAtacFormer(registry=registry, vocabulary=cells.vocabulary, seed=config.seed, **arguments)
+    return ScAtacFormer(registry=registry, vocabulary=cells.vocabulary, seed=config.seed, **config.model)
 
 
 def _trainer(config: PretrainConfig, loggers: list, callbacks: list[pl.Callback], has_validation: bool) -> pl.Trainer:
