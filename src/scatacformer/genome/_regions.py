@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from numbers import Real
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def as_regions(regions: Any) -> Regions:
     return Regions([str(name) for name in unique], codes.astype(np.int64), starts, ends)
 
 
-def _columns(regions: Any) -> tuple[Any, Any, Any]:
+def _columns(regions: Any) -> tuple[Any, ...]:
     """Chromosome names, starts and ends, each (n_regions,)."""
     if isinstance(regions, str):
         if _REGION_NAME.fullmatch(regions):
@@ -105,7 +106,7 @@ def _columns_of_table(table: Any) -> tuple[Any, Any, Any]:
     return np.asarray(chrom, dtype=object), start.to_numpy(), end.to_numpy()
 
 
-def _columns_of_list(regions: list[Any]) -> tuple[Any, Any, Any]:
+def _columns_of_list(regions: list[Any]) -> tuple[Any, ...]:
     if not regions:
         return [], np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     if all(type(region) in (tuple, list) and len(region) >= 3 for region in regions):
@@ -117,16 +118,23 @@ def _columns_of_list(regions: list[Any]) -> tuple[Any, Any, Any]:
             return parse_region_names(regions)
         except ValueError as error:
             raise ValueError(f"Cannot read regions: {error} {_WANTED}") from None
+    try:
+        # three lists of values: a list of a million tuples keeps the garbage collector busy for as long again
+        chrom = "chr" if hasattr(regions[0], "chr") else "chrom"
+        return tuple([get(region) for region in regions] for get in map(attrgetter, (chrom, "start", "end")))
+    except AttributeError:  # of several kinds
+        pass
     for number, region in enumerate(regions):
         if not _is_region(region):
             kind = "a string among others that are none" if isinstance(region, str) else f"{region!r:.60}"
             raise ValueError(f"Region {number:,} is {kind}. {_WANTED}")
-    parts = [region if isinstance(region, tuple | list) else _parts(region) for region in regions]
+    parts = [
+        region
+        if isinstance(region, tuple | list)
+        else (region.chr if hasattr(region, "chr") else region.chrom, region.start, region.end)
+        for region in regions
+    ]
     return [part[0] for part in parts], [part[1] for part in parts], [part[2] for part in parts]
-
-
-def _parts(region: Any) -> tuple[Any, Any, Any]:
-    return (region.chr if hasattr(region, "chr") else region.chrom), region.start, region.end
 
 
 def _is_region(region: Any) -> bool:
