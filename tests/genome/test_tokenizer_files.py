@@ -194,7 +194,9 @@ def test_what_is_in_the_cache_needs_no_network(cache):
 
 
 def test_offline_is_said_so(cache):
-    with pytest.raises(OSError, match=r"databio/other is no folder here and not in the cache.*local_files_only=True was asked for"):
+    with pytest.raises(
+        OSError, match=r"databio/other is no folder here and not in the cache.*local_files_only=True was asked for"
+    ):
         sf.Tokenizer.from_pretrained("databio/other", cache_dir=cache, local_files_only=True)
     with pytest.raises(OSError, match=r"some \(revision v2\) is no folder here and not in the cache"):
         sf.Tokenizer.from_pretrained("databio/some", revision="v2", cache_dir=cache, local_files_only=True)
