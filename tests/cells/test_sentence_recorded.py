@@ -40,9 +40,7 @@ def source() -> RowSource:
     rank = 1 / frequencies()
     rows = [np.sort(np.argsort(rng.random(N_BINS) * rank)[:n]) for n in lengths]
     indptr = np.concatenate([[0], np.cumsum(lengths)])
-    return RowSource.from_matrix(
-        sp.csr_matrix((np.ones(indptr[-1]), np.concatenate(rows), indptr), (N_CELLS, N_BINS))
-    )
+    return RowSource.from_matrix(sp.csr_matrix((np.ones(indptr[-1]), np.concatenate(rows), indptr), (N_CELLS, N_BINS)))
 
 
 def frequencies() -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._draws import HIGHEST, Lookup, bin_keys, bound, counts_of, draws, lowest, uniform
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -56,13 +58,15 @@ class ReadSentences:
         """``bins``, ``cu_seqlens``; ``tokens``, ``token_cu_seqlens`` (at most ``max_tokens`` a cell, the same bins in
         every call and batch: those of the lowest hash); ``depth``, ``batch``, ``own_batch``, ``cells``."""
         lengths = np.diff(ragged.indptr)
-        chosen = np.ones(len(ragged.bins), bool)
+        tokens, n_tokens = ragged.bins, lengths
         if (lengths > self.max_tokens).any():
-            chosen = _lowest(uniform(ragged.bins, seed=self.seed), ragged.indptr, self.max_tokens, chosen)
+            draw = draws(bin_keys(ragged.bins), np.zeros(len(lengths)), lengths, seed=self.seed)
+            chosen, n_tokens = lowest(draw, ragged.indptr, self.max_tokens)
+            tokens = ragged.bins.take(chosen)
         return _tensors(
             cells=ragged.cells,
             **_packed("bins", "cu_seqlens", ragged.bins, lengths),
-            **_packed("tokens", "token_cu_seqlens", ragged.bins[chosen], _counts(chosen, ragged.indptr)),
+            **_packed("tokens", "token_cu_seqlens", tokens, n_tokens),
             depth=lengths.astype(np.float32),
             batch=self.batch_codes[ragged.cells],
             own_batch=self.batch_codes[ragged.cells],
@@ -88,66 +92,64 @@ class TrainSentences:
     ) -> None:
         self.source, self.batch_codes, self.policy, self.neighbors = source, batch_codes, policy, neighbors
         self.group = np.asarray(group)
-        self.cumulative = np.cumsum(frequency, dtype=np.float64)
+        self.lookup = Lookup(np.cumsum(frequency, dtype=np.float64))
 
     def __call__(self, ragged: RaggedBatch) -> dict[str, Tensor]:
         policy, bins, indptr, cells = self.policy, ragged.bins, ragged.indptr, ragged.cells
-        lengths = np.diff(indptr)
-        owner = np.repeat(np.arange(len(cells)), lengths)
-        draw = uniform(bins, cells[owner], ragged.epoch, seed=policy.seed)
-        removed = draw < policy.removed_share
-        if policy.removed_share > 0:
+        lengths, row = np.diff(indptr), np.arange(len(cells))
+        keys, removed = bin_keys(bins), bound(policy.removed_share)
+        draw = draws(keys, cells, lengths, ragged.epoch, seed=policy.seed)  # below `removed`: a removed bin
+        kept = np.flatnonzero(draw >= removed)
+        n_kept = counts_of(kept, indptr)
+        if (bare := np.flatnonzero((n_kept == 0) & (lengths > 0))).size:
             # a sentence has at least one kept bin: the one with the highest draw
-            removed &= draw < np.maximum.reduceat(np.append(draw, 0.0), indptr[:-1].clip(max=len(draw)))[owner]
-        kept = ~removed
-        read = _lowest(-draw, indptr, policy.max_tokens, kept)
+            for start, stop in zip(indptr[bare].tolist(), indptr[bare + 1].tolist(), strict=True):
+                draw[start + draw[start:stop].argmax()] = HIGHEST
+            kept = np.flatnonzero(draw >= removed)
+            n_kept = counts_of(kept, indptr)
+        read, n_read = kept, n_kept
+        if (n_kept > policy.max_tokens).any():
+            read, n_read = lowest(~draw, indptr, policy.max_tokens, ~removed)
+        states, n_states = lowest(draws(keys, cells, lengths, ragged.epoch, 1, policy.seed), indptr, policy.max_states)
         # with nothing removed the open bins themselves are predicted (states 0 and 1 of the design)
-        candidates = removed if policy.removed_share > 0 else kept
-        states = _lowest(uniform(bins, cells[owner], ragged.epoch, 1, policy.seed), indptr, policy.max_states)
-        target = self._targets(ragged, bins, indptr, cells, candidates, draw)
-        out = _packed("bins", "cu_seqlens", bins[kept], _counts(kept, indptr))
-        out |= _packed("tokens", "token_cu_seqlens", bins[read], _counts(read, indptr))
+        target = self._targets(ragged, draw, HIGHEST if removed == 0 else removed - np.uint64(1))
+        out = _packed("bins", "cu_seqlens", bins.take(kept), n_kept)
+        out |= _packed("tokens", "token_cu_seqlens", bins.take(read), n_read)
         # a neighbour that is to be predicted may be of another batch than the cell that is read
         out |= {"cells": cells, "batch": self.batch_codes[target["from"]], "own_batch": self.batch_codes[cells]}
         out |= {k: target[k] for k in ("target_bins", "target_cell", "depth", "log_rate")}
-        out |= {"state_bins": bins[states], "state_cell": owner[states], "state_kept": kept[states]}
+        out |= {"state_bins": bins.take(states), "state_cell": np.repeat(row, n_states)}
+        out |= {"state_kept": draw.take(states) >= removed}
         if ragged.ghost:
             out["ghost"] = np.ones(1, bool)
         if policy.n_closed is None:
-            return _tensors(**out, open_cell=target["open_cell"], open_bins=target["open_bins"])
+            open_cell = np.repeat(row, np.diff(target["open_indptr"]))
+            return _tensors(**out, open_cell=open_cell, open_bins=target["open_bins"])
         # processes that share a minibatch draw what one would
         sampled = self._draw_closed(cells if ragged.whole is None else ragged.whole, ragged.epoch)
         closed = np.ones((len(cells), len(sampled)), bool)
-        _mark_open(closed, sampled, target["open_cell"], target["open_bins"], len(self.group))
+        _mark_open(closed, sampled, target["open_indptr"], target["open_bins"], len(self.group))
         return _tensors(**out, sampled=sampled, closed=closed)
 
-    def _targets(self, ragged, bins, indptr, cells, candidates, draw) -> dict[str, np.ndarray]:
-        """The bins to be predicted, cell by cell: one's own removed bins, or all open bins of a neighbour."""
-        policy = self.policy
+    def _targets(self, ragged: RaggedBatch, draw: np.ndarray, limit: np.uint64) -> dict[str, np.ndarray]:
+        """The bins to be predicted, cell by cell: one's own of draw <= ``limit``, or all open bins of a neighbour."""
+        policy, bins, indptr, cells = self.policy, ragged.bins, ragged.indptr, ragged.cells
         at = self._partners(cells, ragged.epoch)  # row numbers of whom to predict
         other = at != cells
+        limits = np.where(other, HIGHEST, limit)
         if other.any():
             n_indptr, n_bins, _ = self.source.rows(at[other])
+            n_draw = draws(bin_keys(n_bins), cells[other], np.diff(n_indptr), ragged.epoch, 2, policy.seed)
             # one ragged batch in which the other's bins stand in the place of one's own
-            pieces_b = np.split(bins, indptr[1:-1])
-            pieces_c, pieces_d = np.split(candidates, indptr[1:-1]), np.split(draw, indptr[1:-1])
-            n_draw = uniform(n_bins, np.repeat(cells[other], np.diff(n_indptr)), ragged.epoch, 2, policy.seed)
-            for place, nb, nd in zip(
-                np.flatnonzero(other), np.split(n_bins, n_indptr[1:-1]), np.split(n_draw, n_indptr[1:-1]), strict=True
-            ):
-                pieces_b[place], pieces_c[place], pieces_d[place] = nb, np.ones(len(nb), bool), nd
-            lengths = np.array([len(p) for p in pieces_b])
-            bins, candidates, draw = np.concatenate(pieces_b), np.concatenate(pieces_c), np.concatenate(pieces_d)
-            indptr = np.concatenate([[0], np.cumsum(lengths)])
+            bins, _ = _with_rows(bins, indptr, other, n_bins, n_indptr)
+            draw, indptr = _with_rows(draw, indptr, other, n_draw, n_indptr)
         lengths = np.diff(indptr)
-        owner = np.repeat(np.arange(len(cells)), lengths)
-        chosen = _lowest(draw, indptr, policy.max_targets, candidates)
-        used = _counts(chosen, indptr)
+        chosen, used = lowest(draw, indptr, policy.max_targets, limits)
         share = np.where(used > 0, used, 0.5) / np.maximum(lengths, 1)  # no removed bin: as if half a one
         return {
-            "from": at, "target_bins": bins[chosen], "target_cell": owner[chosen],
+            "from": at, "target_bins": bins.take(chosen), "target_cell": np.repeat(np.arange(len(cells)), used),
             "depth": lengths.astype(np.float32), "log_rate": np.log(share).astype(np.float32),
-            "open_cell": owner, "open_bins": bins,
+            "open_indptr": indptr, "open_bins": bins,
         }  # fmt: skip
 
     def _partners(self, cells: np.ndarray, epoch: int) -> np.ndarray:
@@ -162,52 +164,33 @@ class TrainSentences:
     def _draw_closed(self, cells: np.ndarray, epoch: int) -> np.ndarray:
         """Bins drawn by frequency, shared by the minibatch, sorted by group.  (n_closed,)"""
         rng = np.random.default_rng([self.policy.seed, epoch, int(cells[0]), int(cells[-1]), len(cells)])
-        draw = rng.random(self.policy.n_closed) * self.cumulative[-1]
-        bins = np.searchsorted(self.cumulative, draw, side="right").clip(max=len(self.cumulative) - 1)
+        bins = self.lookup(rng.random(self.policy.n_closed))
         return bins[np.argsort(self.group[bins], kind="stable")]
 
 
-def uniform(bins, cells=0, epoch: int = 0, stream: int = 0, seed: int = 0) -> np.ndarray:
-    """Numbers in [0, 1) that depend on their arguments alone (splitmix64; Steele et al. 2014).  float64."""
-    with np.errstate(over="ignore"):
-        key = np.uint64(_mix(np.uint64(seed * 2 + 1) + np.uint64(epoch) * np.uint64(0x9E3779B97F4A7C15)))
-        key = _mix(key + np.uint64(stream))
-        x = np.asarray(cells).astype(np.uint64) * np.uint64(0xD1342543DE82EF95) + key
-        x = _mix(x) + np.asarray(bins).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        return (_mix(x) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def _with_rows(
+    flat: np.ndarray, indptr: np.ndarray, other: np.ndarray, new: np.ndarray, new_indptr: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packed rows, of which those of the mask ``other`` are replaced by the new ones; and their boundaries."""
+    pieces = [flat[a:b] for a, b in zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True)]
+    bounds = zip(new_indptr[:-1].tolist(), new_indptr[1:].tolist(), strict=True)
+    for place, (a, b) in zip(np.flatnonzero(other).tolist(), bounds, strict=True):
+        pieces[place] = new[a:b]
+    lengths = np.diff(indptr)
+    lengths[other] = np.diff(new_indptr)
+    return np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)])
 
 
-def _mix(x):
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _lowest(score: np.ndarray, indptr: np.ndarray, most: int, among: np.ndarray | None = None) -> np.ndarray:
-    """Mask of the at most ``most`` entries of lowest score in each row, among those of a mask."""
-    mask = np.ones(len(score), bool) if among is None else among.copy()
-    for row in np.flatnonzero(_counts(mask, indptr) > most):
-        part = slice(indptr[row], indptr[row + 1])
-        inside = np.flatnonzero(mask[part])
-        rest = inside[np.argpartition(score[part][inside], most)[most:]]
-        mask[indptr[row] + rest] = False
-    return mask
-
-
-def _counts(mask: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Number of True entries in each row.  (n_rows,)"""
-    return np.diff(np.concatenate([[0], np.cumsum(mask)])[indptr])
-
-
-def _mark_open(closed: np.ndarray, sampled: np.ndarray, cell: np.ndarray, bins: np.ndarray, n_bins: int) -> None:
+def _mark_open(closed: np.ndarray, sampled: np.ndarray, indptr: np.ndarray, bins: np.ndarray, n_bins: int) -> None:
     """Sets ``closed[i, j]`` to False where bin ``sampled[j]`` is open in cell i; a bin may be drawn more than once."""
-    order = np.argsort(sampled, kind="stable")
-    ranked = sampled[order]
-    first = np.searchsorted(ranked, bins, side="left")
-    last = np.searchsorted(ranked, bins, side="right")
-    while (more := first < last).any():
-        closed[cell[more], order[first[more]]] = False
-        cell, bins, first, last = cell[more], bins[more], first[more] + 1, last[more]
+    drawn, place = np.zeros(n_bins, bool), np.empty(n_bins, np.int32)
+    drawn[sampled] = True
+    place[sampled] = np.arange(len(sampled))
+    hits = np.flatnonzero(drawn.take(bins))  # few: a table of bits for all open bins, one of numbers for these
+    closed[np.repeat(np.arange(len(closed)), counts_of(hits, indptr)), place.take(bins.take(hits))] = False
+    told = place.take(sampled)
+    again = np.flatnonzero(told != np.arange(len(sampled)))
+    closed[:, again] = closed[:, told[again]]
 
 
 def _packed(name: str, boundaries: str, flat: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:

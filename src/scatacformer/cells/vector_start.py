@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from .sentence import uniform
+from ._draws import uniform
 from .spectral import MAX_FIT_CELLS, SpectralStart
 
 if TYPE_CHECKING:

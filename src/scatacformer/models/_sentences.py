@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.cells.sentence import _counts, _lowest, _packed, _tensors, uniform
+from scatacformer.cells._draws import bin_keys, draws, lowest, uniform
+from scatacformer.cells.sentence import _packed, _tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +38,9 @@ class TokenSentences:
         lengths = np.diff(indptr)
         if not (lengths > self.max_tokens).any():
             return tokens, lengths
-        draw = uniform(tokens, np.repeat(self.keys[cells], lengths), epoch, TRUNCATE, self.seed)
-        chosen = _lowest(draw, indptr, self.max_tokens)
-        return tokens[chosen], _counts(chosen, indptr)
+        draw = draws(bin_keys(tokens), self.keys[cells], lengths, epoch, TRUNCATE, self.seed)
+        chosen, n_chosen = lowest(draw, indptr, self.max_tokens)
+        return tokens[chosen], n_chosen
 
 
 class ReplacedSentences(TokenSentences):
