@@ -1,11 +1,14 @@
-"""Files are either whole or not there."""
+"""Files are either whole or not there; what is read of them is checked."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -14,6 +17,30 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        os.replace(partial, path)
+        put_in_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Rename a file that is written, once its bytes are on the disk: after a power cut there is one or the other."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_json(path: Path, remedy: str = "Copy it again") -> dict[str, Any]:
+    """The JSON object in a file. ValueError that ends with `remedy` for what is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is truncated or not JSON: {error}. {remedy}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object. {remedy}")
+    return content
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of the bytes of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

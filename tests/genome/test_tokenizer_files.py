@@ -144,9 +144,9 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path):
             sf.Tokenizer.from_pretrained(folder)
 
     config.write_text(content[:40])
-    refused("truncated or no JSON")
+    refused("truncated or not JSON")
     config.write_text("[]")
-    refused("no JSON object")
+    refused("holds a list, expected an object")
     config.write_text(content.replace('"scatacformer_format": 1', '"scatacformer_format": 2'))
     refused("expected at most 1; update scatacformer")
     config.write_text(json.dumps(json.loads(content) | {"special_tokens": "bert"}))

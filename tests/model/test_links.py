@@ -260,7 +260,9 @@ def test_without_positions_genes_can_be_named_later(tmp_path):
 def test_genes_on_other_chromosomes_do_not_stop_the_training():
     mdata = planted_pairs(120)
     mdata["rna"].var["chrom"] = "chr17"
-    with pytest.warns(UserWarning, match="genes do not attend to bins: No gene lies on a chromosome that has bins"):
+    with pytest.warns(
+        UserWarning, match="genes do not attend to bins: The table of genes has no chromosome that has bins"
+    ):
         found = trained(mdata, paired={"max_epochs": 1})
     assert np.isfinite(found.get_latent_representation()).all()
 

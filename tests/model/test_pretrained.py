@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import scatacformer as sf
-from scatacformer.model._saving import _sha256
+from scatacformer._files import sha256
 
 from ._cells import assert_same_bits, planted, weights
 
@@ -55,7 +55,7 @@ def test_the_card_says_what_is_known(folder):
     for text in ("Planted types.", "90 cells", "| AUROC | 0.75 |", "400 of 5,000 bp", "1 layers, 16 wide, 2 heads"):
         assert text in card.text, text
     for name in ("model.safetensors", "vocabulary.bed.gz"):
-        assert re.search(rf"`{re.escape(name)}` \| `{_sha256(folder / name)}`", card.text)
+        assert re.search(rf"`{re.escape(name)}` \| `{sha256(folder / name)}`", card.text)
     assert re.search(r"held-out cells, by which the epoch was chosen: \d", card.text)
 
 
@@ -127,7 +127,7 @@ def test_weights_that_lack_a_tensor(folder, tmp_path):
     tensors.pop("to_latent.weight")
     save_file(tensors, copy / "model.safetensors")
     config = json.loads((copy / "config.json").read_text())
-    config["sha256"]["model.safetensors"] = _sha256(copy / "model.safetensors")
+    config["sha256"]["model.safetensors"] = sha256(copy / "model.safetensors")
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="to_latent.weight is missing"):
         SF.from_pretrained(copy)

@@ -11,7 +11,6 @@ import torch
 
 import scatacformer as sf
 from scatacformer.cells import RowSource, SentenceLoader
-from scatacformer.model.pretraining import processes
 
 from ._cells import fresh, planted, weights
 from ._pretraining import pretrained, run
@@ -109,16 +108,3 @@ def test_a_process_for_which_no_cell_is_left_reads_one_that_counts_nothing():
     assert [["ghost" in b for b in part] for part in (first, second)] == [[False, True], [False, False]]
     for a, b in zip(first, second, strict=True):
         assert a["sampled"].tolist() == b["sampled"].tolist()
-
-
-def test_gradients_are_clipped_dense_and_sparse_together():
-    torch.manual_seed(0)
-    table, layer = torch.nn.Embedding(10, 4, sparse=True), torch.nn.Linear(4, 1)
-    (layer(table(torch.tensor([1, 1, 7]))) ** 2).sum().backward()
-    table.weight.grad = table.weight.grad.coalesce()
-    parameters = [table.weight, *layer.parameters()]
-    dense = torch.cat([(p.grad.to_dense() if p.grad.is_sparse else p.grad).flatten() for p in parameters])
-    norm = processes.clip_gradients(parameters, 0.01)
-    assert float(norm) == pytest.approx(float(dense.norm()))
-    after = torch.cat([(p.grad.to_dense() if p.grad.is_sparse else p.grad).flatten() for p in parameters])
-    torch.testing.assert_close(after, dense * 0.01 / dense.norm(), rtol=1e-3, atol=1e-8)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from scatacformer._files import whole_file
 
 from ._bed_problem import HEADERS, bed_problem
 
@@ -149,17 +149,8 @@ def write_bed(
     content = ((f"#assembly={assembly}\n" if assembly else "") + text).encode()
     if path.suffix == ".gz":
         content = gzip.compress(content, compresslevel=6, mtime=0)  # no time of day: same intervals, same bytes
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's 0600 would lock collaborators out
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def _read_table(table: io.BytesIO) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

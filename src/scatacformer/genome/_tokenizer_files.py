@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from scatacformer._files import whole_file
+from scatacformer._files import read_json, whole_file
 from scatacformer._hub import hub_folder
 
 from ._special_tokens import LAYOUTS, Layout
@@ -33,13 +33,13 @@ def read_tokenizer(name: str | Path, **hub: Any) -> tuple[Vocabulary, Layout]:
             raise ValueError(f"{folder} is a file; a tokenizer is a folder. For a BED file: Tokenizer.from_bed(path).")
         folder = hub_folder(str(name), [CONFIG, VOCABULARY, UNIVERSE, MODEL_CONFIG], **hub)
     if (folder / CONFIG).exists():
-        config = _read_json(folder / CONFIG)
+        config = read_json(folder / CONFIG)
         if "scatacformer_format" in config:
             return _read_ours(folder, config)
     if (folder / UNIVERSE).exists():
         return read_universe(folder / UNIVERSE), "gtars"
     if (folder / VOCABULARY).exists():  # beside a saved model, whose ids these are
-        config = _read_json(folder / MODEL_CONFIG) if (folder / MODEL_CONFIG).exists() else {}
+        config = read_json(folder / MODEL_CONFIG) if (folder / MODEL_CONFIG).exists() else {}
         vocabulary = read_universe(folder / VOCABULARY, config.get("assembly"))
         if isinstance(expected := config.get("vocabulary"), str):
             _check(folder / VOCABULARY, vocabulary, expected, MODEL_CONFIG)
@@ -107,13 +107,3 @@ def _check(path: Path, vocabulary: Vocabulary, expected: object, named_by: str) 
             f"{path} ({vocabulary.n_bins:,} regions) is not the vocabulary that {named_by} names: its checksum differs. "
             "Token ids would mean other regions; copy the whole folder again."
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or no JSON: {error}. Copy it again.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no JSON object.")
-    return content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from functools import cached_property
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from scatacformer._files import sha256
 
 from ._check_assembly import fitting_assemblies, naming_hint
 from ._match_chroms import check_sizes, match_chroms
@@ -68,8 +69,7 @@ class BinDna:
     @cached_property
     def checksum(self) -> str:
         """SHA-256 of the file: some 2 s for a human genome. Files that differ in what they mask are of one size."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(self.path)
 
     def close(self) -> None:
         """Close the file."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scatacformer._files import whole_file
+from scatacformer._files import read_json, whole_file
 
 if TYPE_CHECKING:
     from .vocabulary import Vocabulary
@@ -167,13 +167,7 @@ def _short(value: Any) -> str:
 def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
     if default is not None and not path.exists():
         return default
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or not JSON: {error}. Delete it and the table beside it") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} does not say what the table beside it was made of. Delete both")
-    return content
+    return read_json(path, "Delete it and the table beside it")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._check_assembly import naming_hint
+from ._match_chroms import match_chroms
 from .overlap import _expand
 
 if TYPE_CHECKING:
@@ -76,21 +76,12 @@ def window_pairs(genes: Genes, vocabulary: Vocabulary, window: int = 1_200_000) 
 def chrom_codes(genes: Genes, vocabulary: Vocabulary) -> np.ndarray:
     """Code of each gene's chromosome in the vocabulary, (n_genes,), int64; -1 where unknown or without bins.
 
-    If no name is in both, `chr` is put before the genes' names, or taken from them. Raises ValueError if that does not
-    help either.
+    Names are matched by :func:`match_chroms`. Raises ValueError if no gene has a position, or none lies where bins do.
     """
-    code = {name: number for number, name in enumerate(vocabulary.chrom_names)}
-    for spelled in (str, lambda name: f"chr{name}", lambda name: name.removeprefix("chr")):
-        of_name = np.array([code.get(spelled(name), -1) for name in genes.chrom_names] + [-1], dtype=np.int64)
-        if (of_name >= 0).any():
-            return of_name[genes.chrom]  # the -1 of a gene that is not known is the last
     if not genes.known.any():
         raise ValueError(
             f"None of {genes.n_genes:,} genes has a known position. Read positions from an annotation: "
             "scatacformer.genome.Genes.from_gtf(path, rna.var_names)."
         )
-    raise ValueError(
-        f"No gene lies on a chromosome that has bins. Genes: {', '.join(genes.chrom_names[:5])}; bins: "
-        f"{', '.join(vocabulary.chrom_names[:5])}. {naming_hint(list(genes.chrom_names), dict.fromkeys(code, 0))}"
-        "Are they of the same species? Rename the chromosomes in rna.var or in atac.var so that both agree."
-    )
+    of_name = match_chroms(genes.chrom_names, vocabulary, "The table of genes")
+    return np.append(of_name, -1)[genes.chrom]  # the -1 of a gene that is not known is the last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+
+from scatacformer._files import whole_file
 
 
 class BestWeights(pl.Callback):
@@ -50,12 +51,8 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         interrupted = any(isinstance(c, GracefulInterrupt) and c.asked for c in trainer.callbacks)
         if interrupted:  # this epoch is not whole
             return
-        partial = self.path.with_suffix(f".{os.getpid()}.partial")
-        try:
+        with whole_file(self.path) as partial:
             trainer.save_checkpoint(partial)
-            os.replace(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 class GracefulInterrupt(pl.Callback):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from scatacformer._files import read_json, sha256, whole_file
 from scatacformer.genome import Vocabulary
 
 from ._compat import MODEL_NAME_KEY, SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
@@ -19,7 +18,7 @@ from ._json import decode, encode
 from ._mudata import is_mudata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
 
     from anndata import AnnData
     from mudata import MuData
@@ -66,18 +65,22 @@ class SavingMixin:
 
         weights = {k: v.detach().cpu().contiguous() for k, v in self.module.state_dict().items()}
         checksums = {}
-        _atomically(folder / (prefix + WEIGHTS), lambda path: save_file(weights, path))
-        _atomically(folder / (prefix + VOCABULARY), self.vocabulary_.to_bed)
+        with whole_file(folder / (prefix + WEIGHTS)) as partial:
+            save_file(weights, partial)
+        self.vocabulary_.to_bed(folder / (prefix + VOCABULARY))
         if table:
-            _atomically(folder / (prefix + DNA), lambda path: save_file({k: v.cpu() for k, v in table.items()}, path))
+            with whole_file(folder / (prefix + DNA)) as partial:
+                save_file({k: v.cpu() for k, v in table.items()}, partial)
         for name in (WEIGHTS, VOCABULARY, *([DNA] if table else [])):
-            checksums[name] = _sha256(folder / (prefix + name))
+            checksums[name] = sha256(folder / (prefix + name))
         if save_anndata:
             # of pairs the ATAC: a MuData is the user's to write (mdata.write)
-            _atomically(folder / (prefix + DATA), lambda path: self.adata.write_h5ad(path, **anndata_write_kwargs))
+            with whole_file(folder / (prefix + DATA)) as partial:
+                self.adata.write_h5ad(partial, **anndata_write_kwargs)
         content = json.dumps(self._description() | {"sha256": checksums}, indent=1, allow_nan=True)
         # last: a folder with a config is whole
-        _atomically(folder / (prefix + CONFIG), lambda path: path.write_text(content, encoding="utf-8"))
+        with whole_file(folder / (prefix + CONFIG)) as partial:
+            partial.write_text(content, encoding="utf-8")
 
     @classmethod
     def load(
@@ -191,7 +194,7 @@ class SavingMixin:
             path = folder / (prefix + name)
             if not path.exists():
                 raise ValueError(f"{path} is missing; copy the whole folder")
-            if _sha256(path) != expected:
+            if sha256(path) != expected:
                 raise ValueError(f"{path} is truncated or was altered: its checksum differs from config.json's")
         vocabulary = Vocabulary.from_bed(folder / (prefix + VOCABULARY), assembly=config["assembly"])
         if vocabulary.checksum != config["vocabulary"]:
@@ -224,10 +227,7 @@ def read_config(folder: Path, prefix: str) -> dict[str, Any]:
             f"{folder} is not a saved ScAtacFormer: it has no {prefix + CONFIG} (found: {found}). "
             "A model.pt is of another class of scvi-tools: load it with that"
         )
-    try:
-        config = decode(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or not JSON: {error}") from None
+    config = decode(read_json(path))
     missing = {"format", "class", "registry", "init_params", "sha256", "vocabulary"} - set(config)
     if missing or MODEL_NAME_KEY not in config["registry"]:
         raise ValueError(f"{path} is not of a saved ScAtacFormer: it lacks {sorted(missing) or 'the registry'}")
@@ -244,18 +244,3 @@ def pick_device(accelerator: str, device: int | str) -> torch.device:
         number = 0 if device == "auto" else int(str(device).rsplit(":", 1)[-1])
         return torch.device("cuda", number)
     return torch.device(accelerator)
-
-
-def _atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes to a temporary name beside ``path`` (with its ending) and renames; leaves nothing behind on failure."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from scatacformer._files import whole_file
+from scatacformer._files import read_json, whole_file
 from scatacformer._hub import hub_folder
 from scatacformer.genome import Vocabulary
 from scatacformer.genome._tokenizer_files import read_universe
@@ -112,14 +112,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     there = sorted(path.name for path in folder.iterdir())
     missing = [name for name in (CONFIG, WEIGHTS, UNIVERSE) if name not in there]
     if CONFIG not in missing:
-        try:
-            content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        except (ValueError, UnicodeDecodeError) as error:
-            raise ValueError(f"{folder / CONFIG} is truncated or not JSON: {error}") from None
-        if not isinstance(content, dict):
-            raise ValueError(
-                f"{folder / CONFIG} holds a {type(content).__name__}, expected the keys of a configuration"
-            )
+        content = read_json(folder / CONFIG)
         if content.get("class") == "ScAtacFormer":
             raise ValueError(f"{folder} holds a ScAtacFormer, not an Atacformer: read it with sf.ScAtacFormer")
     if missing:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scatacformer._files import read_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -227,10 +229,7 @@ def _check_folder(folder: Path) -> str:
             f"{folder} has no weights in safetensors (found: {there[:8]}). A pytorch_model.bin is not opened, for it may "
             "run code: convert it once with transformers, AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...)"
         )
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'} is truncated or not JSON: {error}") from None
+    config = read_json(folder / "config.json")
     return "It names code of its own (auto_map), which is not run. " if config.get("auto_map") else ""
 
 

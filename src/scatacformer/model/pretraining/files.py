@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 
-from scatacformer._files import whole_file
+from scatacformer._files import put_in_place, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +88,7 @@ class StepCheckpoint(pl.callbacks.Checkpoint):
             with on_a_full_disk(self.path, f"{earlier}; make room, and go on with resume=True"):
                 trainer.save_checkpoint(partial, weights_only=False)  # with what is needed to go on
                 if trainer.is_global_zero:
-                    os.replace(partial, self.path)
+                    put_in_place(partial, self.path)
         finally:
             if trainer.is_global_zero:
                 partial.unlink(missing_ok=True)

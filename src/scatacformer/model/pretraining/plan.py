@@ -10,8 +10,9 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from scatacformer.model._plan import SentencePlan
+from scatacformer.nn.optim import clip_gradients
 
-from .processes import average_rows, clip_gradients, n_processes, row_parameters, sum_over_processes
+from .processes import average_rows, n_processes, row_parameters, sum_over_processes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,8 +121,6 @@ class PretrainPlan(SentencePlan):
     def configure_gradient_clipping(self, optimizer: RowAdamW, *args: Any, **kwargs: Any) -> None:
         """Over dense and row-sparse gradients together, after they are those of all processes."""
         if self.settings.gradient_clip_val:
-            for p in self._rows.values():
-                p.grad = None if p.grad is None else p.grad.coalesce()
             clip_gradients(self.module.parameters(), self.settings.gradient_clip_val)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

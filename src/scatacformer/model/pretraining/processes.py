@@ -61,20 +61,3 @@ def average_rows(parameters: Iterable[nn.Parameter]) -> None:
         indices = torch.cat([r[: max(n, 0)] for r, n in zip(all_rows, n_rows, strict=True)])[None]
         together = torch.cat([v[: max(n, 0)] for v, n in zip(all_values, n_rows, strict=True)]) / world
         p.grad = torch.sparse_coo_tensor(indices, together, p.shape, check_invariants=False).coalesce()
-
-
-@torch.no_grad()
-def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
-    """Scales all gradients, row-sparse ones too, so that their norm is at most ``largest``; the norm before.  ()"""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    for p in grads:
-        if p.is_sparse and not p.is_coalesced():
-            raise ValueError("row-sparse gradients must be coalesced before they are clipped")
-    values = [g.values() if g.is_sparse else g for g in grads]
-    if not values:
-        return torch.zeros(())
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(v) for v in values]))
-    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
-    for v in values:
-        v.mul_(factor)
-    return norm
