@@ -180,7 +180,8 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            Sizes out of range; ``bin_vectors`` of other bins, or for a model that is trained; no held-out cells with early stopping; ``resume`` without a checkpoint.
+            Sizes out of range; ``bin_vectors`` of other bins, or for a model that is trained; no held-out cells with early
+            stopping; ``resume`` without a checkpoint.
         FloatingPointError
             The loss is not finite; the cells of the step are named.
         """
@@ -223,29 +224,12 @@ class TrainingMixin:
         if max_epochs is None:
             max_epochs = _default_epochs(data.n_train, batch_size, plan)
         interrupt = GracefulInterrupt()
-        callbacks = [*trainer_kwargs.pop("callbacks", []), interrupt, BestWeights()]
-        if trainer_kwargs.get("enable_progress_bar", True):
-            callbacks.append(Progress())
         defaults = {
-            "early_stopping": early_stopping, "early_stopping_monitor": "validation_loss",
-            "early_stopping_patience": early_stopping_patience,
-            "early_stopping_warmup_epochs": 0 if query else plan.n_decoder_epochs,
-            "check_val_every_n_epoch": 1, "simple_progress_bar": False, "benchmark": False,
-            "gradient_clip_val": None, "ckpt_path": checkpoint,
-            # the loader is no DataLoader that Lightning could wrap; it is deterministic by itself
-            "use_distributed_sampler": False,
+            "early_stopping": early_stopping, "early_stopping_patience": early_stopping_patience,
+            "early_stopping_warmup_epochs": 0 if query else plan.n_decoder_epochs, "ckpt_path": checkpoint,
+            "max_epochs": max_epochs, "accelerator": accelerator, "devices": devices,
         }  # fmt: skip
-        with quiet("lightning.pytorch.utilities.rank_zero"):
-            runner = _Runner(
-                self, training_plan=plan, data_splitter=data, max_epochs=max_epochs, accelerator=accelerator,
-                devices=devices, callbacks=callbacks, **(defaults | trainer_kwargs),
-            )  # fmt: skip
-        if runner.trainer.world_size > 1:
-            raise ValueError(f"training runs on one device, found {runner.trainer.world_size}; set devices=1")
-        if checkpoint_dir is not None:
-            Path(checkpoint_dir).mkdir(parents=True, exist_ok=True)
-            # last, so that it sees what early stopping has counted; scvi-tools' trainer takes its own checkpoints alone
-            runner.trainer.callbacks.append(LastCheckpoint(checkpoint_dir))
+        runner = self._runner(plan, data, interrupt, checkpoint_dir, defaults, trainer_kwargs)
         # every argument has been looked at: from here on the weights change
         start, neighbors = None, None
         if not query and not self.tuned_ and (checkpoint is not None or not self.is_trained_):
@@ -255,21 +239,8 @@ class TrainingMixin:
         if neighbors is None:
             policy = replace(policy, neighbor_share=0.0)
         data.sentences = self._sentences(source, policy, neighbors)
-        with warnings.catch_warnings(), quiet("lightning.pytorch.utilities.rank_zero"):
-            for message in (
-                "The '.*_dataloader' does not have many workers",
-                "The number of training batches",
-                "Training history cannot be updated",  # scvi-tools' own history; ours is the plan's
-            ):
-                warnings.filterwarnings("ignore", message=message)
-            self._standardise_heads(plan.labels, split)
-            # it learns elsewhere; an optimizer would let its weights decay, and a checkpoint would not fit without it
-            paired, self.module.paired = self.module.paired, None
-            try:
-                with adapted(self.module.encoder, lora, self.seed_):
-                    runner()
-            finally:
-                self.module.paired = paired
+        self._standardise_heads(plan.labels, split)
+        self._run(runner, lora)
         self.history_ = plan.history()
         self.module.requires_grad_(True)
         self.module.eval()
@@ -287,6 +258,53 @@ class TrainingMixin:
                 UserWarning,
                 stacklevel=2,
             )
+
+    def _runner(
+        self,
+        plan: SentencePlan,
+        data: SentenceData,
+        interrupt: GracefulInterrupt,
+        checkpoint_dir: str | Path | None,
+        defaults: dict[str, Any],
+        trainer_kwargs: dict[str, Any],
+    ) -> _Runner:
+        """What takes the steps; the user's ``trainer_kwargs`` come before the defaults, and his callbacks before ours."""
+        callbacks = [*trainer_kwargs.pop("callbacks", []), interrupt, BestWeights()]
+        if trainer_kwargs.get("enable_progress_bar", True):
+            callbacks.append(Progress())
+        defaults = defaults | {
+            "early_stopping_monitor": "validation_loss", "check_val_every_n_epoch": 1, "simple_progress_bar": False,
+            "benchmark": False, "gradient_clip_val": None,
+            # the loader is no DataLoader that Lightning could wrap; it is deterministic by itself
+            "use_distributed_sampler": False,
+        }  # fmt: skip
+        with quiet("lightning.pytorch.utilities.rank_zero"):
+            runner = _Runner(
+                self, training_plan=plan, data_splitter=data, callbacks=callbacks, **(defaults | trainer_kwargs)
+            )
+        if runner.trainer.world_size > 1:
+            raise ValueError(f"training runs on one device, found {runner.trainer.world_size}; set devices=1")
+        if checkpoint_dir is not None:
+            Path(checkpoint_dir).mkdir(parents=True, exist_ok=True)
+            # last, so that it sees what early stopping has counted; scvi-tools' trainer takes its own checkpoints alone
+            runner.trainer.callbacks.append(LastCheckpoint(checkpoint_dir))
+        return runner
+
+    def _run(self, runner: _Runner, lora: LoraPlan | None) -> None:
+        with warnings.catch_warnings(), quiet("lightning.pytorch.utilities.rank_zero"):
+            for message in (
+                "The '.*_dataloader' does not have many workers",
+                "The number of training batches",
+                "Training history cannot be updated",  # scvi-tools' own history; ours is the plan's
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            # it learns elsewhere; an optimizer would let its weights decay, and a checkpoint would not fit without it
+            paired, self.module.paired = self.module.paired, None
+            try:
+                with adapted(self.module.encoder, lora, self.seed_):
+                    runner()
+            finally:
+                self.module.paired = paired
 
     def _split(self, n_cells, train_size, validation_size, shuffle, early_stopping, kwargs) -> tuple[np.ndarray, ...]:
         kwargs = dict(kwargs or {})
