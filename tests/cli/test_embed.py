@@ -224,3 +224,36 @@ def test_help_teaches(command, capsys):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"scatacformer {scatacformer.__version__}\n"
+
+
+def test_a_model_that_is_there_embeds_new_cells_and_trains_nothing(embedded, cells, tmp_path, capsys):
+    folder, _ = embedded
+    new = cells[:60, ::-1].copy()  # its own cells under other names, regions in another order, labels that are unknown
+    new.obs["cell_type"] = "unheard of"
+    new.obs["site"] = new.obs.pop("batch").to_numpy()
+    new.write_h5ad(tmp_path / "new.h5ad")
+    out = tmp_path / "out.h5ad"
+    argv = ["embed", str(tmp_path / "new.h5ad"), "-o", str(out), "--pretrained", str(folder / "model"), "--quiet"]
+    assert main([*argv, "--batch-key", "site", "--accessibility"]) == 0
+    found, before = anndata.read_h5ad(out), anndata.read_h5ad(folder / "out.h5ad")
+    np.testing.assert_allclose(found.obsm["X_scatacformer"], before.obsm["X_scatacformer"][:60], atol=1e-5)
+    assert found.var_names.equals(before.var_names)
+    assert (found.X != before.X[:60]).nnz == 0
+    # the thresholds are those of the cells at hand
+    p, q = (a.layers["scatacformer"][:60].toarray() for a in (found, before))
+    both = (p > 0) & (q > 0)
+    np.testing.assert_allclose(p[both], q[both], atol=1e-4)
+    assert both.sum() > 0.5 * (p > 0).sum()
+    assert 0 < found.uns["scatacformer"]["threshold"] < 1
+    assert set(found.obs["cell_type"]) == {"unheard of"}
+    assert not [c for c in found.obs if c.startswith("_scvi")]
+    assert found.uns["scatacformer"]["embed"]["pretrained"] == str(folder / "model")
+    # a batch that the model does not know, for no column was named
+    assert main([*argv, "--overwrite"]) == 0
+    for changes, message in (
+        (["--max-epochs", "3"], "--pretrained trains nothing"),
+        (["--batch-key", "nowhere"], "--batch-key nowhere is no column"),
+        (["--pretrained", str(tmp_path)], "is not a saved ScAtacFormer"),
+    ):
+        assert main([*argv, "--overwrite", *changes]) == 2
+        assert message in capsys.readouterr().err

@@ -17,6 +17,8 @@ def run(args: argparse.Namespace) -> None:
     kind = check_input(args, args.input)
     if kind == "fragments" and args.batch_key is not None:
         raise InputError(f"--batch-key {args.batch_key} goes with an AnnData; a fragments file has no columns of cells")
+    if args.pretrained is not None and args.max_epochs is not None:
+        raise InputError("--max-epochs is for training, and --pretrained trains nothing; leave one of them out")
     check_output(args.output, (".h5ad",), args.overwrite)
     if args.plot is not None:
         check_output(args.plot, PICTURES, args.overwrite)
@@ -28,9 +30,13 @@ def run(args: argparse.Namespace) -> None:
     labels_key = put_labels(adata, args.labels, labels)
 
     from ._pipeline import embed_cells
+    from ._pretrained import embed_with_pretrained
     from ._report import plot_cells, print_table, write_cells
 
-    model = embed_cells(adata, args)
+    if args.pretrained is not None:
+        adata, model = embed_with_pretrained(adata, args)
+    else:
+        model = embed_cells(adata, args)
     if args.model_dir is not None:
         model.save(args.model_dir, overwrite=args.overwrite)
     if args.plot is not None:

@@ -25,6 +25,7 @@ examples:
   scatacformer embed fragments.tsv.gz --genome hg38 --barcodes cells.txt --labels types.tsv -o cells.h5ad
   scatacformer embed peaks.h5ad --batch-key sample --labels cell_type -o embedded.h5ad
   scatacformer embed multiome.h5mu --layer counts --model-dir model/ -o embedded.h5ad
+  scatacformer embed new.h5ad --pretrained model/ -o new_embedded.h5ad
 
 what is written:
   the cells with their embedding in .obsm["X_scatacformer"], neighbours, .obs["leiden"] and .obsm["X_umap"]; with
@@ -105,7 +106,12 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     embed.add_argument("-o", "--output", metavar="OUT.h5ad", type=Path, required=True, help="file to write")
     _add_input(embed)
     _add_result(embed)
-    _add_training(embed)
+    _add_training(embed).add_argument(
+        "--pretrained",
+        metavar="M",
+        help="a model that is there, in a folder or as owner/name on the Hugging Face hub, instead of training one; the "
+        "result has its regions, onto which those of INPUT are mapped by overlap",
+    )
 
 
 def _add_qc(commands: argparse._SubParsersAction) -> None:
@@ -235,13 +241,14 @@ def _add_result(command: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
-def _add_training(command: argparse.ArgumentParser) -> None:
+def _add_training(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = command.add_argument_group("model")
     group.add_argument("--size", choices=["small", "base"], default="small", help="default: small; base wants a GPU")
     group.add_argument("--max-epochs", metavar="N", type=_at_least(1), help="default: by the number of cells")
     group.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="default: auto")
     group.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="of all that is drawn (default: 0)")
     group.add_argument("--resolution", metavar="R", type=_positive, default=1.0, help="of Leiden (default: 1.0)")
+    return group
 
 
 def _at_least(least: int) -> Callable[[str], int]:

@@ -39,12 +39,15 @@ def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
         _train(model, args)
         logger.info("embedding")
         model.annotate(adata, accessibility=getattr(args, "accessibility", False))
-    adata.uns["scatacformer"] = {
-        **adata.uns.get("scatacformer", {}),
-        "embed": {"version": __version__, "size": args.size, "seed": args.seed, "resolution": args.resolution},
-    }
-    _cluster(adata, args)
+    leave_a_note(adata, args, size=args.size)
+    cluster(adata, args)
     return model
+
+
+def leave_a_note(adata: AnnData, args: argparse.Namespace, **said: str) -> None:
+    """`.uns["scatacformer"]["embed"]`: how the embedding was made."""
+    note = {"version": __version__, "seed": args.seed, "resolution": args.resolution, **said}
+    adata.uns["scatacformer"] = {**adata.uns.get("scatacformer", {}), "embed": note}
 
 
 def _train(model: Any, args: argparse.Namespace) -> None:
@@ -85,7 +88,8 @@ def _epoch_log() -> Any:
     return EpochLog()
 
 
-def _cluster(adata: AnnData, args: argparse.Namespace) -> None:
+def cluster(adata: AnnData, args: argparse.Namespace) -> None:
+    """Neighbours, Leiden and UMAP of the embedding."""
     logger.info("neighbours, Leiden, UMAP")
     import scanpy as sc
 

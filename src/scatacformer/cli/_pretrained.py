@@ -1,0 +1,59 @@
+"""`embed --pretrained`: a model that is there reads the cells; nothing is trained."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ._errors import InputError, as_input_error
+from ._messages import libraries_silent, logger
+from ._pipeline import KEY, cluster, leave_a_note
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def embed_with_pretrained(adata: AnnData, args: argparse.Namespace) -> tuple[AnnData, Any]:
+    """The cells over the model's regions, embedded and clustered, and the model as it read them."""
+    logger.info("%s cells x %s regions; loading %s", f"{adata.n_obs:,}", f"{adata.n_vars:,}", args.pretrained)
+    from anndata import AnnData
+
+    from scatacformer.model import ScAtacFormer
+    from scatacformer.pp import match_vocabulary
+
+    with libraries_silent():
+        with as_input_error():
+            known = ScAtacFormer.from_pretrained(args.pretrained, accelerator="cpu")
+            setup = known.registry_["setup_args"]
+            cells = match_vocabulary(adata, known, layer=args.layer)
+            # no more of the cells than the model was told of its own: a column of labels may be of others
+            bare = AnnData(cells.X, obs=_batch(cells.obs, setup["batch_key"], args.batch_key), var=cells.var)
+            if setup["layer"] is not None:
+                bare.layers[setup["layer"]] = bare.X
+            model = ScAtacFormer.load_query_data(bare, known, accelerator=args.accelerator)
+        logger.info("embedding")
+        model.annotate(bare, accessibility=args.accessibility)
+    cells.obsm[KEY] = bare.obsm[KEY]
+    for name in ("n_tokens", "n_tokens_cut"):
+        cells.obs[name] = bare.obs[name]
+    for name in bare.layers:
+        if name is not None and name != setup["layer"]:
+            cells.layers[name] = bare.layers[name]
+    cells.uns["scatacformer"] = {**cells.uns["scatacformer"], **bare.uns.get("scatacformer", {})}
+    leave_a_note(cells, args, pretrained=str(args.pretrained))
+    cluster(cells, args)
+    return cells, model
+
+
+def _batch(obs: pd.DataFrame, of_model: str | None, named: str | None) -> pd.DataFrame:
+    """The column that the model reads the batch from: what the user named, or one of that name, or one new batch."""
+    if named is not None and named not in obs:
+        raise InputError(
+            f"--batch-key {named} is no column of .obs; columns: {', '.join(map(str, obs.columns)) or 'none'}"
+        )
+    only = obs[[]].copy()
+    if of_model is not None:
+        column = named or (of_model if of_model in obs else None)
+        only[of_model] = "new cells" if column is None else obs[column].astype(str).to_numpy()
+    return only
