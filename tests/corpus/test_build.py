@@ -41,6 +41,37 @@ def test_what_is_finished_is_kept(two, data_sets):
     assert Corpus.build(folder, sources, **how).n_cells == 100
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_what_is_cut_or_gone_is_built_anew_by_the_same_command(two, damage):
+    folder, sources, how = two
+    whole = Corpus.build(folder, sources, **how).source.rows(np.arange(100))
+    first, bins = built(folder), folder / "datasets" / "a" / "bins.npy"
+    content = bins.read_bytes()
+    bins.unlink()
+    if damage == "cut":
+        bins.write_bytes(content[:-8])
+    with pytest.raises((ValueError, FileNotFoundError), match=r"bins\.npy is (damaged|gone).*Build it again"):
+        Corpus(folder)
+    again = Corpus.build(folder, sources, **how)
+    np.testing.assert_array_equal(again.source.rows(np.arange(100)).bins, whole.bins)
+    assert built(folder)["b"] == first["b"]
+    assert built(folder)["a"] != first["a"]
+
+
+def test_a_damaged_description_says_what_to_remove(two):
+    folder, sources, how = two
+    Corpus.build(folder, sources, **how)
+    for name, content, message in (
+        ("corpus.json", '{"format": 1}', "lacks .*Build it again"),
+        ("datasets/a/dataset.json", "{", "Remove the folder .*a and build again"),
+    ):
+        (folder / name).write_text(content)
+        with pytest.raises(ValueError, match=message):
+            Corpus(folder) if name == "corpus.json" else Corpus.build(folder, sources, **how)
+    shutil.rmtree(folder / "datasets" / "a")
+    assert Corpus.build(folder, sources, **how).validate()["n_cells"] == 100
+
+
 def test_a_build_that_was_killed_goes_on(two, monkeypatch):
     folder, sources, how = two
     write = _build._write_cells

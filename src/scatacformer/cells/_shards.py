@@ -21,6 +21,8 @@ class FlatArray:
 
     def __init__(self, path: Path | str) -> None:
         self.path = os.fspath(path)
+        if not os.path.exists(self.path):
+            raise FileNotFoundError(f"{self.path} is gone. Build it again.")
         with open(self.path, "rb") as file:
             try:
                 version = np.lib.format.read_magic(file)

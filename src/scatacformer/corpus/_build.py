@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from scatacformer.cells._shards import FlatArray
 from scatacformer.genome import Vocabulary
 
 from ._card import markdown, summary, versions
@@ -137,12 +138,19 @@ def _refuse_twins(found: dict[CorpusEntry, str]) -> None:
 def _finished(folder: Path, entry: CorpusEntry) -> dict[str, Any] | None:
     """The description of a data set that was built before, from the same file and with the same settings; else None.
 
-    A source that is no longer there does not count as changed.
+    A source that is no longer there does not count as changed. Files that are gone or too short are built anew; whether
+    the bytes of the others are right is for `Corpus.validate` to say.
     """
     path = folder / DATASETS / str(entry.name) / DESCRIPTION
     if not path.exists():
         return None
-    description = read_json(path)
+    description = read_json(path, f"Remove the folder {path.parent} and build again; the others are kept.")
+    try:
+        for name in description["checksums"]:
+            FlatArray(path.with_name(name))
+    except (ValueError, FileNotFoundError) as error:
+        logger.warning("%s is built anew: %s", entry.name, error)
+        return None
     if description["entry"] != entry.settings():
         logger.info("%s is built anew: it is to be read differently", entry.name)
         return None

@@ -58,6 +58,8 @@ class Corpus:
                 else f"There is no corpus in {self.folder}. Build one: sf.Corpus.build(folder, sources, genome=...)."
             )
         self._card = read_json(self.folder / CORPUS)
+        if missing := {"datasets", "n_bins", "n_cells", "n_tokens"} - set(self._card):
+            raise ValueError(f"{self.folder / CORPUS} is damaged: it lacks {sorted(missing)}. Build it again.")
         self._folders = [self.folder / DATASETS / data_set["name"] for data_set in self._card["datasets"]]
         self.source: RowSource = RowSource.from_shards(self._folders, self._card["n_bins"])
         if (self.source.n_cells, self.source.nnz) != (self._card["n_cells"], self._card["n_tokens"]):

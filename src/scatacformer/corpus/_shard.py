@@ -163,15 +163,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file; raises ValueError for one that is damaged or of a later format."""
+def read_json(path: Path, remedy: str = "Build it again.") -> dict[str, Any]:
+    """Read a JSON file; raises ValueError for one that is damaged, with the remedy, or of a later format."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         number = content["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged: it is not the JSON that a corpus has ({error}). Build it again."
-        ) from None
+        raise ValueError(f"{path} is damaged: it is not the JSON that a corpus has ({error}). {remedy}") from None
     if number != FORMAT:
         raise ValueError(f"{path} is of format {number}, and this version reads format {FORMAT}. Update scatacformer.")
     return content

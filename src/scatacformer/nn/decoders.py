@@ -1,6 +1,6 @@
 """From a cell and an ``<eos>`` to the state of a bin: closed, kept or removed.
 
-Both decoders give two logits for a cell i and a bin b that ``<eos_c>`` reads: ``open``, and ``kept`` given that it is
+Every decoder gives two logits for a cell i and a bin b that ``<eos_c>`` reads: ``open``, and ``kept`` given that it is
 open. The three states follow::
 
     P(closed) = 1 - s(open)     P(kept) = s(open) s(kept)     P(removed) = s(open) (1 - s(kept)),   s = sigmoid
