@@ -120,7 +120,8 @@ def _from_scimilarity(
             f"model_path {os.fspath(model_path)!r} is no folder; download the SCimilarity model and name it"
         )
     if layer is not None and layer not in adata.layers:
-        raise ValueError(f"the RNA has no layer {layer!r}, found {', '.join(map(str, adata.layers)) or 'none'}")
+        found = ", ".join(name for name in adata.layers if name is not None)  # anndata 0.13 lists X, as None
+        raise ValueError(f"the RNA has no layer {layer!r}, found {found or 'none'}")
     counts = adata.X if layer is None else adata.layers[layer]
     _check_counts(counts)
     try:
