@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+
+def folder_of(
+    name: str | os.PathLike, files: Sequence[str], expected: str, *, revision: str | None = None, **hub: Any
+) -> Path:
+    """The folder `name` where there is one, else that of the cache with `files` of a repository of the hub.
+
+    Raises ValueError for a file, with what was `expected`, and for a revision of a folder; else as :func:`hub_folder`.
+    """
+    text = os.fspath(name)
+    folder = Path(text)
+    if not text or not folder.exists():
+        return hub_folder(text, files, revision=revision, **hub)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; {expected}")
+    if revision is not None:
+        raise ValueError(f"{folder} is a folder here and has no revisions; leave revision out")
+    return folder
 
 
 def hub_folder(

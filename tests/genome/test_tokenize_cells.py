@@ -5,6 +5,7 @@ import gzip
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import anndata
 import numpy as np
@@ -193,6 +194,9 @@ def test_how_cells_are_stored_does_not_matter(tmp_path, tokenizer, peaks):
 
 
 def test_anndata_that_does_not_fit_is_refused(tokenizer, peaks):
+    for other in (None, "cells.h5ad", SimpleNamespace(obs_names=[], mod={})):
+        with pytest.raises(TypeError, match="Expected an AnnData; found"):
+            tokenizer.tokenize_anndata(other)
     bare = peaks.copy()
     bare.var["chrom"] = bare.var["chrom"].str[3:]
     with pytest.raises(ValueError, match="None of the 300 regions .*named without 'chr'"):
@@ -225,6 +229,8 @@ def test_fewer_cells(tokenizer, peaks):
         cells["nobody"]
     with pytest.raises(IndexError):
         cells[60]
+    with pytest.raises(KeyError, match="'c0' is the name of several cells"):
+        cells[[0, 0, 1]]["c1"]
 
 
 def test_other_threads_run_while_a_file_is_tokenized(tmp_path, tokenizer, fragments):

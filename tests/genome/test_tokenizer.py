@@ -105,6 +105,15 @@ def shapes_of(regions, folder):
     yield "objects", [SimpleNamespace(chr=c, start=s, end=e) for c, s, e in regions]
     yield "bed", write_bed(folder / "query.bed", regions)
     yield "bed as str", str(write_bed(folder / "query.bed", regions))
+    yield "rows of itertuples", list(frame.itertuples())
+    yield (
+        "rows of itertuples of pyranges",
+        list(frame.set_axis(["Chromosome", "Start", "End", "Name"], axis=1).itertuples()),
+    )
+    yield "values of a table", frame.to_numpy()
+    yield "lines of a file, split", [(c, str(s), str(e)) for c, s, e in regions]
+    yield "lines of a file", [f"{name}\n" for name in names]
+    yield "as a genome browser copies them", [f"{c}:{s:,}-{e:,}" for c, s, e in regions]
     yield "vocabulary", Vocabulary.from_bed(write_bed(folder / "query.bed", regions))
 
 
@@ -115,9 +124,18 @@ def test_all_shapes_of_regions_give_the_same(tokenizer, tmp_path):
     for shape, value in shapes_of(regions, tmp_path):
         assert tokenizer(value)["input_ids"] == expected, shape
         seen += 1
-    assert seen == 18
+    assert seen == 24
     batch = [value for _, value in shapes_of(regions, tmp_path)]
-    assert tokenizer([one for one in batch if not isinstance(one, SimpleNamespace)])["input_ids"] == [expected] * 17
+    assert tokenizer([one for one in batch if not isinstance(one, SimpleNamespace)])["input_ids"] == [expected] * 23
+
+
+def test_thousands_are_separated_as_a_genome_browser_does(tokenizer):
+    assert tokenizer("chr1:1,500-1,000,501")["input_ids"] == tokenizer("chr1:1500-1000501")["input_ids"] == [4]
+    assert tokenizer(" chr1:1,500-1501 ")["input_ids"] == [4]
+    assert tokenizer([["chr1:1,500-1,501"], ["chr2:0-60"]])["input_ids"] == [[4], [1]]
+    token = tokenizer.convert_ids_to_tokens(4)
+    chrom, start, end = token.replace("-", ":").split(":")
+    assert tokenizer.convert_tokens_to_ids(f"{chrom}:{int(start):,}-{int(end):,}") == 4
 
 
 def test_shapes_of_gtars(tokenizer):
@@ -155,6 +173,27 @@ def test_tensors_go_into_a_model_by_keyword(tokenizer):
     assert tokenizer.decode(batch["input_ids"][1], skip_special_tokens=True) == ["chr2:50-80"]
 
 
+def test_examples_tokenized_one_by_one_are_padded_to_one_batch(tokenizer):
+    torch = pytest.importorskip("torch")
+    batch = [["chr1:0-5000"], ["chr2:0-99"], []]
+    whole = tokenizer(batch, padding=True, return_tensors="pt")
+    examples = [tokenizer(one) | {"labels": n} for n, one in enumerate(batch)]
+    padded = tokenizer.pad(examples, return_tensors="pt")
+    assert all(torch.equal(padded[name], whole[name]) for name in whole)
+    assert padded["labels"].tolist() == [0, 1, 2]
+    assert tokenizer.pad(tokenizer(batch))["input_ids"] == whole["input_ids"].tolist()
+    wide = tokenizer.pad(examples, pad_to_multiple_of=8, max_length=99, return_tensors="np")
+    assert wide["input_ids"].shape == (3, 8)
+    assert np.array_equal(wide["input_ids"][:, :4], whole["input_ids"])
+    assert tokenizer.batch_decode(whole["input_ids"], skip_special_tokens=True) == [
+        tokenizer.tokenize(batch[0]), ["chr2:50-80"], [],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="Several lists: batch_decode"):
+        tokenizer.decode(whole["input_ids"])
+    with pytest.raises(ValueError, match=r"with 'input_ids'; found \['x'\]"):
+        tokenizer.pad([{"x": 1}])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -177,6 +216,8 @@ def test_options_that_do_not_go_together(tokenizer, options, message):
     [
         ("no_such_file.bed", "neither a region nor a file"),
         (["chr1:0-5", "chr1;0;5"], "1 of 2 names are not chrom:start-end"),
+        ("chr1:0-1,0", "not chrom:start-end"),  # thousands are three digits
+        (["chr1:1,0000-2,000"], "not chrom:start-end"),
         ([("chr1", 0, 5), "chr1:0-5"], "Region 1 is a string among others"),
         ([("chr1", -3, 5)], "start that is negative"),
         ([("chr1", 9, 5)], "end before they start .*chr1:9-5"),
@@ -222,6 +263,8 @@ def test_special_tokens_of_our_own_models_are_numbered_as_the_vocabulary_does(sm
     assert tokenizer("chr9:0-5")["input_ids"] == []  # no id that the model does not have
     with pytest.raises(ValueError, match="special_tokens must be"):
         sf.Tokenizer(vocabulary, "bert")
+    with pytest.raises(ValueError, match="eos_names are for special_tokens='scatacformer'"):
+        sf.Tokenizer(vocabulary, "gtars", ["promoter"])
     with pytest.raises(ValueError, match="Expected a Vocabulary; found str"):
         sf.Tokenizer("hg38")
 

@@ -26,12 +26,23 @@ def bed(path, text):
         "# a comment\n#chrom\tstart\tend\n" + GOOD,
         'track name="peaks"\nbrowser position chr1\n' + GOOD,
         GOOD + "\n\n  \n",
+        "\n" + GOOD + "\n\t\n   \n \t \n",
         GOOD.replace("\n", "\r\n"),
         GOOD.replace("\n", "\tpeak\n"),
         GOOD.replace("\n", "\tpeak\t5\t+\n"),
         GOOD.rstrip("\n"),
     ],
-    ids=["ours", "comments", "track", "blank lines", "windows", "four columns", "six columns", "no last line break"],
+    ids=[
+        "ours",
+        "comments",
+        "track",
+        "blank lines",
+        "white space",
+        "windows",
+        "four columns",
+        "six columns",
+        "no last line break",
+    ],
 )
 def test_ids_are_numbers_of_intervals_whatever_else_is_in_the_file(tmp_path, text):
     expected = sf.Tokenizer.from_bed(bed(tmp_path / "good.bed", GOOD))
@@ -52,6 +63,10 @@ def test_ids_are_numbers_of_intervals_whatever_else_is_in_the_file(tmp_path, tex
         (GOOD + "chr3\t-9\t5\n", "line 4 .*start is negative"),
         (GOOD + "chr3\t1.5\t5\n", "line 4 .*not integers"),
         ("chrom\tstart\tend\n" + GOOD, "line 1 .*not integers; a line of column names must begin with '#'"),
+        (GOOD + "chr3\t5\t3000000000\n", "line 4 .*beyond 2,147,483,647"),
+        (GOOD + "chr3\t5\t99999999999999999999\n", "line 4 .*beyond 2,147,483,647"),
+        (GOOD + "\t5\t9\n", "line 4 .*names no chromosome"),
+        (GOOD + "chr2\t50\t80\n", r"in all 1 line is a duplicate of another \(line 4\)"),
         (GOOD + "track name=x\n" + GOOD, "line 4 .*header after the first interval"),
         ("", "is empty"),
         ("#only a header\n\n", "is empty"),
@@ -117,6 +132,16 @@ def test_the_folder_of_a_model_gives_the_ids_of_the_model(tmp_path):
     tokenizer = sf.Tokenizer.from_pretrained(tmp_path)
     assert tokenizer == sf.Tokenizer(vocabulary, "scatacformer")
     assert tokenizer.vocabulary.assembly == "hg38"
+    # a model that reads its regions by class has other <eos>, and as many as there are classes
+    config.write_text(
+        json.dumps({"vocabulary": vocabulary.checksum, "attributes": {"eos_names_": ["promoter", "else"]}})
+    )
+    tokenizer = sf.Tokenizer.from_pretrained(tmp_path)
+    assert tokenizer.all_special_tokens == ["<cls>", "<pad>", "<eos_promoter>", "<eos_else>"]
+    tokenizer.save_pretrained(tmp_path / "again")
+    assert sf.Tokenizer.from_pretrained(tmp_path / "again") == tokenizer != sf.Tokenizer(vocabulary, "scatacformer")
+    with pytest.raises(ValueError, match="is a folder here and has no revisions"):
+        sf.Tokenizer.from_pretrained(tmp_path, revision="main")
     config.write_text(json.dumps({"assembly": "hg38", "vocabulary": "0" * 64}))
     with pytest.raises(ValueError, match="is not the vocabulary that config.json names"):
         sf.Tokenizer.from_pretrained(tmp_path)

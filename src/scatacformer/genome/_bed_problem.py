@@ -28,6 +28,10 @@ def bed_problem(content: bytes) -> str | None:
             header = "; a line of column names must begin with '#'" if in_head else ""
             return f"line {number:,} ({shown!r}): start and end are not integers{header}"
         in_head = False
+        if not columns[0].strip():
+            return f"line {number:,} ({shown!r}): it names no chromosome"
+        if max(start, end) > 2**31 - 1:
+            return f"line {number:,} ({shown!r}): a position beyond 2,147,483,647"
         if start < 0:
             return f"line {number:,} ({shown!r}): the start is negative"
         if end <= start:
@@ -38,9 +42,10 @@ def bed_problem(content: bytes) -> str | None:
     if not again:
         return None
     number, first, line = again[0]
+    many = f"{len(again):,} lines are duplicates" if len(again) > 1 else "1 line is a duplicate"
     shown = line[:60].decode(errors="replace")
     return (
-        f"line {number:,} repeats line {first:,} ({shown!r}); in all {len(again):,} lines are duplicates of another "
-        f"(lines {', '.join(str(at) for at, _, _ in again[:10])}{', …' if len(again) > 10 else ''}). "
+        f"line {number:,} repeats line {first:,} ({shown!r}); in all {many} of another "
+        f"(line{'s' if len(again) > 1 else ''} {', '.join(str(at) for at, _, _ in again[:10])}{', …' if len(again) > 10 else ''}). "
         "Token ids are line numbers: keep one line of each, and renumber what was trained on the file"
     )

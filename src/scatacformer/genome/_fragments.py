@@ -69,7 +69,7 @@ def read_barcodes(barcodes: str | Path | Iterable[str]) -> list[str]:
         names = [str(barcode) for barcode in barcodes]
     unique = list(dict.fromkeys(name for name in names if name))
     if not unique:
-        raise ValueError("No barcode was given: `barcodes` is empty. Leave it out to choose cells by min_fragments.")
+        raise ValueError("No barcode was given: `barcodes` is empty. Leave it out, and the file says which there are.")
     return unique
 
 

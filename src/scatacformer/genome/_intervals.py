@@ -112,10 +112,15 @@ def read_bed(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str 
         raise ValueError(f"{path} is empty: no interval in it. Expected a BED file (chromosome, start, end, by tabs).")
     try:
         return *_read_table(io.BytesIO(content[position:])), assembly
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
+        if (problem := bed_problem(content)) is None:
+            lines = content[position:].splitlines(keepends=True)
+            filled = [line for line in lines if line.strip()]
+            if len(filled) < len(lines):  # lines of white space alone, which pandas takes for columns
+                return *_read_table(io.BytesIO(b"".join(filled))), assembly
         raise ValueError(
             f"{path} is not a BED file (chromosome, start, end, separated by tabs, from line {skipped + 1}): "
-            f"{bed_problem(content) or error}."
+            f"{problem or error}."
         ) from None
 
 
@@ -181,7 +186,7 @@ def as_positions(values: Any, what: str) -> np.ndarray:
     bad = ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(array.shape, dtype=bool)
     if bad.any():
         raise ValueError(
-            f"{int(bad.sum()):,} of {array.size:,} regions have a {what} that is NaN or infinite "
+            f"{int(bad.sum()):,} of {array.size:,} regions have {_one(what)} that is NaN or infinite "
             f"(first: region {int(np.argmax(bad)):,}). Drop them, or give them their position."
         )
     for bad, why in (
@@ -192,7 +197,11 @@ def as_positions(values: Any, what: str) -> np.ndarray:
         if bad.any():
             first = int(np.argmax(bad))
             raise ValueError(
-                f"{int(bad.sum()):,} of {array.size:,} regions have a {what} that is {why} "
+                f"{int(bad.sum()):,} of {array.size:,} regions have {_one(what)} that is {why} "
                 f"(first: region {first:,}, {what} {array[first]}). Expected 0-based positions in bp."
             )
     return array.astype(np.int64)
+
+
+def _one(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"

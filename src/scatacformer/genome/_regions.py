@@ -15,9 +15,12 @@ import numpy as np
 from ._intervals import as_positions, find_columns, parse_region_names, read_bed
 from .vocabulary import Vocabulary
 
-_REGION_NAME = re.compile(r"[^\s:].*?[:_-]\d+[-_]\d+")
+_REGION_NAME = re.compile(r"\s*[^\s:].*?[:_-][\d,]+[-_][\d,]+\s*")
+_THOUSANDS = r"\d{1,3}(?:,\d{3})+"
+_AS_COPIED = re.compile(rf"(.+[:_-])(\d+|{_THOUSANDS})([-_])(\d+|{_THOUSANDS})")  # from a genome browser
+_ATTRIBUTES = (("chr", "start", "end"), ("chrom", "start", "end"), ("Chromosome", "Start", "End"))
 _WANTED = (
-    "Expected 'chr1:0-5000', ('chr1', 0, 5000), an object with chr, start and end (gtars' Region), a list of these, a "
+    "Expected 'chr1:0-5000' or 'chr1:12,000-18,000', ('chr1', 0, 5000), an object with chr, start and end (gtars' Region), a list of these, a "
     "DataFrame with the columns chrom, start, end or Chromosome, Start, End, or the path of a BED file."
 )
 
@@ -33,6 +36,8 @@ class Regions(NamedTuple):
 
 def is_batch(regions: Any) -> bool:
     """Whether this is a list of lists of regions (or of tables, files, …) rather than a list of regions."""
+    if isinstance(regions, np.ndarray) and regions.ndim:
+        regions = regions.tolist()
     if not isinstance(regions, list | tuple) or not regions or _is_region(regions):
         return False
     first = regions[0]
@@ -77,7 +82,7 @@ def _columns(regions: Any) -> tuple[Any, ...]:
     """Chromosome names, starts and ends, each (n_regions,)."""
     if isinstance(regions, str):
         if _REGION_NAME.fullmatch(regions):
-            return parse_region_names([regions])
+            return _columns_of_names([regions])
         if not Path(regions).is_file():
             raise ValueError(f"{regions!r} is neither a region nor a file that exists. {_WANTED}")
     if isinstance(regions, str | os.PathLike):
@@ -87,6 +92,8 @@ def _columns(regions: Any) -> tuple[Any, ...]:
     table = regions if hasattr(regions, "columns") else getattr(regions, "df", None)  # pyranges 0 keeps one inside
     if hasattr(table, "columns"):
         return _columns_of_table(table)
+    if isinstance(regions, np.ndarray) and regions.ndim:
+        regions = regions.tolist()
     if _is_region(regions):
         regions = [regions]
     if not isinstance(regions, Iterable):
@@ -114,32 +121,54 @@ def _columns_of_list(regions: list[Any]) -> tuple[Any, ...]:
         if all(isinstance(name, str) for name in names):
             return names, [region[1] for region in regions], [region[2] for region in regions]
     if all(isinstance(region, str) for region in regions):
-        try:
-            return parse_region_names(regions)
-        except ValueError as error:
-            raise ValueError(f"Cannot read regions: {error} {_WANTED}") from None
+        return _columns_of_names(regions)
     try:
         # three lists of values: a list of a million tuples keeps the garbage collector busy for as long again
-        chrom = "chr" if hasattr(regions[0], "chr") else "chrom"
-        return tuple([get(region) for region in regions] for get in map(attrgetter, (chrom, "start", "end")))
+        getters = [attrgetter(name) for name in _attributes(regions[0]) or _ATTRIBUTES[0]]
+        return tuple([get(region) for region in regions] for get in getters)
     except AttributeError:  # of several kinds
         pass
     for number, region in enumerate(regions):
         if not _is_region(region):
             kind = "a string among others that are none" if isinstance(region, str) else f"{region!r:.60}"
             raise ValueError(f"Region {number:,} is {kind}. {_WANTED}")
-    parts = [
-        region
-        if isinstance(region, tuple | list)
-        else (region.chr if hasattr(region, "chr") else region.chrom, region.start, region.end)
-        for region in regions
-    ]
+    found = [_attributes(region) for region in regions]
+    parts = [attrgetter(*names)(region) if names else region for names, region in zip(found, regions, strict=True)]
     return [part[0] for part in parts], [part[1] for part in parts], [part[2] for part in parts]
+
+
+def _columns_of_names(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        return parse_region_names(names)
+    except ValueError:  # only then are they looked at one by one
+        pass
+    try:
+        return parse_region_names([_without_thousands(name) for name in names])
+    except ValueError as error:
+        raise ValueError(f"Cannot read regions: {error} {_WANTED}") from None
+
+
+def _without_thousands(name: str) -> str:
+    """`chr1:12,000-18,000` as `chr1:12000-18000`; white space around it goes as well."""
+    name = name.strip()
+    match = _AS_COPIED.fullmatch(name)
+    if match is None:
+        return name
+    return match[1] + match[2].replace(",", "") + match[3] + match[4].replace(",", "")
 
 
 def _is_region(region: Any) -> bool:
     """Whether this is one region: ("chr1", 0, 5000) or an object with chromosome, start and end."""
-    if isinstance(region, tuple | list):
-        return len(region) >= 3 and isinstance(region[0], str) and all(isinstance(x, Real) for x in region[1:3])
-    is_named = hasattr(region, "chr") or hasattr(region, "chrom")
-    return is_named and hasattr(region, "start") and hasattr(region, "end") and not hasattr(region, "columns")
+    if _attributes(region):
+        return True
+    if not isinstance(region, tuple | list) or len(region) < 3 or not isinstance(region[0], str):
+        return False
+    # as text where the lines of a file were split
+    return all(isinstance(x, Real) or (isinstance(x, str) and x.isdecimal()) for x in region[1:3])
+
+
+def _attributes(region: Any) -> tuple[str, str, str] | None:
+    """By which names an object (or a row of `itertuples`) says where it is; None for others, and for tables."""
+    if isinstance(region, str) or hasattr(region, "columns"):
+        return None
+    return next((names for names in _ATTRIBUTES if all(hasattr(region, name) for name in names)), None)

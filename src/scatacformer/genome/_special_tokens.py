@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +20,8 @@ class SpecialTokens:
 
     `"gtars"`: `<unk>`, `<pad>`, `<mask>`, `<cls>`, `<eos>`, `<bos>`, `<sep>` = n_bins … n_bins + 6.
     `"scatacformer"`: `<cls>` = n_bins, `<pad>` = n_bins + 1, `<eos_chr1>`, … = n_bins + 2 + code of the chromosome, as
-    :class:`Vocabulary` numbers them; the other roles are not there.
+    :class:`Vocabulary` numbers them; the other roles are not there. A model whose `<eos>` stand for classes of regions
+    has `<eos_promoter>`, … in their place.
     """
 
     layout: Layout
@@ -28,14 +29,17 @@ class SpecialTokens:
     of_role: Mapping[str, str]  # role -> token
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, layout: Layout) -> SpecialTokens:
-        """Those of a vocabulary. Raises ValueError for an unknown layout."""
+    def of(cls, vocabulary: Vocabulary, layout: Layout, eos_names: Sequence[str] | None = None) -> SpecialTokens:
+        """Those of a vocabulary; `eos_names` are its chromosomes by default. Raises ValueError for an unknown layout."""
+        if eos_names is not None and (layout != "scatacformer" or len(set(eos_names)) < len(eos_names)):
+            raise ValueError(f"eos_names are for special_tokens='scatacformer', each once; found {list(eos_names)}.")
         if layout == "gtars":
             of_role = {role: f"<{role}>" for role in ROLES}
             names = list(of_role.values())
         elif layout == "scatacformer":
             of_role = {"cls": "<cls>", "pad": "<pad>"}
-            names = ["<cls>", "<pad>", *(f"<eos_{chrom}>" for chrom in vocabulary.chrom_names)]
+            stand_for = vocabulary.chrom_names if eos_names is None else eos_names
+            names = ["<cls>", "<pad>", *(f"<eos_{name}>" for name in stand_for)]
         else:
             raise ValueError(f"special_tokens must be 'gtars' or 'scatacformer'; found {layout!r}.")
         ids = {name: vocabulary.n_bins + number for number, name in enumerate(names)}
@@ -49,6 +53,11 @@ class SpecialTokens:
         """The token id of a role; None where the layout has none."""
         token = self.token(role)
         return None if token is None else self.ids[token]
+
+    @property
+    def eos_names(self) -> list[str]:
+        """What the `<eos>` of our own models stand for; none for gtars'."""
+        return [name.removeprefix("<eos_").removesuffix(">") for name in self.ids if name.startswith("<eos_")]
 
     @property
     def as_map(self) -> dict[str, str | list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -77,6 +78,46 @@ def make_batch(
     if return_tensors == "np":
         return TokenBatch(values)
     return TokenBatch({name: value[0].tolist() if single else value.tolist() for name, value in values.items()})
+
+
+def pad_features(
+    features: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+    *,
+    pad_id: int | None,
+    padding: bool | Literal["longest", "max_length", "do_not_pad"],
+    max_length: int | None,
+    pad_to_multiple_of: int | None,
+    return_tensors: Literal["pt", "np"] | None,
+) -> TokenBatch:
+    """Examples that were tokenized one by one, padded to one length; what else they hold (`"labels"`) goes along."""
+    if isinstance(features, Mapping):
+        columns = {name: list(values) for name, values in features.items()}
+    else:
+        columns = {name: [one[name] for one in features] for name in (features[0] if len(features) else ())}
+    if "input_ids" not in columns:
+        raise ValueError(f"Expected examples with 'input_ids'; found {sorted(columns) or 'none'}.")
+    ids = [np.asarray(one, dtype=np.int64) for one in columns.pop("input_ids")]
+    if any(one.ndim != 1 for one in ids):
+        raise ValueError("Expected one list of token ids an example; tokenize each without return_tensors.")
+    columns.pop("attention_mask", None)  # all ones before padding
+    if pad_to_multiple_of and padding not in (False, "do_not_pad"):
+        width = max([max_length or 0] * (padding == "max_length") + [len(one) for one in ids], default=0)
+        padding, max_length = "max_length", max(-(-width // pad_to_multiple_of), 1) * pad_to_multiple_of
+    max_length = max_length if padding == "max_length" else None  # collators pass it in any case
+    batch = make_batch(
+        ids, single=False, pad_id=pad_id, padding=padding, truncation=False, max_length=max_length,
+        return_tensors=return_tensors,
+    )  # fmt: skip
+    for name, values in columns.items():
+        batch[name] = values
+        if return_tensors is not None:
+            array = np.asarray(values)
+            batch[name] = array
+            if return_tensors == "pt":
+                import torch
+
+                batch[name] = torch.from_numpy(array)
+    return batch
 
 
 def check_batch_options(padding: Any, truncation: Any, max_length: Any, return_tensors: Any) -> None:

@@ -79,7 +79,10 @@ class TokenizedCells:
     def _rows(self, barcodes: Sequence[str]) -> np.ndarray:
         import pandas as pd
 
-        rows = pd.Index(self.barcodes).get_indexer(barcodes)
+        names = pd.Index(self.barcodes)
+        if not names.is_unique:
+            raise KeyError(f"{names[names.duplicated()][0]!r} is the name of several cells; take them by number")
+        rows = names.get_indexer(barcodes)
         if (rows < 0).any():
             raise KeyError(f"{barcodes[int(np.argmax(rows < 0))]!r} is no barcode of these {len(self):,} cells")
         return rows

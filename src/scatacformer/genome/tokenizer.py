@@ -11,7 +11,7 @@ import numpy as np
 
 from ._regions import Regions, as_regions, is_batch
 from ._special_tokens import Layout, SpecialTokens
-from ._token_batch import TokenBatch, check_batch_options, make_batch
+from ._token_batch import TokenBatch, check_batch_options, make_batch, pad_features
 from ._tokenize_cells import tokenize_anndata, tokenize_fragments
 from ._tokenizer_files import read_tokenizer, read_universe, write_tokenizer
 from .chrom_sizes import DEFAULT_EXCLUDED
@@ -53,24 +53,28 @@ class Tokenizer:
         `"gtars"`: `<unk>`, `<pad>`, `<mask>`, `<cls>`, `<eos>`, `<bos>`, `<sep>` after the regions, as gtars and
         databio's models have it. `"scatacformer"`: `<cls>`, `<pad>` and one `<eos>` per chromosome, as
         :class:`~scatacformer.ScAtacFormer` has it: `<unk>` is not among them, so that what hits nothing gives nothing.
+    eos_names
+        What each `<eos>` stands for in a model with `eos="region_class"`; the chromosomes by default.
 
     Raises
     ------
     ValueError
-        No :class:`Vocabulary`, or unknown special tokens.
+        No :class:`Vocabulary`, unknown special tokens, or `eos_names` of those of gtars.
     """
 
     padding_side = "right"
     model_input_names = ("input_ids", "attention_mask")
 
-    def __init__(self, vocabulary: Vocabulary, special_tokens: Layout = "gtars") -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, special_tokens: Layout = "gtars", eos_names: Sequence[str] | None = None
+    ) -> None:
         if not isinstance(vocabulary, Vocabulary):
             raise ValueError(
                 f"Expected a Vocabulary; found {type(vocabulary).__name__}. Others are made by Tokenizer.from_bed, "
                 "from_anndata, from_chrom_sizes and from_pretrained."
             )
         self.vocabulary = vocabulary
-        self._special = SpecialTokens.of(vocabulary, special_tokens)
+        self._special = SpecialTokens.of(vocabulary, special_tokens, eos_names)
 
     # ── made from ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -78,7 +82,8 @@ class Tokenizer:
     def from_vocabulary(cls, vocabulary: Vocabulary | Any, special_tokens: Layout = "gtars") -> Tokenizer:
         """The regions of a :class:`Vocabulary`, or of a model that has one (`model.vocabulary`)."""
         found = vocabulary if isinstance(vocabulary, Vocabulary) else getattr(vocabulary, "vocabulary", vocabulary)
-        return cls(found, special_tokens)
+        eos_names = getattr(vocabulary, "eos_names_", None) if special_tokens == "scatacformer" else None
+        return cls(found, special_tokens, eos_names)
 
     @classmethod
     def from_chrom_sizes(
@@ -140,20 +145,21 @@ class Tokenizer:
         Raises
         ------
         ValueError
-            No tokenizer there; a file is truncated, or is not what the configuration names; no such repository.
+            No tokenizer there; a file is truncated, or is not what the configuration names; no such repository; a
+            revision of a folder.
         OSError
             The hub cannot be reached and the files are not in the cache.
         ImportError
             huggingface_hub is not there.
         """
-        vocabulary, layout = read_tokenizer(
+        found = read_tokenizer(
             name_or_folder,
             revision=revision,
             cache_dir=cache_dir,
             token=token,
             local_files_only=local_files_only,
         )
-        return cls(vocabulary, layout)
+        return cls(*found)
 
     def save_pretrained(self, folder: str | Path, *, for_gtars: bool = False) -> None:
         """Write `tokenizer_config.json` and `vocabulary.bed.gz`; with `for_gtars` also `universe.bed.gz`.
@@ -161,7 +167,7 @@ class Tokenizer:
         The last is what `gtars.tokenizers.Tokenizer.from_pretrained` reads. Each file is whole or not there; the folder
         is made if need be, and other files in it stay.
         """
-        write_tokenizer(Path(folder), self.vocabulary, self._special.layout, len(self), for_gtars)
+        write_tokenizer(Path(folder), self.vocabulary, self._special, for_gtars)
 
     # ── regions to tokens ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,8 +185,8 @@ class Tokenizer:
         Parameters
         ----------
         regions
-            Regions, 0-based and half-open, in any of these shapes: `"chr1:0-5000"`, `("chr1", 0, 5000)`, an object with
-            `chr`, `start` and `end`; a list or other iterable of them (gtars' RegionSet); a DataFrame with the columns
+            Regions, 0-based and half-open, in any of these shapes: `"chr1:0-5000"` (or `"chr1:12,000-18,000"`, the
+            numbers as they stand), `("chr1", 0, 5000)`, an object with `chr`, `start` and `end`; a list or other iterable of them (gtars' RegionSet); a DataFrame with the columns
             `chrom, start, end` or `Chromosome, Start, End` (bioframe, pyranges); the path of a BED file; a
             :class:`Vocabulary`. Or a list of several of these: a batch.
         padding
@@ -215,6 +221,28 @@ class Tokenizer:
     def encode(self, regions: Any, **options: Any) -> Any:
         """`tokenizer(regions, ...)["input_ids"]`."""
         return self(regions, **options)["input_ids"]
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | Literal["longest", "max_length", "do_not_pad"] = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: Literal["pt", "np"] | None = None,
+    ) -> TokenBatch:
+        """Examples that were tokenized one by one as one batch: what a collator calls, transformers' among them.
+
+        `encoded_inputs`: a list of mappings with `"input_ids"`, or one mapping of lists; what else is in them, such as
+        `"labels"`, goes along. ValueError for examples without token ids, and for options that do not go together.
+        """
+        return pad_features(
+            encoded_inputs,
+            pad_id=self.pad_token_id,
+            padding=padding,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            return_tensors=return_tensors,
+        )
 
     def tokenize(self, regions: Any) -> list[str]:
         """The tokens of a list of regions, as strings: `["chr1:0-5000", ...]`."""
@@ -269,6 +297,10 @@ class Tokenizer:
         """The tokens of token ids, one or several; without the special ones if asked. ValueError for unknown ids."""
         tokens = self._names(np.atleast_1d(_as_ids(token_ids)))
         return [token for token in tokens if not (skip_special_tokens and token in self._special.ids)]
+
+    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False) -> list[list[str]]:
+        """:meth:`decode` of each of several lists, or of the rows of an array or tensor."""
+        return [self.decode(one, skip_special_tokens) for one in sequences]
 
     def convert_ids_to_tokens(self, token_ids: Any) -> Any:
         """The token of an id, or the list of those of several. ValueError for ids that are not in the vocabulary."""
@@ -340,10 +372,10 @@ class Tokenizer:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):
             return NotImplemented
-        return self.special_tokens == other.special_tokens and self.vocabulary == other.vocabulary
+        return self._special == other._special and self.vocabulary == other.vocabulary
 
     def __hash__(self) -> int:
-        return hash((self.special_tokens, self.vocabulary))
+        return hash((*self._special.ids, self.vocabulary))
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.vocabulary!r}, special_tokens={self.special_tokens!r}, vocab_size={self.vocab_size})"
@@ -406,5 +438,6 @@ def _as_ids(token_ids: Any) -> np.ndarray:
     if ids.size == 0:
         return np.zeros(ids.shape, dtype=np.int64)
     if ids.dtype.kind not in "iu" or ids.ndim > 1:
-        raise ValueError(f"Expected token ids, an int or a list of int; found {ids.dtype} of shape {ids.shape}.")
+        hint = " Several lists: batch_decode." if ids.ndim > 1 else ""
+        raise ValueError(f"Expected token ids, an int or a list of int; found {ids.dtype} of shape {ids.shape}.{hint}")
     return ids.astype(np.int64)

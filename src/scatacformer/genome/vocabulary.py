@@ -67,6 +67,8 @@ class Vocabulary:
                 "A vocabulary needs one chromosome, start and end for each of at least one bin; found arrays of shape "
                 f"{codes.shape}, {start.shape} and {end.shape}."
             )
+        if not all(name.strip() for name in names):
+            raise ValueError("A chromosome of the regions has no name.")
         if (start >= end).any():
             first = int(np.argmax(start >= end))
             raise ValueError(
@@ -117,7 +119,7 @@ class Vocabulary:
         try:
             return cls._from_names(names, start, end, assembly or written)
         except ValueError as error:
-            raise ValueError(f"{path}: {bed_problem(read_content(path)) or error}.") from None
+            raise ValueError(f"{path}: {bed_problem(read_content(path)) or str(error).rstrip('.')}.") from None
 
     @classmethod
     def from_var(cls, var: pd.DataFrame, assembly: str | None = None) -> Vocabulary:
