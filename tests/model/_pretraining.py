@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ import scatacformer as sf
 from model._cells import SIZES, planted, quiet, weights
 from scatacformer.model.pretraining import run as running
 from scatacformer.model.pretraining.files import StepCheckpoint
+from scatacformer.model.pretraining.sharding import ShardedEncoder
+from scatacformer.nn.optim import clip_gradients
 
 SETTINGS = {
     "model": SIZES, "batch_key": "sample", "batch_size": 8, "n_closed": 128, "max_epochs": 2, "validation": 0.1,
@@ -57,16 +61,84 @@ def forked(what: str, *arguments: str) -> None:
 
 
 def together(folder: str, cases: str) -> None:
-    """Pretrains once for each of the cases (settings as JSON); ``N.npz`` has the last weights, by rank 0."""
+    """Pretrains once for each of the cases (settings as JSON); ``N.npz`` has the last weights, ``N-R.npz`` the model's."""
     import torch.distributed as dist
 
     for number, changes in enumerate(json.loads(cases)):
         n_cells = changes.pop("n_cells", 90)
         output = Path(folder) / str(number)
-        pretrained(output, cells=planted(n_cells), devices=2, **changes)
+        ShardedEncoder.on_train_end = partialmethod(keep_sizes, f"{output}-{os.environ['RANK']}.json")
+        model = pretrained(output, cells=planted(n_cells), devices=2, **changes)
+        np.savez(Path(folder) / f"{number}-{os.environ['RANK']}.npz", **weights(model))
         if dist.get_rank() == 0:
             last = sf.ScAtacFormer.load(output / "last", adata=False)
             np.savez(Path(folder) / f"{number}.npz", **weights(last))
+    clip_divided()
+    dist.barrier()
+
+
+def clip_divided() -> None:
+    """Gradients in two parts are clipped as they are in one."""
+    import torch
+
+    torch.manual_seed(0)
+    whole, divided, beside = torch.nn.Linear(6, 3), torch.nn.Linear(6, 3), torch.nn.Linear(6, 1)
+    divided.load_state_dict(whole.state_dict())
+    torch.distributed.fsdp.fully_shard(divided, mesh=torch.distributed.init_device_mesh("cpu", (2,)))
+    x = torch.randn(4, 6)
+    for layer in (whole, divided, beside):
+        layer(x).square().sum().backward()
+    both, expected = ([*layer.parameters(), *beside.parameters()] for layer in (divided, whole))
+    grads = [p.grad.clone() for p in beside.parameters()]
+    norm = clip_gradients(both, 0.1)
+    for p, grad in zip(beside.parameters(), grads, strict=True):
+        p.grad = grad
+    torch.testing.assert_close(norm, torch.nn.utils.clip_grad_norm_(expected, 0.1))
+    for p, q in zip(divided.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(p.grad.full_tensor(), q.grad)
+
+
+def keep_sizes(strategy, path: str) -> None:
+    """Writes how many numbers of the encoder, and of its moments, this process holds, and how many there are."""
+    parameters = list(strategy.lightning_module.module.encoder.parameters())
+    state = strategy.optimizers[0].state
+    kinds = [parameters, *([state[p][name] for p in parameters] for name in ("mean", "square"))]
+    held = [sum(getattr(v, "_local_tensor", v).numel() for v in values) for values in kinds]
+    Path(path).write_text(json.dumps({"held": held, "all": sum(p.numel() for p in parameters)}))
+
+
+class Stopped(Exception):
+    """What a test stops a run with."""
+
+
+def stop() -> None:
+    raise Stopped
+
+
+def stopped(output, **changes) -> None:
+    """A run that stops after its ninth step, and has a checkpoint of the eighth; the encoder learns from the fifth."""
+    running.StepCheckpoint = AfterStep.of(9, stop)
+    try:
+        pretrained(output, every_n_steps=2, **changes)
+    except Stopped:
+        return
+    finally:
+        running.StepCheckpoint = StepCheckpoint
+    raise AssertionError("the run was not stopped")
+
+
+def handed_over(folder: str, changes: str) -> None:
+    """Two processes that divide the encoder stop in ``two``; go on in a copy of it, and in ``one``, begun by another."""
+    import torch.distributed as dist
+
+    settings = {"devices": 2, "strategy": "fsdp", **json.loads(changes)}
+    stopped(Path(folder) / "two", **settings)
+    dist.barrier()
+    if dist.get_rank() == 0:
+        shutil.copytree(Path(folder) / "two", Path(folder) / "two_to_two")
+    dist.barrier()
+    for output in ("two_to_two", "one"):
+        pretrained(Path(folder) / output, resume=True, every_n_steps=2, **settings)
     dist.barrier()
 
 
@@ -89,17 +161,17 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)  # nothing is flushed, no handler runs
 
 
-def until_killed(folder: str, step: str, rank: str = "0") -> None:
+def until_killed(folder: str, step: str, rank: str = "0", strategy: str = "auto") -> None:
     """Pretrains until one of the processes is killed."""
     if os.environ.get("RANK", "0") == rank:
         running.StepCheckpoint = AfterStep.of(int(step), kill)
-    pretrained(folder, devices=int(os.environ.get("WORLD_SIZE", "1")), every_n_steps=2)
+    pretrained(folder, devices=int(os.environ.get("WORLD_SIZE", "1")), every_n_steps=2, strategy=strategy)
 
 
-def until_killed_alone(folder: str) -> None:
+def until_killed_alone(folder: str, strategy: str) -> None:
     """Pretrains until rank 1 is killed, and prints what the other one is told."""
     try:
-        until_killed(folder, "5", rank="1")
+        until_killed(folder, "5", "1", strategy)
     except RuntimeError as error:
         print(error, flush=True)
 

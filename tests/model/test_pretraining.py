@@ -223,7 +223,7 @@ def test_data_sets_can_be_held_out_by_name(tmp_path):
         ({"max_epochs": 2.5}, ValueError, "max_epochs is 2.5, expected int"),
         ({"start": "warm"}, ValueError, "start must be one of spectral, random"),
         ({"precision": "16-mixed"}, ValueError, "precision must be one of .*loss scaling.*bf16-mixed"),
-        ({"strategy": "fsdp"}, ValueError, "'fsdp' is refused.*strategy='ddp'"),
+        ({"strategy": "deepspeed"}, ValueError, "strategy must be one of auto, ddp, fsdp"),
         ({"validation": 1.0}, ValueError, "share from 0 to below 1"),
         ({"validation": 0.001}, ValueError, "of 90 cells is none"),
         ({"validation": ["c"]}, ValueError, "names 'c', which is no data set here; there are a, b"),

@@ -68,16 +68,27 @@ class RowAdamW(torch.optim.Optimizer):
 def clip_gradients(parameters, max_norm: float) -> Tensor:
     """Scales all gradients to a joint length of at most ``max_norm``, row-sparse ones too; the length before.
 
-    torch's own does not take sparse gradients.
+    torch's own does not take sparse gradients. Of gradients that are divided among processes (DTensor, by FSDP) the
+    length is that of all parts; these processes must call together.
     """
     parameters = [p for p in parameters if p.grad is not None]
     for p in parameters:
         if p.grad.is_sparse:
             p.grad = p.grad.coalesce()  # rows read twice are one row from here on
-    gradients = [p.grad.values() if p.grad.is_sparse else p.grad for p in parameters]
-    if not gradients:
+    # by what they have: to import DTensor takes a second
+    divided = [p.grad for p in parameters if hasattr(p.grad, "device_mesh")]
+    whole = [p.grad for p in parameters if not hasattr(p.grad, "device_mesh")]
+    gradients = [g.values() if g.is_sparse else g for g in whole]
+    if not parameters:
         return torch.zeros(())
-    length = torch.stack([g.float().norm() for g in gradients]).norm()
+    lengths = [g.float().norm() for g in gradients]
+    if divided:
+        parts = [g.to_local() for g in divided]
+        square = torch.stack([part.float().norm() for part in parts]).square().sum()
+        torch.distributed.all_reduce(square, group=divided[0].device_mesh.get_group())
+        lengths.append(square.sqrt())
+        gradients += parts
+    length = torch.stack(lengths).norm()
     scale = (max_norm / (length + 1e-6)).clamp(max=1.0)
     for g in gradients:
         g.mul_(scale.to(g.dtype))

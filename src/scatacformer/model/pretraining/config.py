@@ -87,7 +87,8 @@ class PretrainConfig:
     accelerator, devices, num_nodes
         As in Lightning; ``torchrun`` and SLURM are recognised, and must agree with ``devices`` and ``num_nodes``.
     strategy
-        ``"auto"``: one process, or DDP where there are more devices. ``"ddp"``. ``"fsdp"`` is refused, and says why.
+        ``"auto"``: one process, or DDP where there are more devices. ``"ddp"``. ``"fsdp"``: the encoder is divided among
+        the processes, its gradients and moments too; tables and decoder are whole in each.
     timeout
         Seconds that processes wait for one another in a step before the run ends with an error.
     num_workers
@@ -161,13 +162,6 @@ class PretrainConfig:
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}; found {getattr(self, name)!r}{_why(name)}"
                 )
-        if self.strategy == "fsdp":
-            raise ValueError(
-                "strategy='fsdp' is refused: the gradients of the bin tables have entries for the rows of a step alone, "
-                "and FSDP can neither divide such parameters nor step over them. The tables are most of the memory, and "
-                "the encoder of size 'base' is 0.6 GB with its optimizer; use strategy='ddp', with accumulate_grad_batches "
-                "and precision='bf16-mixed' where memory is short"
-            )
         if isinstance(self.validation, float | int) and not 0 <= self.validation < 1:
             raise ValueError(
                 f"validation is a share from 0 to below 1, or a list of data sets; found {self.validation}"

@@ -11,8 +11,12 @@ import lightning.pytorch as pl
 
 from scatacformer._files import put_in_place, whole_file
 
+from .sharding import whole_weights
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
 
     from .plan import PretrainPlan
 
@@ -106,8 +110,9 @@ class BestOnDisk(pl.Callback):
         if trainer.sanity_checking or not value < self.best:
             return
         self.best, self.step = value, trainer.global_step
+        weights = whole_weights(pl_module.module)  # all processes take part
         if trainer.is_global_zero:
-            write_weights(pl_module.module, self.path)
+            write_weights(weights, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "step": self.step}
@@ -116,12 +121,12 @@ class BestOnDisk(pl.Callback):
         self.best, self.step = state_dict["best"], state_dict["step"]
 
 
-def write_weights(module: Any, path: Path) -> None:
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """A module's weights and buffers as safetensors, whole or not at all."""
     from safetensors.torch import save_file
 
     with whole_file(path) as partial, on_a_full_disk(path, "The earlier file is whole"):
-        save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, partial)
+        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
 
 
 def read_weights(module: Any, path: Path) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from scatacformer.model._plan import SentencePlan
 from scatacformer.nn.optim import clip_gradients
 
-from .processes import average_rows, n_processes, row_parameters, sum_over_processes
+from .processes import average_rows, average_whole, n_processes, row_parameters, sum_over_processes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,8 +116,11 @@ class PretrainPlan(SentencePlan):
         return mine, n_processes() * own * counts.clamp_min(1.0) / total[:2].clamp_min(1.0)
 
     def on_before_optimizer_step(self, optimizer: RowAdamW) -> None:
-        """Brings the tables' gradients together, which DDP leaves alone."""
+        """Brings together the gradients that DDP, or FSDP, leaves alone."""
         average_rows(self._rows.values())
+        if any(isinstance(p, DTensor) for p in self.module.encoder.parameters()):
+            rows = {id(p) for p in self._rows.values()}
+            average_whole(p for p in self.module.parameters() if not isinstance(p, DTensor) and id(p) not in rows)
 
     def configure_gradient_clipping(self, optimizer: RowAdamW, *args: Any, **kwargs: Any) -> None:
         """Over dense and row-sparse gradients together, after they are those of all processes."""

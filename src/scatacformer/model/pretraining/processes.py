@@ -1,4 +1,4 @@
-"""Several processes that train one model: sums over them, row-sparse gradients brought together, one norm for all."""
+"""Several processes that train one model: sums over them, gradients brought together that DDP or FSDP leave."""
 
 from __future__ import annotations
 
@@ -61,3 +61,22 @@ def average_rows(parameters: Iterable[nn.Parameter]) -> None:
         indices = torch.cat([r[: max(n, 0)] for r, n in zip(all_rows, n_rows, strict=True)])[None]
         together = torch.cat([v[: max(n, 0)] for v, n in zip(all_values, n_rows, strict=True)]) / world
         p.grad = torch.sparse_coo_tensor(indices, together, p.shape, check_invariants=False).coalesce()
+
+
+@torch.no_grad()
+def average_whole(parameters: Iterable[nn.Parameter]) -> None:
+    """The mean over processes of dense gradients, in each of them: what DDP does, where there is no DDP.
+
+    A parameter without a gradient in any process is left without.
+    """
+    parameters, world = list(parameters), n_processes()
+    if world == 1 or not parameters:
+        return
+    used = sum_over_processes(torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device).int())
+    parameters = [p for p, n in zip(parameters, used.tolist(), strict=True) if n]
+    if not parameters:
+        return
+    grads = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+    dist.all_reduce(grads)
+    for p, grad in zip(parameters, (grads / world).split([p.numel() for p in parameters]), strict=True):
+        p.grad = grad.view_as(p)

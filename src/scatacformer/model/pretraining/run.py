@@ -25,6 +25,7 @@ from .cells import PretrainCells, read_cells
 from .config import FREE, PretrainConfig
 from .files import BestOnDisk, RunFiles, StepCheckpoint, read_weights, write_weights
 from .plan import PretrainPlan
+from .sharding import ShardedEncoder
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -102,6 +103,7 @@ def pretrain(
             "The number of training batches",
             "Found .*eval",
             "Total length of `list` across ranks is zero",  # no held-out cells
+            "It is recommended to use .self.log",  # sync_dist: the loss is that of all processes already
             "`isinstance.treespec",  # Lightning's own
         ):
             warnings.filterwarnings("ignore", message=message)
@@ -156,7 +158,7 @@ class _Run(pl.LightningDataModule):
             put_spectral_start(module, source, codes, sample, seed)
         else:
             put_frequencies(module, source, codes, sample)
-        write_weights(module, self.files.start)
+        write_weights(module.state_dict(), self.files.start)
 
     def setup(self, stage: str) -> None:
         read_weights(self.model.module, self.files.start)
@@ -213,15 +215,16 @@ def _trainer(config: PretrainConfig, loggers: list, callbacks: list[pl.Callback]
     }  # fmt: skip
     trainer = pl.Trainer(strategy="auto", **arguments) if config.strategy == "auto" else None
     if trainer is None or trainer.world_size > 1:
-        trainer = pl.Trainer(strategy=_ddp(config), **arguments)
+        trainer = pl.Trainer(strategy=_together(config), **arguments)
     return trainer
 
 
-def _ddp(config: PretrainConfig) -> pl.strategies.DDPStrategy:
+def _together(config: PretrainConfig) -> pl.strategies.DDPStrategy:
+    timeout = timedelta(seconds=config.timeout)
+    if config.strategy == "fsdp":
+        return ShardedEncoder(config.precision == "bf16-mixed", timeout=timeout)
     # buffers never change; which parameters a step uses depends on its stage
-    return pl.strategies.DDPStrategy(
-        timeout=timedelta(seconds=config.timeout), broadcast_buffers=False, find_unused_parameters=True
-    )
+    return pl.strategies.DDPStrategy(timeout=timeout, broadcast_buffers=False, find_unused_parameters=True)
 
 
 def _loggers(config: PretrainConfig, folder: Path) -> list:
