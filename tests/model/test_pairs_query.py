@@ -12,7 +12,7 @@ import scatacformer as sf
 from scatacformer.metrics import foscttm
 
 from ._cells import assert_same_bits, quiet, weights
-from ._pairs import N_GENES, PAIRED, TRAINING, pairs_of, planted_pairs, subset, trained
+from ._pairs import N_GENES, PAIRED, TRAINING, fresh, pairs_of, planted_pairs, subset, trained
 
 SF = sf.ScAtacFormer
 SHORT = {"max_epochs": 2, "link_window": None}
@@ -251,3 +251,26 @@ def test_a_model_of_atac_becomes_one_of_pairs_and_keeps_its_bits(mdata, new_cell
         lonely = new_cells.copy()
         del lonely.mod["rna"]
         SF.from_atac_model(reference, lonely)
+
+
+# ── labels ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_both_labels_of_pairs_are_read_wherever_they_are_and_go_with_the_model(tmp_path):
+    mdata = planted_pairs(120)
+    kind = mdata["atac"].obs["type"].reindex(mdata.obs_names)
+    mdata.obs["organ"] = np.where(kind.isin(["t0", "t1"]), "left", "right")  # in neither modality
+    setup = {"batch_key": "sample", "labels_key": "type", "organ_key": "organ", "unlabeled_category": "t3"}
+    model = fresh(mdata, setup=setup, supervised=True)
+    with quiet():
+        model.train(**(TRAINING | {"paired_kwargs": {"max_epochs": 1, "link_window": None}}))
+    assert set(model.predict()) <= {"t0", "t1", "t2"}
+    organ = model.predict(task="organ")
+    assert (organ == mdata.obs["organ"][mdata["atac"].obs_names]).mean() > 0.8
+    model.save(tmp_path)
+    loaded = SF.load(tmp_path, mdata.copy())
+    np.testing.assert_array_equal(loaded.predict(task="organ"), organ)
+    query = planted_pairs(60, seed=3)
+    query.obs["organ"] = "unheard of"
+    with pytest.raises(ValueError, match=r"obs\['organ'\] are not known to the model \(first: 'unheard of'\)"):
+        SF.load_query_data(query, tmp_path)

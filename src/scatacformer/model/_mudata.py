@@ -60,6 +60,8 @@ class MuDataMixin:
         batch_key: str | None = None,
         labels_key: str | None = None,
         modalities: dict[str, str] | None = None,
+        unlabeled_category: str = "Unknown",
+        organ_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register a MuData of paired cells: counts of genes and of regions, measured in the same cells.
@@ -74,10 +76,13 @@ class MuDataMixin:
             RNA, cells x genes, and ATAC, cells x regions; raw counts in both.
         rna_layer, atac_layer
             Layers with the counts; default ``.X``.
-        batch_key, labels_key
-            Columns with the batch and the label, in the ``obs`` of the ATAC modality, of the RNA, or of ``mdata``.
+        batch_key, labels_key, organ_key
+            Columns with the batch, the label and a second label, in the ``obs`` of the ATAC modality, of the RNA, or of
+            ``mdata``.
         modalities
             Names of the two: ``{"rna_layer": "rna", "atac_layer": "atac"}`` if not said.
+        unlabeled_category
+            As in :meth:`setup_anndata`.
 
         Raises
         ------
@@ -90,9 +95,12 @@ class MuDataMixin:
         names = modality_names(modalities)
         cells = match_pairs(
             mdata, names["rna_layer"], names["atac_layer"], rna_layer, atac_layer,
-            tuple(key for key in (batch_key, labels_key) if key is not None),
+            tuple(key for key in (batch_key, labels_key, organ_key) if key is not None),
         )  # fmt: skip
-        cls.setup_anndata(cells.atac, layer=atac_layer, batch_key=batch_key, labels_key=labels_key, **kwargs)
+        cls.setup_anndata(
+            cells.atac, layer=atac_layer, batch_key=batch_key, labels_key=labels_key,
+            unlabeled_category=unlabeled_category, organ_key=organ_key, **kwargs,
+        )  # fmt: skip
         setup = {"rna_layer": rna_layer, "atac_layer": atac_layer, "modalities": names}
         _remember(_set_up, mdata, setup, cells)
 
@@ -133,7 +141,7 @@ class MuDataMixin:
         if not is_mudata(data):
             return None
         setup, arguments = self._mudata_setup(), self.registry_[SETUP_ARGS_KEY]
-        known_as = setup | {key: arguments[key] for key in ("batch_key", "labels_key")}
+        known_as = setup | {key: arguments.get(key) for key in ("batch_key", "labels_key", "organ_key")}
         found = _read.get(id(data))
         if found is not None and found.mdata() is data and found.setup == known_as:
             same_matrices = all(map(_same_matrix, found.matrices, _matrices(data, setup)))
@@ -173,9 +181,10 @@ def _found(mdata: MuData) -> _Known:
 def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]) -> PairedCells:
     """Cells to be read by a model that is there: RNA and labels may be missing, not the batch."""
     names, keys = setup["modalities"], [setup_args["batch_key"]]
-    label, atac = setup_args["labels_key"], mdata.mod.get(names["atac_layer"])
-    if label is not None and atac is not None and (label in atac.obs or label in mdata.obs):
-        keys.append(label)
+    atac = mdata.mod.get(names["atac_layer"])
+    for label in (setup_args["labels_key"], setup_args.get("organ_key")):
+        if label is not None and atac is not None and (label in atac.obs or label in mdata.obs):
+            keys.append(label)
     return match_pairs(
         mdata, names["rna_layer"], names["atac_layer"], setup["rna_layer"], setup["atac_layer"],
         tuple(key for key in keys if key is not None), need_rna=False,
