@@ -100,11 +100,68 @@ def altered(folder, tmp_path, name="config.json", change=lambda c: c):
         (lambda c: c["sha256"].update({"model.safetensors": "0" * 64}), "truncated or was altered"),
         (lambda c: c["init_params"]["non_kwargs"].update(d_model=32), r"embedding.cls is \(16,\), expected \(32,\)"),
         (lambda c: c["init_params"]["non_kwargs"].update(cls_token=False), "embedding.cls is not of this network"),
+        # the weights would fit, and mean something else
+        (lambda c: c["init_params"]["non_kwargs"].update(n_heads=4), r"n_heads 2 \(network\) and 4 \(options\)"),
+        (lambda c: c["network"].update(n_bins=399), "has 400 regions, and the network of config.json 399"),
+        # of a version to come
+        (lambda c: c["init_params"]["non_kwargs"].update(rotary=1), r"names 'rotary', which scatacformer .* update"),
+        (lambda c: c["attributes"].update(train=1), "names 'train', which scatacformer"),
+        (lambda c: c.update(format="2"), "format is '2', expected a whole number"),
+        (lambda c: c.update(sha256={}), "model.safetensors is truncated or was altered"),
+        (lambda c: c.update(sha256=[]), r"sha256 is \[\], expected an object"),
+        (lambda c: c["registry"].pop("setup_args") and None, "damaged: it lacks setup_args"),
+        (lambda c: c.pop("attributes") and None, "it lacks attributes"),
+        (lambda c: ["config"], "holds a list, expected an object"),
     ],
 )
 def test_what_differs_is_named(folder, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         SF.from_pretrained(altered(folder, tmp_path, change=change))
+
+
+def test_files_with_the_right_checksum_are_looked_into_as_well(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    weights = copy / "model.safetensors"
+
+    def refused(message):
+        config = json.loads((copy / "config.json").read_text())
+        config["sha256"]["model.safetensors"] = sha256(weights)
+        (copy / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=message):
+            SF.from_pretrained(copy)
+
+    tensors = load_file(weights)
+    tensors["embedding.cls"][3] = float("nan")
+    save_file(tensors, weights)
+    refused("embedding.cls holds numbers that are not finite")
+    weights.write_bytes(b"\xff" * 500)
+    refused("is no safetensors file")
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    refused("is a pointer of git-lfs")
+
+
+def test_another_class_is_named(tmp_path):
+    config = {"model_type": "atacformer", "architectures": ["AtacformerForCellClustering"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"of another class, AtacformerForCellClustering.*sf\.models\.Atacformer"):
+        SF.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match="of another class, bert"):
+        SF.from_pretrained(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_and_links_of_a_cache(model, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "blobs")
+    (tmp_path / "snapshot").mkdir()
+    for path in (tmp_path / "blobs").iterdir():
+        path.chmod(0o444)
+        (tmp_path / "snapshot" / path.name).symlink_to(f"../blobs/{path.name}")
+    (tmp_path / "snapshot").chmod(0o555)
+    try:
+        assert_same_bits(weights(SF.from_pretrained(tmp_path / "snapshot")), weights(model))
+    finally:
+        (tmp_path / "snapshot").chmod(0o755)
 
 
 def test_half_a_download_is_refused(folder, tmp_path):
@@ -159,6 +216,8 @@ def test_a_hub_that_cannot_be_reached(tmp_path):
         SF.from_pretrained("lab/model", cache_dir=tmp_path, local_files_only=True)
     with pytest.raises(ValueError, match="neither a folder that exists nor the name of a repository"):
         SF.from_pretrained(tmp_path / "no" / "such" / "folder")
+    with pytest.raises(ValueError, match="neither a folder that exists"):
+        SF.from_pretrained("")  # not the folder that one happens to be in
 
 
 def test_a_push_is_one_commit_of_the_files_and_no_others(model, folder, monkeypatch):

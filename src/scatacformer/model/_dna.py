@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scatacformer._tensors import read_tensors
 from scatacformer.genome import read_dna_table
 from scatacformer.genome.carry import carry_matrix
 
@@ -76,11 +77,11 @@ class OfOtherRegions:
 
 
 def read_saved_dna(path: Path) -> Tensor:
-    """The table in the folder of a saved model."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:  # mapped into memory
-        return file.get_tensor("dna")
+    """The table in the folder of a saved model. ValueError for a file that holds none."""
+    tensors = read_tensors(path)  # mapped into memory
+    if "dna" not in tensors:
+        raise ValueError(f"{path} holds no DNA table: expected a tensor 'dna', found {', '.join(sorted(tensors)[:4])}")
+    return tensors["dna"]
 
 
 def _as_float16(table: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scatacformer._files import whole_file
-from scatacformer._hub import hub_folder
+from scatacformer._hub import folder_of
 
 from ._model_card import model_card
 from ._saving import CONFIG, DNA, VOCABULARY, WEIGHTS, read_config
@@ -115,14 +115,10 @@ class PretrainedMixin:
         ImportError
             huggingface_hub is needed and not installed.
         """
-        folder = Path(name)
-        if not folder.is_dir():
-            if folder.exists():
-                raise ValueError(f"{folder} is a file; a model is a folder with {CONFIG}, {WEIGHTS} and {VOCABULARY}")
-            hub = {"revision": revision, "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-            folder = hub_folder(str(name), TRAVELS, **hub)
-        elif revision is not None:
-            raise ValueError(f"{folder} is a folder here and has no revisions; leave revision out")
+        folder = folder_of(
+            name, TRAVELS, f"a model is a folder with {CONFIG}, {WEIGHTS} and {VOCABULARY}", revision=revision,
+            cache_dir=cache_dir, token=token, local_files_only=local_files_only,
+        )  # fmt: skip
         return cls.load(folder, adata=False if adata is None else adata, accelerator=accelerator, device=device)
 
     def push_to_hub(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scatacformer._files import read_json, sha256, whole_file
+from scatacformer._tensors import check_finite, check_tensors, read_tensors, refuse_pointer
 from scatacformer.genome import Vocabulary
 
 from ._compat import MODEL_NAME_KEY, SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONFIG, WEIGHTS, VOCABULARY, DATA = "config.json", "model.safetensors", "vocabulary.bed.gz", "adata.h5ad"
 DNA = "dna.safetensors"
+_KEYS: dict[str, type | UnionType] = {  # of config.json
+    "format": int, "class": str, "versions": dict, "assembly": str | None, "vocabulary": str, "network": dict,
+    "init_params": dict, "registry": dict, "attributes": dict, "sha256": dict,
+}  # fmt: skip
 
 
 class SavingMixin:
@@ -124,6 +132,7 @@ class SavingMixin:
 
             adata = anndata.read_h5ad(path)
         registry, init = config["registry"], config["init_params"]["non_kwargs"]
+        cls._check_options(folder / (prefix + CONFIG), init, config)
         if config["network"].get("d_dna"):
             init = init | {"dna": read_saved_dna(folder / (prefix + DNA))}
         attributes = config["attributes"]
@@ -141,7 +150,9 @@ class SavingMixin:
             )
             model = cls(adata, **init)
         model._restore_pairs(attributes)
-        _check_shapes(folder / (prefix + CONFIG), weights, model.module.state_dict())
+        shapes = ({k: v.shape for k, v in tensors.items()} for tensors in (weights, model.module.state_dict()))
+        check_tensors(folder / (prefix + WEIGHTS), *shapes)
+        model._check_network(folder / (prefix + CONFIG), config["network"])
         model.module.load_state_dict(weights)
         for name, value in attributes.items():
             setattr(model, name, value)
@@ -163,13 +174,7 @@ class SavingMixin:
         AnnDataManager.view_setup_method_args(cls.load_registry(dir_path, prefix))
 
     def _description(self) -> dict[str, Any]:
-        from importlib.metadata import version
-
-        attributes = {
-            name: encode(value)
-            for name, value in vars(self).items()
-            if name.endswith("_") and name not in ("registry_", "init_params_", "vocabulary_", "config_")
-        }
+        attributes = {name: encode(value) for name, value in vars(self).items() if _is_attribute(name)}
         return {
             "format": FORMAT,
             "class": type(self).__name__,
@@ -185,37 +190,47 @@ class SavingMixin:
     @classmethod
     def _read_files(cls, folder: Path, prefix: str) -> tuple[dict, dict[str, torch.Tensor], Vocabulary]:
         """Configuration, weights and vocabulary of a folder, checked against one another."""
-        from safetensors.torch import load_file
-
         config = read_config(folder, prefix)
-        if config.get("class") != cls.__name__:
-            raise ValueError(f"{folder} holds a {config.get('class')}, expected a {cls.__name__}")
-        for name, expected in config["sha256"].items():
+        if config["class"] != cls.__name__:
+            raise ValueError(f"{folder} holds a {config['class']}, expected a {cls.__name__}")
+        for name in (WEIGHTS, VOCABULARY, *([DNA] if config["network"].get("d_dna") else [])):
             path = folder / (prefix + name)
             if not path.exists():
                 raise ValueError(f"{path} is missing; copy the whole folder")
-            if sha256(path) != expected:
+            refuse_pointer(path)
+            if sha256(path) != config["sha256"].get(name):
                 raise ValueError(f"{path} is truncated or was altered: its checksum differs from config.json's")
         vocabulary = Vocabulary.from_bed(folder / (prefix + VOCABULARY), assembly=config["assembly"])
         if vocabulary.checksum != config["vocabulary"]:
             raise ValueError(f"{folder / (prefix + VOCABULARY)} is not the vocabulary that config.json names")
-        return config, load_file(folder / (prefix + WEIGHTS)), vocabulary
+        if vocabulary.n_bins != config["network"].get("n_bins"):
+            raise ValueError(
+                f"{folder / (prefix + VOCABULARY)} has {vocabulary.n_bins:,} regions, and the network of config.json "
+                f"{config['network'].get('n_bins')}: they are not of one model"
+            )
+        weights = read_tensors(folder / (prefix + WEIGHTS))
+        check_finite(folder / (prefix + WEIGHTS), weights)
+        return config, weights, vocabulary
 
+    @classmethod
+    def _check_options(cls, path: Path, init: dict[str, Any], config: dict[str, Any]) -> None:
+        """Refuse options and attributes that this version does not have."""
+        strange = sorted(set(init) - set(signature(cls.__init__).parameters))
+        strange += sorted(name for name in config["attributes"] if not _is_attribute(name))
+        if strange:
+            wrote, here = config["versions"].get("scatacformer", "an unknown version"), version("scatacformer")
+            raise ValueError(
+                f"{path} names {', '.join(map(repr, strange[:4]))}, which scatacformer {here} does not have. It was "
+                f"written by {wrote}: update scatacformer"
+            )
 
-def _check_shapes(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """ValueError that names the first few tensors in which the weights and what ``path`` describes differ."""
-    what = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    what += [f"{name} is not of this network" for name in sorted(found.keys() - expected.keys())]
-    what += [
-        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in sorted(found.keys() & expected.keys())
-        if found[name].shape != expected[name].shape
-    ]
-    if what:
-        raise ValueError(
-            f"the weights are not of the network that {path} describes: {'; '.join(what[:4])}"
-            f"{f' and {len(what) - 4} more' if len(what) > 4 else ''}"
-        )
+    def _check_network(self, path: Path, said: dict[str, Any]) -> None:
+        """Refuse a model whose options give another network than the one that was saved, though its weights fit."""
+        made = json.loads(json.dumps(self.config_.to_dict()))
+        differs = [name for name in made if name in said and said[name] != made[name]]
+        if differs:
+            what = ", ".join(f"{name} {said[name]} (network) and {made[name]} (options)" for name in differs[:4])
+            raise ValueError(f"{path} contradicts itself: {what}. Copy it again, or have it written anew")
 
 
 def read_config(folder: Path, prefix: str) -> dict[str, Any]:
@@ -227,13 +242,32 @@ def read_config(folder: Path, prefix: str) -> dict[str, Any]:
             f"{folder} is not a saved ScAtacFormer: it has no {prefix + CONFIG} (found: {found}). "
             "A model.pt is of another class of scvi-tools: load it with that"
         )
-    config = decode(read_json(path))
-    missing = {"format", "class", "registry", "init_params", "sha256", "vocabulary"} - set(config)
-    if missing or MODEL_NAME_KEY not in config["registry"]:
-        raise ValueError(f"{path} is not of a saved ScAtacFormer: it lacks {sorted(missing) or 'the registry'}")
+    config = read_json(path)
+    if missing := sorted(_KEYS.keys() - config.keys()):
+        named = config.get("architectures") or config.get("model_type")
+        what = f" It is of another class, {' '.join(named) if isinstance(named, list) else named}." if named else ""
+        what += " Read it with sf.models.Atacformer." if config.get("model_type") == "atacformer" else ""
+        raise ValueError(f"{path} is not of a saved ScAtacFormer: it lacks {', '.join(missing)}.{what}")
+    for name, kind in _KEYS.items():
+        if not isinstance(config[name], kind):
+            raise ValueError(f"{path} is damaged: {name} is {config[name]!r:.60}, expected {_kind(kind)}")
     if config["format"] > FORMAT:
         raise ValueError(f"{path} has format {config['format']}, expected at most {FORMAT}; update scatacformer")
+    config = decode(config)
+    lacks = [name for name in (MODEL_NAME_KEY, SETUP_METHOD_NAME_KEY, SETUP_ARGS_KEY) if name not in config["registry"]]
+    if lacks or not isinstance(config["init_params"].get("non_kwargs"), dict):
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(lacks) or 'non_kwargs of init_params'}")
     return config
+
+
+def _kind(kind: type | UnionType) -> str:
+    return {int: "a whole number", str: "a string", dict: "an object"}.get(kind, "a string or null")  # type: ignore[arg-type]
+
+
+def _is_attribute(name: str) -> bool:
+    """Whether a model's attribute of that name is saved: what it has learned or was told, and nothing made of the rest."""
+    made = ("registry_", "init_params_", "vocabulary_", "config_")
+    return name.endswith("_") and name[0] != "_" and name not in made
 
 
 def pick_device(accelerator: str, device: int | str) -> torch.device:

@@ -105,8 +105,8 @@ class Atacformer:
         Raises
         ------
         ValueError
-            No such folder or repository; a file is missing or truncated; another class of model; files that are not of
-            one model: regions against vocabulary, tensors against sizes.
+            No such folder or repository; a revision of a folder; a file is missing or truncated; another class of
+            model; files that are not of one model: regions against vocabulary, tensors against sizes.
         OSError
             The hub cannot be reached and the files are not in the cache.
         ImportError
@@ -423,9 +423,14 @@ def _rows(indices: Sequence[int] | np.ndarray | None, n_cells: int) -> np.ndarra
     """``indices`` as the loader takes them; numbers below zero count from the end."""
     if indices is None:
         return None
-    rows = np.asarray(indices)
-    if rows.dtype == bool or not len(rows):
+    rows = np.arange(n_cells)[indices] if isinstance(indices, slice) else np.asarray(indices)
+    if rows.dtype == bool or not rows.size:
         return rows if rows.dtype == bool else rows.astype(np.int64)
+    if rows.dtype.kind not in "iu" or rows.ndim != 1:
+        raise TypeError(f"indices are row numbers or a mask, found {rows.dtype} of shape {rows.shape}")
+    if rows.min() < -n_cells or rows.max() >= n_cells:
+        wrong = rows[(rows < -n_cells) | (rows >= n_cells)][0]
+        raise IndexError(f"there is no cell {wrong}: row numbers go from 0 to {n_cells - 1}")
     return np.where(rows < 0, rows + n_cells, rows)
 
 

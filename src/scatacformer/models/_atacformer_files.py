@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from scatacformer._files import read_json, whole_file
-from scatacformer._hub import hub_folder
+from scatacformer._hub import folder_of
+from scatacformer._tensors import check_finite, check_tensors, read_tensors
 from scatacformer.genome import Vocabulary
 from scatacformer.genome._tokenizer_files import read_universe
 from scatacformer.genome.vocabulary import overlaps_allowed
@@ -57,9 +58,9 @@ def read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, Atacform
     vocabulary = _read_universe(folder, config, assembly or content.get("assembly"))
     with torch.device("meta"):  # the table is read once and copied nowhere
         network = AtacformerNetwork(config, discriminator=bool(heads))
-    _check_shapes(folder, network, shapes)
+    check_tensors(folder / WEIGHTS, shapes, {name: tensor.shape for name, tensor in network.state_dict().items()})
     state = {name: tensors[source].to(torch.float32) for name, source in (encoder | heads).items()}
-    _check_finite(folder, state)
+    check_finite(folder / WEIGHTS, state)
     network.load_state_dict(state, assign=True)
     return config, network.requires_grad_(True).eval(), vocabulary, content
 
@@ -130,20 +131,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path, content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], str]:
     """All tensors by their name, and what stands before the names of the encoder's."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    with path.open("rb") as file:
-        if file.read(20).startswith(b"version https://git"):
-            raise ValueError(
-                f"{path} is a pointer of git-lfs and not the weights: git lfs pull, or from_pretrained(id)"
-            )
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is truncated or is no safetensors file ({error}; {path.stat().st_size:,} bytes). Download it again"
-        ) from None
+    tensors = read_tensors(path)
     for prefix in PREFIXES:
         if prefix + TABLE in tensors:
             return tensors, prefix
@@ -199,28 +187,6 @@ def _config_of(folder: Path, content: dict[str, Any], shapes: dict[str, tuple[in
         raise ValueError(f"{folder / CONFIG}: {error}") from None
 
 
-def _check_shapes(folder: Path, network: AtacformerNetwork, shapes: dict[str, tuple[int, ...]]) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    missing, wrong = sorted(expected.keys() - shapes.keys()), []
-    wrong = [name for name in expected if name in shapes and shapes[name] != expected[name]]
-    beyond = sorted(shapes.keys() - expected.keys())
-    if missing:
-        raise ValueError(f"{folder / WEIGHTS} lacks {len(missing)} tensors of an Atacformer (first: {missing[0]})")
-    if beyond:
-        raise ValueError(f"{folder / WEIGHTS} holds {len(beyond)} tensors too many (first: {beyond[0]})")
-    if wrong:
-        raise ValueError(
-            f"{folder / WEIGHTS}: {wrong[0]} has shape {shapes[wrong[0]]}, expected {expected[wrong[0]]} "
-            f"({len(wrong)} such)"
-        )
-
-
-def _check_finite(folder: Path, state: dict[str, torch.Tensor]) -> None:
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{folder / WEIGHTS}: {name} holds numbers that are not finite")
-
-
 def _read_universe(folder: Path, config: AtacformerConfig, assembly: str | None) -> Vocabulary:
     vocabulary = read_universe(folder / UNIVERSE, assembly)
     if vocabulary.n_bins != config.n_regions:
@@ -248,10 +214,8 @@ def export_config(config: AtacformerConfig, content: dict[str, Any], architectur
 def fetch(name: str | os.PathLike, **hub: Any) -> Path:
     """The folder itself, or the one of the cache that holds the files of a repository of the hub.
 
-    Raises as :func:`scatacformer._hub.hub_folder` does.
+    Raises as :func:`scatacformer._hub.folder_of` does.
     """
-    if Path(name).is_dir():
-        return Path(name)
-    if os.path.exists(name):
-        raise ValueError(f"{os.fspath(name)} is a file; a model is a folder that holds {CONFIG}, {WEIGHTS}, {UNIVERSE}")
-    return hub_folder(os.fspath(name), [CONFIG, WEIGHTS, UNIVERSE], **hub)
+    return folder_of(
+        name, [CONFIG, WEIGHTS, UNIVERSE], f"a model is a folder that holds {CONFIG}, {WEIGHTS}, {UNIVERSE}", **hub
+    )
