@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,15 @@ def put_in_place(partial: Path, path: Path) -> None:
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def refuse_to_replace(folder: Path, names: Iterable[str], overwrite: bool) -> None:
+    """ValueError where files of a model would be written over unasked, and for a file in place of the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a model is saved to a folder")
+    there = [name for name in names if (folder / name).exists()]
+    if there and not overwrite:
+        raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True")
 
 
 def read_json(path: Path, remedy: str = "Copy it again") -> dict[str, Any]:

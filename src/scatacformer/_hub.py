@@ -10,16 +10,30 @@ from typing import Any
 
 
 def folder_of(
-    name: str | os.PathLike, files: Sequence[str], expected: str, *, revision: str | None = None, **hub: Any
+    name: str | os.PathLike,
+    files: Sequence[str],
+    expected: str,
+    *,
+    needed: Sequence[str] = (),
+    revision: str | None = None,
+    **hub: Any,
 ) -> Path:
     """The folder `name` where there is one, else that of the cache with `files` of a repository of the hub.
 
-    Raises ValueError for a file, with what was `expected`, and for a revision of a folder; else as :func:`hub_folder`.
+    Raises ValueError for a file, with what was `expected`, and for a revision of a folder; OSError where only a part of
+    the files that are `needed` is in the cache, and the hub may not be asked; else as :func:`hub_folder`.
     """
     text = os.fspath(name)
     folder = Path(text)
     if not text or not folder.exists():
-        return hub_folder(text, files, revision=revision, **hub)
+        folder = hub_folder(text, files, revision=revision, **hub)
+        missing = [file for file in needed if not (folder / file).exists()]
+        if missing and hub.get("local_files_only"):
+            raise OSError(
+                f"The cache holds only a part of {name} ({folder}): {', '.join(missing)} is not in it, and "
+                "local_files_only=True was asked for. Load it once where the hub can be reached."
+            )
+        return folder
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; {expected}")
     if revision is not None:

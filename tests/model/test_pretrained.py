@@ -76,6 +76,8 @@ def test_scvi_tools_own_hub_model_opens_it(model, folder):
 def test_an_earlier_model_is_not_written_over_unasked(model, folder, tmp_path):
     with pytest.raises(ValueError, match="already holds README.md"):
         model.save_pretrained(folder)
+    with pytest.raises(ValueError, match="is a file; a model is saved to a folder"):
+        model.save_pretrained(folder / "README.md")
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     model.save_pretrained(copy, data="other cells", overwrite=True)
@@ -218,6 +220,22 @@ def test_a_hub_that_cannot_be_reached(tmp_path):
         SF.from_pretrained(tmp_path / "no" / "such" / "folder")
     with pytest.raises(ValueError, match="neither a folder that exists"):
         SF.from_pretrained("")  # not the folder that one happens to be in
+
+
+def test_a_part_of_a_model_in_the_cache_is_said_so(folder, tmp_path):
+    """As it is left by who has read the tokenizer alone."""
+    repo = tmp_path / "models--lab--model"
+    snapshot = repo / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("a" * 40)
+    for name in ("config.json", "vocabulary.bed.gz"):
+        shutil.copy(folder / name, snapshot)
+    assert sf.Tokenizer.from_pretrained("lab/model", cache_dir=tmp_path, local_files_only=True).vocabulary.n_bins == 400
+    with pytest.raises(OSError, match=r"only a part of lab/model .*: model\.safetensors is not in it"):
+        SF.from_pretrained("lab/model", cache_dir=tmp_path, local_files_only=True)
+    shutil.copy(folder / "model.safetensors", snapshot)
+    assert SF.from_pretrained("lab/model", cache_dir=tmp_path, local_files_only=True).is_trained
 
 
 def test_a_push_is_one_commit_of_the_files_and_no_others(model, folder, monkeypatch):

@@ -212,9 +212,9 @@ def _most_overlapped(
 def _check_assemblies(path: Path, chains: Chains, source: Vocabulary, target: Vocabulary | None) -> str | None:
     """Refuse chains of other assemblies; the name of the assembly that they lead to, if it is known."""
     leads = (
-        f"{path} leads from {_assembly_of(chains.sizes) or 'an'} to {_assembly_of(chains.target_sizes) or 'another'}"
+        f"{path} leads from {_assembly_of(chains.sizes) or 'an assembly that is not known here'} to "
+        f"{_assembly_of(chains.target_sizes) or 'another that is not'}"
     )
-    leads += " assembly" if _assembly_of(chains.target_sizes) is None else ""
     _check_side(leads, "regions", source, chains.sizes)
     if target is not None:
         _check_side(leads, "target's regions", target, chains.target_sizes)

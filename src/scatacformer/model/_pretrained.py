@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scatacformer._files import whole_file
+from scatacformer._files import refuse_to_replace, whole_file
 from scatacformer._hub import folder_of
 
 from ._model_card import model_card
@@ -65,9 +65,7 @@ class PretrainedMixin:
         self._check_pretrained()
         folder = Path(folder)
         card = model_card(self, description=description, data=data, license=license, metrics=metrics)
-        there = [name for name in (CARD, SCVI_METADATA) if (folder / name).exists()]
-        if there and not overwrite:
-            raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True")
+        refuse_to_replace(folder, (CARD, SCVI_METADATA), overwrite)
         self.save(folder, overwrite=overwrite)
         sums = read_config(folder, "")["sha256"]
         with whole_file(folder / CARD) as partial:
@@ -116,8 +114,8 @@ class PretrainedMixin:
             huggingface_hub is needed and not installed.
         """
         folder = folder_of(
-            name, TRAVELS, f"a model is a folder with {CONFIG}, {WEIGHTS} and {VOCABULARY}", revision=revision,
-            cache_dir=cache_dir, token=token, local_files_only=local_files_only,
+            name, TRAVELS, f"a model is a folder with {CONFIG}, {WEIGHTS} and {VOCABULARY}", needed=(CONFIG, WEIGHTS, VOCABULARY),
+            revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only,
         )  # fmt: skip
         return cls.load(folder, adata=False if adata is None else adata, accelerator=accelerator, device=device)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scatacformer._files import read_json, sha256, whole_file
+from scatacformer._files import read_json, refuse_to_replace, sha256, whole_file
 from scatacformer._tensors import check_finite, check_tensors, read_tensors, refuse_pointer
 from scatacformer.genome import Vocabulary
 
@@ -65,9 +65,7 @@ class SavingMixin:
         folder, prefix = Path(dir_path), prefix or ""
         table = {} if self.module.embedding.dna is None else {"dna": self.module.embedding.dna.table}
         names = [CONFIG, WEIGHTS, VOCABULARY] + ([DNA] if table else []) + ([DATA] if save_anndata else [])
-        there = [prefix + n for n in names if (folder / (prefix + n)).exists()]
-        if there and not overwrite:
-            raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True")
+        refuse_to_replace(folder, [prefix + name for name in names], overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         from safetensors.torch import save_file
 

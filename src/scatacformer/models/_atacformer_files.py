@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from scatacformer._files import read_json, whole_file
+from scatacformer._files import read_json, refuse_to_replace, whole_file
 from scatacformer._hub import folder_of
 from scatacformer._tensors import check_finite, check_tensors, read_tensors
 from scatacformer.genome import Vocabulary
@@ -85,9 +85,7 @@ def write(
             f"{HEADED} has a head that this model lacks: train(objective='replaced_tokens') makes one, or choose "
             "architecture='AtacformerForCellClustering'"
         )
-    there = [name for name in (CONFIG, WEIGHTS, UNIVERSE) if (folder / name).exists()]
-    if there and not overwrite:
-        raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True")
+    refuse_to_replace(folder, (CONFIG, WEIGHTS, UNIVERSE), overwrite)
     from safetensors.torch import save_file
 
     prefix = "" if architecture == "AtacformerModel" else "atacformer."
@@ -216,6 +214,5 @@ def fetch(name: str | os.PathLike, **hub: Any) -> Path:
 
     Raises as :func:`scatacformer._hub.folder_of` does.
     """
-    return folder_of(
-        name, [CONFIG, WEIGHTS, UNIVERSE], f"a model is a folder that holds {CONFIG}, {WEIGHTS}, {UNIVERSE}", **hub
-    )
+    files = (CONFIG, WEIGHTS, UNIVERSE)
+    return folder_of(name, files, f"a model is a folder that holds {', '.join(files)}", needed=files, **hub)
