@@ -13,7 +13,7 @@ from scatacformer.models._atacformer_train import schedule
 from scatacformer.models._sentences import ReplacedSentences, TripletSentences
 from scatacformer.nn.optim import clip_gradients
 
-from ._checkpoints import N_REGIONS, bins, overlapped, planted, regions, write
+from ._checkpoints import N_REGIONS, Replica, bins, overlapped, planted, regions, write
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "batch_size": 16}
 
@@ -105,6 +105,30 @@ def test_gradients_of_the_region_table_are_sparse(model):
     model.module.embed(tokens, cu_seqlens).square().sum().backward()
     grad = model.module.embeddings.token_embeddings.weight.grad
     assert grad.is_sparse and grad.coalesce().indices().tolist() == [[4, 9]]
+
+
+def test_training_goes_on_from_a_file_as_from_memory_and_plain_torch_reads_what_comes_out(folder, tmp_path):
+    adata = planted(40)
+    model = sf.models.Atacformer.from_pretrained(folder, seed=3)
+    for objective, label in (("replaced_tokens", None), ("triplet", "type")):
+        model.save_pretrained(tmp_path / objective)
+        other = sf.models.Atacformer.from_pretrained(tmp_path / objective, seed=3)
+        for each in (model, other):
+            each.train(adata, objective, labels_key=label, max_epochs=1, **QUICK)
+        assert all(torch.equal(weights(model)[k], v) for k, v in weights(other).items())
+    model.save_pretrained(tmp_path / "out")
+    source = model._source(adata, None)
+    cells = [source.rows(np.array([i])).bins.tolist() for i in range(40)]
+    np.testing.assert_allclose(
+        Replica(tmp_path / "out").embed(cells), model.get_latent_representation(adata), atol=1e-6
+    )
+
+
+def test_cells_without_a_known_region_teach_nothing(model):
+    adata = planted(20)
+    adata.X = adata.X * 0
+    with pytest.raises(ValueError, match="no training cell has an open region"):
+        model.train(adata, max_epochs=1, **QUICK)
 
 
 def test_a_head_is_made_where_there_is_none(model, tmp_path):

@@ -59,6 +59,9 @@ def read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, Atacform
     with torch.device("meta"):  # the table is read once and copied nowhere
         network = AtacformerNetwork(config, discriminator=bool(heads))
     check_tensors(folder / WEIGHTS, shapes, {name: tensor.shape for name, tensor in network.state_dict().items()})
+    for name, source in (encoder | heads).items():
+        if not tensors[source].is_floating_point():
+            raise ValueError(f"{folder / WEIGHTS}: {name} is of {tensors[source].dtype}, expected floating point")
     state = {name: tensors[source].to(torch.float32) for name, source in (encoder | heads).items()}
     check_finite(folder / WEIGHTS, state)
     network.load_state_dict(state, assign=True)

@@ -172,6 +172,7 @@ class Steps(pl.LightningModule):
         super().__init__()
         self.module, self.plan = module, plan
         self.record: dict[str, dict[int, float]] = {}
+        self.n_tokens = 0  # that were read in training
 
     def configure_optimizers(self) -> RowAdamW:
         """Weights decay, but biases and norms do not, and of the region table nothing that was not read."""
@@ -196,6 +197,7 @@ class Steps(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a minibatch; ends the training where it is not finite."""
         loss, _, n = self._losses(batch)
+        self.n_tokens += len(batch["tokens"])
         if not bool(loss.isfinite()):
             raise FloatingPointError(
                 f"the loss is {float(loss.detach())} in epoch {self.current_epoch}, step {batch_idx}; cells (row "
@@ -210,6 +212,8 @@ class Steps(pl.LightningModule):
             self.log(name, value, on_step=False, on_epoch=True, batch_size=n, prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
+        if not self.n_tokens:
+            raise ValueError("no training cell has an open region that the model knows: there is nothing to learn from")
         for name in LOSSES:
             if (value := self.trainer.callback_metrics.get(name)) is not None:
                 self.record.setdefault(name, {})[self.current_epoch] = float(value)
