@@ -251,3 +251,12 @@ def test_other_threads_run_while_a_file_is_tokenized(tmp_path, tokenizer, fragme
     thread.join()
     # the interpreter hands over every 5 ms; a call that holds the lock gives none
     assert sum(start < at < stop for at in ticks) > (stop - start) / 0.3
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan])
+def test_what_is_no_count_is_refused_and_named(value):
+    x = sparse.csr_matrix(np.array([[1.0, 0.0], [2.0, value]], dtype=np.float32))
+    adata = anndata.AnnData(x, var=pd.DataFrame(index=["chr1:0-5000", "chr1:5000-10000"]))
+    tokenizer = sf.Tokenizer.from_chrom_sizes({"chr1": 20_000}, bin_size=5000)
+    with pytest.raises(ValueError, match=rf"found {value} in cell 1, region 1"):
+        tokenizer.tokenize_anndata(adata)

@@ -49,6 +49,13 @@ def iter_rows(X: Any, rows_at_once: int = 128) -> Iterator[tuple[int, sparse.csr
         if not read.data.all():
             read = read.copy()
             read.eliminate_zeros()
+        if not (read.data > 0).all():  # NaN neither
+            wrong = int(np.argmin(read.data > 0))
+            cell = first_read + int(np.searchsorted(read.indptr, wrong, side="right")) - 1
+            raise ValueError(
+                f"counts are 0 or more; found {read.data[wrong]} in cell {cell:,}, region {read.indices[wrong]:,}. "
+                "Pass the layer that holds the counts as they were measured."
+            )
         for first in range(0, read.shape[0], rows_at_once):
             whole = read.shape[0] <= rows_at_once
             yield first_read + first, read if whole else read[first : first + rows_at_once]
