@@ -1,6 +1,6 @@
 """The comparisons that the founding design plans, each option by itself against the design's own choice.
 
-    python benchmarks/ablation.py               four data sets, three seeds: about an hour on two cores
+    python benchmarks/ablation.py               four data sets, three seeds: two hours on two cores
     python benchmarks/ablation.py --quick       leukaemia, one seed, four epochs; prints, writes nothing
     python benchmarks/ablation.py --fasta hg19.fa --checkpoint nucleotide-transformer/   with DNA for the sets of hg19
 
