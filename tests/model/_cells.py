@@ -51,6 +51,14 @@ def trained(adata: ad.AnnData, seed: int = 0, setup: dict | None = None, train: 
     return model
 
 
+def assert_types_are_told_apart(model) -> None:
+    """Accessibility of each type's own bins is higher in its cells than in the others."""
+    p, kind = model.get_normalized_accessibility(return_numpy=True), model.adata.obs["type"].to_numpy()
+    for k in "012":
+        own = p[:, 10 + int(k) * 120 : 50 + int(k) * 120]
+        assert own[kind == k].mean() > 1.2 * own[kind != k].mean()
+
+
 def weights(model) -> dict[str, np.ndarray]:
     return {k: v.detach().cpu().numpy().copy() for k, v in model.module.state_dict().items()}
 

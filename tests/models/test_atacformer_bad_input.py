@@ -249,3 +249,13 @@ def test_what_a_config_says_beside_is_kept(tmp_path):
     named.save_pretrained(tmp_path / "c")
     assert Atacformer.from_pretrained(tmp_path / "c").vocabulary.assembly == "hg38"
     assert not gzip.decompress((tmp_path / "c" / "universe.bed.gz").read_bytes()).startswith(b"#")
+
+
+@pytest.mark.parametrize(("value", "what"), [(-1.0, "negative"), (np.nan, "NaN or infinite"), (0.5, "not integer")])
+def test_what_is_no_count_is_refused_before_anything_is_embedded(tmp_path, value, what):
+    model, adata = Atacformer.from_pretrained(write(tmp_path)), planted()
+    adata.X = adata.X.astype(np.float32)
+    adata.X.data[3] = value
+    for call in (model.get_latent_representation, lambda cells: model.train(cells, max_epochs=1)):
+        with pytest.raises(ValueError, match=f"1 counts are {what}"):
+            call(adata)

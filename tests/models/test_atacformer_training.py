@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import copy
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.sparse import csr_matrix
@@ -126,7 +128,10 @@ def test_training_goes_on_from_a_file_as_from_memory_and_plain_torch_reads_what_
 
 def test_cells_without_a_known_region_teach_nothing(model):
     adata = planted(20)
-    adata.X = adata.X * 0
+    var = pd.concat([adata.var, pd.DataFrame({"chrom": ["chrOther"], "start": [0], "end": [500]}, index=["other"])])
+    is_open = np.zeros((20, len(var)), np.float32)
+    is_open[:, -1] = 1  # in every cell, and no region of the model is there
+    adata = ad.AnnData(csr_matrix(is_open), obs=adata.obs, var=var)
     with pytest.raises(ValueError, match="no training cell has an open region"):
         model.train(adata, max_epochs=1, **QUICK)
 

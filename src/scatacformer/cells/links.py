@@ -22,6 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 
 GENES_AT_ONCE = 256
+MAX_DENSE = 2**26  # numbers of cells x genes at a time: 512 MB; fewer genes of more than 262,144 cells
 FAR_BINS = 2_000  # bins that the null is made of
 N_STRATA = 8  # of bins by how often they are open, in the null
 MIN_FAR = 10  # of them, from which a gene's own mean and deviation are told
@@ -90,9 +91,10 @@ def link_evidence(
 
     residual, states = np.zeros(len(bins), np.float32), np.zeros(len(bins), np.float32)
     null = np.full((2, n_far, n_genes), np.nan, np.float32)
-    for first in range(0, n_genes, GENES_AT_ONCE):
-        genes = np.arange(first, min(first + GENES_AT_ONCE, n_genes))
-        y = by_gene[:, genes].toarray().astype(np.float64)  # (n_cells, 256)
+    at_once = max(min(GENES_AT_ONCE, MAX_DENSE // max(n, 1)), 1)
+    for first in range(0, n_genes, at_once):
+        genes = np.arange(first, min(first + at_once, n_genes))
+        y = by_gene[:, genes].toarray().astype(np.float64)  # (n_cells, at_once)
         coefficient = basis.T @ y
         y -= basis @ coefficient
         norm = np.sqrt((y**2).sum(0))

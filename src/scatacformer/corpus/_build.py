@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from scatacformer._files import whole_file
 from scatacformer.cells._shards import FlatArray
 from scatacformer.genome import Vocabulary
 
@@ -59,7 +60,8 @@ def build(
             descriptions.append(kept or _build_one(folder, entry, vocabulary, checksums.get(entry)))
         _refuse_same_cells(descriptions)
         corpus = {"format": FORMAT, **summary(vocabulary, descriptions), "versions": versions()}
-        (folder / README).write_text(markdown(corpus), encoding="utf-8")
+        with whole_file(folder / README) as partial:
+            partial.write_text(markdown(corpus), encoding="utf-8")
         write_json(folder / CORPUS, corpus)
         sync_folder(folder)
 

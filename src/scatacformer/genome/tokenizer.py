@@ -186,9 +186,9 @@ class Tokenizer:
         ----------
         regions
             Regions, 0-based and half-open, in any of these shapes: `"chr1:0-5000"` (or `"chr1:12,000-18,000"`, the
-            numbers as they stand), `("chr1", 0, 5000)`, an object with `chr`, `start` and `end`; a list or other iterable of them (gtars' RegionSet); a DataFrame with the columns
-            `chrom, start, end` or `Chromosome, Start, End` (bioframe, pyranges); the path of a BED file; a
-            :class:`Vocabulary`. Or a list of several of these: a batch.
+            numbers as they stand), `("chr1", 0, 5000)`, an object with `chr`, `start` and `end`; a list or other iterable
+            of them (gtars' RegionSet); a DataFrame with the columns `chrom, start, end` or `Chromosome, Start, End`
+            (bioframe, pyranges); the path of a BED file; a :class:`Vocabulary`. Or a list of several of these: a batch.
         padding
             True or `"longest"`: to the longest of the batch; `"max_length"`: to `max_length`. At the end, by `<pad>`.
         truncation

@@ -67,8 +67,8 @@ class FineTuningMixin:
         first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
 
         Where the new batches lie in the embedding is not known, and no shift is taken out of it. What a model of pairs
-        has learned of RNA is not carried over. To embed new cells
-        with a model that stays what it is, use :meth:`load_query_data`.
+        has learned of RNA is not carried over. To embed new cells with a model that stays what it is, use
+        :meth:`load_query_data`.
 
         Parameters
         ----------

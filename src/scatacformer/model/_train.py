@@ -129,7 +129,8 @@ class TrainingMixin:
         removed-bin loss of held-out cells. Those cells take no part in the steps, but in the spectral start; for a
         figure on cells that the model has never met, score cells that were not in ``adata``. A later call goes on
         from the weights that are there. After :meth:`load_query_data` only what the query added is trained, after
-        :meth:`for_fine_tuning` what its ``tune`` says.
+        :meth:`for_fine_tuning` what its ``tune`` says; with ``tune="heads"`` of the arguments only those of the split and
+        ``labels_kwargs`` count.
 
         Parameters
         ----------

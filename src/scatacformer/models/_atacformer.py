@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from scatacformer.cells import OverlapSource, RowSource, SentenceLoader
+from scatacformer.cells import OverlapSource, RowSource, SentenceLoader, validate_counts
 from scatacformer.genome import TokenizedCells, Tokenizer, Vocabulary, overlap_matrix
 from scatacformer.genome._match_columns import check_same_assembly
 from scatacformer.genome._rows import counts_of
@@ -201,8 +201,8 @@ class Atacformer:
         Raises
         ------
         ValueError
-            The regions overlap none of the universe, lie on another assembly, or are not named by their place;
-            ``max_tokens`` is out of range.
+            The regions overlap none of the universe, lie on another assembly, or are not named by their place; counts
+            are negative, not finite or not integer; ``max_tokens`` is out of range.
         """
         seed = self.seed if seed is None else int(seed)
         max_tokens = self._context(max_tokens)
@@ -361,7 +361,9 @@ class Atacformer:
         overlap = self._overlap(regions)
         if (lost := float((np.diff(overlap.indptr) == 0).mean())) > 0.5:
             logger.warning("%.0f%% of the regions overlap none of the model's and are not read", 100 * lost)
-        return OverlapSource(RowSource.from_matrix(counts_of(adata, layer)), overlap)
+        source = RowSource.from_matrix(counts_of(adata, layer))
+        validate_counts(source, adata.obs_names, empty="ignore")
+        return OverlapSource(source, overlap)
 
     def _cells(
         self,

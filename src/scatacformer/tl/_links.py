@@ -21,18 +21,22 @@ def places_of_regions(links: pd.DataFrame, adata: AnnData) -> np.ndarray:
     codes, regions = pd.factorize(links["region"])
     at = adata.var_names.get_indexer(pd.Index(regions))
     if (at < 0).any():  # the same interval under another name, such as chr1_0_5000
-        try:
-            chrom, start, end = intervals_of_var(adata.var)
-        except ValueError:
-            pass  # told below: the names are all there is
-        else:
-            rows = zip(chrom.tolist(), start.tolist(), end.tolist(), strict=True)
-            named = pd.Index([f"{one}:{first}-{last}" for one, first, last in rows], dtype=object)
-            first_of = ~named.duplicated()
-            found = named[first_of].get_indexer(pd.Index(regions))
-            at = np.where((at < 0) & (found >= 0), np.flatnonzero(first_of)[found], at)
+        named = _named_by_place(adata)
+        first_of = ~named.duplicated()
+        found = named[first_of].get_indexer(pd.Index(regions))
+        at = np.where(at < 0, np.append(np.flatnonzero(first_of), -1)[found], at)
     _all_there(at, regions, "regions", adata.var_names)
     return at[codes] if len(codes) else np.empty(0, dtype=np.int64)
+
+
+def _named_by_place(adata: AnnData) -> pd.Index:
+    """`chrom:start-end` of each region; nothing where `.var` does not say where they lie, and names are all there is."""
+    try:
+        chrom, start, end = intervals_of_var(adata.var)
+    except ValueError:
+        return pd.Index([], dtype=object)
+    rows = zip(chrom.tolist(), start.tolist(), end.tolist(), strict=True)
+    return pd.Index([f"{one}:{first}-{last}" for one, first, last in rows], dtype=object)
 
 
 def places_of_genes(links: pd.DataFrame, adata: AnnData) -> np.ndarray:
