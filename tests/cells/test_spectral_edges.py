@@ -33,7 +33,7 @@ def pooled(start, matrix) -> np.ndarray:
     x = matrix.astype(np.float64)
     mass = x @ start.pool_weight.astype(np.float64)
     p = (x @ (start.pool_weight[:, None] * start.table.astype(np.float64))) / mass[:, None]
-    d_1 = (mass / np.sqrt(x @ start.norm_weight.astype(np.float64)))[:, None]
+    d_1 = (mass / (x @ start.norm_weight.astype(np.float64)))[:, None]  # d / n + 1
     return p * d_1 / ((d_1 - 1) * start.eigenvalues + 1) * start.weight
 
 

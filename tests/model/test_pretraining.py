@@ -77,9 +77,9 @@ def test_held_out_cells_change_no_weight(tmp_path, whole):
 
 
 def test_the_best_weights_are_kept_beside_the_last(tmp_path):
-    model = pretrained(tmp_path, lr=0.3, gradient_clip_val=0.0, max_epochs=4)
+    model = pretrained(tmp_path, lr=0.1, gradient_clip_val=0.0, max_epochs=12)
     loss = model.history["validation_loss"]["validation_loss"]
-    assert loss.idxmin() < 3  # a rate this high goes past the best
+    assert loss.idxmin() < 11  # it goes past the best
     assert (weights(model)["encoder.blocks.0.qkv.weight"] != last(tmp_path)["encoder.blocks.0.qkv.weight"]).any()
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 import scatacformer as sf
+from scatacformer._files import sha256
 
 from ._cells import assert_same_bits, planted, quiet, weights
 
@@ -41,6 +44,18 @@ def test_a_saved_model_embeds_to_the_bit(model, tmp_path, prefix, capsys):
 def test_a_model_without_data_embeds_what_it_is_handed(model, saved):
     loaded = SF.load(saved, adata=False)
     np.testing.assert_array_equal(loaded.get_latent_representation(planted()), model.get_latent_representation())
+
+
+def test_a_model_saved_before_deep_cells_counted_for_more_is_read_as_it_was_made(model, saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "before")
+    path, config_path = tmp_path / "before" / "model.safetensors", tmp_path / "before" / "config.json"
+    save_file({name: x for name, x in load_file(path).items() if name != "embedding.by_depth"}, path)
+    config = json.loads(config_path.read_text())
+    config["sha256"]["model.safetensors"] = sha256(path)
+    config_path.write_text(json.dumps(config))
+    before = SF.load(tmp_path / "before", adata=planted())
+    assert not before.module.embedding.by_depth
+    assert np.abs(before.get_latent_representation() - model.get_latent_representation()).max() > 1e-3
 
 
 def test_saving_does_not_replace_a_model_unasked(model, saved):

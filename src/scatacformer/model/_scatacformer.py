@@ -257,7 +257,7 @@ class ScAtacFormer(
         """Embedding of each cell.  (n_cells, n_latent), float32, in the order of ``indices``.
 
         n_latent is the number of dimensions in which the cells that the model was trained on differ by more than
-        noise, at most ``d_embed``; their scale says how much. Each vector is divided by the square root of its length:
+        noise, at most ``d_embed``; their scale says how much. Each vector is divided by its length to the power 3/4:
         between distance and angle, which keeps the neighbours and gives a type that is spread along a ray one cluster
         instead of several. It does not depend on ``batch_size`` or on the order of a cell's regions beyond rounding.
 
@@ -278,7 +278,7 @@ class ScAtacFormer(
         parts = []
         for batch in self._minibatches(adata, indices, batch_size):
             z = self.module.embed(batch)[:, used].float()
-            parts.append((z / z.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()).cpu().numpy())
+            parts.append((z / z.norm(dim=1, keepdim=True).clamp_min(1e-12) ** 0.75).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
 
     def _read(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):
