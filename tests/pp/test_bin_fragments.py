@@ -164,6 +164,20 @@ def test_barcodes_choose_the_cells_and_their_order(tmp_path, fragments):
         bin_fragments(path, SIZES, barcodes=tmp_path / "none.tsv")
 
 
+def test_of_a_table_of_cell_ranger_the_cells_are_read(tmp_path, fragments):
+    path, table = write(tmp_path / "f.tsv.gz", fragments), tmp_path / "singlecell.csv"
+    names = list(bin_fragments(path, SIZES, min_fragments=1).obs_names)
+    rows = [f"{name},{k},{int(k in (1, 4))}\n" for k, name in enumerate(names)]
+    table.write_text("barcode,total,is__cell_barcode\nNO_BARCODE,99,0\n" + "".join(rows))
+    assert list(bin_fragments(path, SIZES, barcodes=table).obs_names) == [names[1], names[4]]
+    table.write_text(table.read_text().replace("total", "is_GRCh38_cell_barcode"))
+    with pytest.raises(ValueError, match="several columns that say which barcodes are cells: is_GRCh38_cell_barcode"):
+        bin_fragments(path, SIZES, barcodes=table)
+    table.write_text("barcode,is_cell\n" + "".join(f"{name},0\n" for name in names))
+    with pytest.raises(ValueError, match="No barcode was given"):
+        bin_fragments(path, SIZES, barcodes=table)
+
+
 def test_no_barcode_with_enough_fragments_shows_the_distribution(tmp_path, fragments):
     path = write(tmp_path / "f.tsv.gz", fragments)
     with pytest.raises(ValueError, match=r"None of 12 barcodes .* has 5,000 fragments.*median.*Lower min_fragments"):

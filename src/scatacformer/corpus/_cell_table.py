@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scatacformer.genome._fragments import IS_CELL
+
 if TYPE_CHECKING:
     from ._entry import CorpusEntry
 
 _HEADINGS = {"barcode", "barcodes", "cell", "cells", "cellid", "cell_id", "cell_barcode", "index", "obs_names", ""}
-_YES = {"1", "1.0", "true", "yes"}
 
 
 class CellTable:
@@ -37,7 +38,7 @@ class CellTable:
             if key is not None and key not in table:
                 raise ValueError(f"{path} has no column {key!r}; it has {', '.join(table.columns)}.")
         if entry.is_cell_key is not None:
-            table = table[table[entry.is_cell_key].str.lower().isin(_YES)]
+            table = table[table[entry.is_cell_key].str.lower().isin(IS_CELL)]
         barcodes = table[entry.barcode_key or table.columns[0]]
         if entry.barcode_prefix is not None:
             mine = barcodes.str.startswith(entry.barcode_prefix)

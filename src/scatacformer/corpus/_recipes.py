@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scatacformer.genome import assembly_name
+from scatacformer.genome._fragments import CALLS_CELLS
 
 from ._entry import CorpusEntry
 
@@ -138,7 +139,7 @@ def tenx_entries(folder: str | Path, **fields: Any) -> list[CorpusEntry]:
             )
         with table.open(encoding="utf-8") as file:
             header = [name.strip() for name in file.readline().split(",")]
-        is_cell = [name for name in header if re.fullmatch(r"is_(_|\w+_)?cell(_barcode)?", name)]
+        is_cell = [name for name in header if CALLS_CELLS.fullmatch(name)]
         if len(is_cell) != 1:
             raise ValueError(
                 f"{table} has {'more than one column' if is_cell else 'no column'} that says which barcodes are cells "

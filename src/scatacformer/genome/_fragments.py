@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 BLOCK = 1 << 24  # bytes of text parsed at once: 16 MB, some 400,000 fragments
+# columns of Cell Ranger's tables that say which barcodes are cells, and what they say of those that are
+CALLS_CELLS, IS_CELL = re.compile(r"is_(_|\w+_)?cell(_barcode)?"), ("1", "1.0", "true", "yes")
 _WANTED = "chromosome, start, end, barcode, count, separated by tabs"
 
 
@@ -56,21 +59,36 @@ def iter_fragments(path: Path, what: str) -> Iterator[FragmentBlock]:
 def read_barcodes(barcodes: str | Path | Iterable[str]) -> list[str]:
     """Barcodes without repeats, in their order: given one by one, or in the first column of a file (`.gz` too).
 
-    Raises ValueError for none at all and for truncated gzip, FileNotFoundError.
+    Of a table of Cell Ranger (`singlecell.csv`, `per_barcode_metrics.csv`), those that it calls cells.
+
+    Raises ValueError for none at all, for a table of several columns that call cells, and for truncated gzip;
+    FileNotFoundError.
     """
     if isinstance(barcodes, str | Path):
         path = Path(barcodes)
         if not path.is_file():
             raise FileNotFoundError(f"There is no barcodes file {path}.")
-        lines = read_content(path).decode().splitlines()
-        names = [line.replace(",", "\t").split("\t", 1)[0].strip() for line in lines]
-        names = names[1:] if names and names[0].lower() in ("barcode", "barcodes", "cell", "cell_id") else names
+        rows = [line.replace(",", "\t").split("\t") for line in read_content(path).decode().splitlines()]
+        names = [row[0].strip() for row in _called_cells(path, rows)]
     else:
         names = [str(barcode) for barcode in barcodes]
     unique = list(dict.fromkeys(name for name in names if name))
     if not unique:
         raise ValueError("No barcode was given: `barcodes` is empty. Leave it out, and the file says which there are.")
     return unique
+
+
+def _called_cells(path: Path, rows: list[list[str]]) -> list[list[str]]:
+    """The rows below the header, if there is one; of a table that calls cells, those of cells."""
+    if not rows or rows[0][0].strip().lower() not in ("barcode", "barcodes", "cell", "cell_id"):
+        return rows
+    calls = [k for k, name in enumerate(rows[0]) if CALLS_CELLS.fullmatch(name.strip())]
+    if len(calls) > 1:
+        raise ValueError(
+            f"{path} has several columns that say which barcodes are cells: "
+            f"{', '.join(rows[0][k].strip() for k in calls)}. List the cells of one species in a file of their own."
+        )
+    return [row for row in rows[1:] if not calls or (len(row) > calls[0] and row[calls[0]].strip().lower() in IS_CELL)]
 
 
 def _blocks(path: Path, what: str) -> Iterator[tuple[int, bytes]]:

@@ -47,8 +47,9 @@ def bin_fragments(
     bin_size
         Width of a bin in bp.
     barcodes
-        Cells to keep, in this order: barcodes, or a file with one in the first column of each line (`.gz` too).
-        Default: all that have `min_fragments`.
+        Cells to keep, in this order: barcodes, or a file with one in the first column of each line (`.gz` too);
+        of a table of Cell Ranger (`singlecell.csv`, `per_barcode_metrics.csv`), those that it calls cells. Default:
+        all that have `min_fragments`.
     min_fragments
         Fragments on the counted chromosomes that a barcode needs to be a cell. Default: 200; 1 if `barcodes` are given.
     exclude_chroms
