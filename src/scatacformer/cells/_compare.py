@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+N_LOWEST = 8  # eigenvalues in which the edge of the noise is looked for
+
 
 class Comparison(NamedTuple):
     """Names as in the docstring of :mod:`scatacformer.cells.spectral`."""
@@ -27,10 +29,9 @@ def compare(opened: sp.csr_matrix, bin_weight: np.ndarray, d_embed: int, rng: np
     w, norm = _unit_rows(opened.indptr, opened.indices, used, bin_weight[used].astype(np.float32), opened.shape[1])
     self_similarity = np.asarray(w.multiply(w).sum(1), dtype=np.float32).ravel()  # 1, or 0 for an empty row
     degree = np.maximum(w @ (w.T @ norm) - self_similarity * norm, 1e-6)
-    values, u, noise = _spectrum(w, norm, degree, self_similarity, d_embed, rng)
+    values, u, participation, noise = _spectrum(w, norm, degree, self_similarity, d_embed, rng)
     weight = np.sqrt(np.maximum(values**2 - noise**2, 0.0))
-    # a vector that lives on a handful of cells says nothing of the others
-    weight[_participation(u, norm * degree) < min(10.0, len(u) / 10)] = 0.0
+    weight[participation < _least_participation(len(u))] = 0.0  # a handful of cells says nothing of the others
     if not weight.any():  # nothing above the noise: keep the two strongest, so that there is an embedding at all
         weight[:2] = np.maximum(values[:2], 1e-3)
     return Comparison(values, u, float(noise), weight)
@@ -60,8 +61,9 @@ def _spectrum(
     self_similarity: np.ndarray,
     d_embed: int,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Largest eigenvalues after the first, u_k = U_k / U_0 scaled to weighted mean square 1, and the noise e."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Largest eigenvalues after the first, u_k = U_k / U_0 scaled to weighted mean square 1, on how many cells each
+    lives, and the noise e."""
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     n = w.shape[0]
@@ -90,15 +92,29 @@ def _spectrum(
     values, vectors = solve(k, "LA", 1e-4)
     order = np.argsort(-values)
     values, vectors = values[order], vectors[:, order]
-    lowest = float(solve(1, "SA", 1e-2)[0][0]) if n > 3 else 0.0
+    noise = 0.0
+    for n_lowest in (1, min(N_LOWEST, n - 2)) if n > 3 else ():  # the first alone is found sooner
+        lowest, at_the_edge = solve(n_lowest, "SA", 1e-2)
+        spread = lowest[_participation(at_the_edge) >= _least_participation(n)]
+        noise = -float(
+            spread.min() if len(spread) else lowest.max()
+        )  # what lives on a handful of cells is not the edge
+        if len(spread):
+            break
     mass = norm * degree
     first = np.sqrt(mass / mass.sum())  # the first vector in closed form: exact, never zero
     u = vectors[:, 1:] / first[:, None]
     u *= np.sign(u[np.abs(u).argmax(0), np.arange(u.shape[1])])  # signs are arbitrary: fix them
-    return values[1:].astype(np.float32), u.astype(np.float32), max(-lowest, 0.0)
+    participation = _participation(vectors[:, 1:])
+    return values[1:].astype(np.float32), u.astype(np.float32), participation, max(noise, 0.0)
 
 
-def _participation(u: np.ndarray, mass: np.ndarray) -> np.ndarray:
+def _participation(vectors: np.ndarray) -> np.ndarray:
     """Effective number of cells that a vector lives on: (sum p)^2 / sum p^2, p its squared entries.  (k,)"""
-    p = (u**2) * (mass / mass.sum())[:, None]
+    p = vectors.astype(np.float64) ** 2
     return p.sum(0) ** 2 / np.maximum((p**2).sum(0), 1e-30)
+
+
+def _least_participation(n_cells: int) -> float:
+    """On how many cells a vector must live to say anything of the others."""
+    return min(10.0, n_cells / 10)

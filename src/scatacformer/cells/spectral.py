@@ -17,7 +17,8 @@ and a shallow cell (small d / n) is drawn to the centre in dimensions that it ha
 The cell-by-cell matrix is never made: a product with K is two sparse products with W (Lanczos).
 
 The spectrum measures its own noise: without the diagonal it is symmetric for cells with nothing in common, so the
-lowest eigenvalue -e says how far noise reaches. Dimensions with lambda <= e are dropped, the others have weight
+lowest eigenvalue -e says how far noise reaches (the lowest whose vector lives on more than a handful of cells: two deep
+cells that differ have one to themselves). Dimensions with lambda <= e are dropped, the others have weight
 sqrt(lambda^2 - e^2).
 
 What a bin is worth is measured. Two cells are told apart best if g_b^2, a bin's weight in K, goes with the variance over
