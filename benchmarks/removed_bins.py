@@ -247,6 +247,7 @@ def train_peakvi(train: Any, seed: int) -> Scorer:
 
 def train_poissonvi(train: Any, seed: int) -> Scorer:
     """PoissonVI with its defaults; of reads, of which a fragment has two, it reads the fragments."""
+    import anndata as ad
     import scvi
 
     scvi.settings.seed = seed
@@ -262,9 +263,16 @@ def train_poissonvi(train: Any, seed: int) -> Scorer:
     scvi.external.POISSONVI.setup_anndata(train, layer="fragments" if reads else None)
     model = scvi.external.POISSONVI(train)
     model.train(enable_progress_bar=False)
-    return lambda test, rows: model.get_normalized_accessibility(
-        as_fragments(test[rows]), normalize_regions=True, return_numpy=True
-    )
+
+    def scores(test: Any, rows: np.ndarray) -> np.ndarray:
+        # scvi-tools looks at 100 cells to tell fragments from reads: some of those that it knows are put beside
+        cells = ad.concat([as_fragments(test[rows]), train[:100]], merge="same", uns_merge="same")
+        cells.obs_names_make_unique()
+        return model.get_normalized_accessibility(
+            cells, indices=np.arange(len(rows)), normalize_regions=True, return_numpy=True
+        )
+
+    return scores
 
 
 # ---- results
