@@ -56,10 +56,9 @@ def _worth(
         strength = (fit.values + np.sqrt(np.maximum(fit.values**2 - fit.noise**2, 0.0))) / 2
         # share of a dimension that is signal: a spike of that strength in noise that reaches to e
         signal = np.where(fit.weight > 0, 1 - (fit.noise / 2 / np.maximum(strength, 1e-12)) ** 2, 0.0).clip(0, 1)
-        # mean of u_i u_j over pairs of cells that have the bin open: the squared mean less what chance gives, (n_bins, k)
+        # sum of u_i u_j over pairs of cells that have the bin open: the squared sum less what chance gives, (n_bins, k)
         pairs = (opened.T @ fit.u) ** 2 - opened.T @ fit.u**2
-        squared = pairs / np.maximum(n_open * (n_open - 1.0), 1.0)[:, None]
-        variance[other] = (squared @ signal)[other]
+        variance[other] = (pairs @ signal / np.maximum(n_open * (n_open - 1.0), 1.0))[other]
     return _trend(variance, n_open)
 
 

@@ -40,7 +40,8 @@ def compare(opened: sp.csr_matrix, bin_weight: np.ndarray, d_embed: int, rng: np
 def _unit_rows(
     indptr: np.ndarray, bins: np.ndarray, used: np.ndarray, weight: np.ndarray, n_bins: int
 ) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Rows of weighted open bins, of length 1, over the used bins only (n_cells, len(used)) float32; their norms, 1 for a row of none."""
+    """Rows of weighted open bins, of length 1, over the used bins only (n_cells, len(used)) float32; their norms, 1 for a
+    row of none."""
     column = np.full(n_bins, -1, np.int32)
     column[used] = np.arange(len(used), dtype=np.int32)
     column = column[bins]
