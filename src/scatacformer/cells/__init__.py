@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .batches import batch_shifts
+from .batches import LocalShifts, batch_shifts, local_shifts
 from .expression import Components, canonical_start, fit_components, log_normalised
 from .links import LinkEvidence, link_evidence
 from .loader import RaggedBatch, SentenceLoader, collate_bins
@@ -21,6 +21,7 @@ __all__ = [
     "Components",
     "CountSummary",
     "LinkEvidence",
+    "LocalShifts",
     "OverlapSource",
     "PairedCells",
     "RaggedBatch",
@@ -38,6 +39,7 @@ __all__ = [
     "fit_components",
     "fit_spectral",
     "link_evidence",
+    "local_shifts",
     "log_normalised",
     "match_pairs",
     "nearest_cells",

@@ -29,7 +29,7 @@ TUNED = ("all", "lora", "heads")
 # a row for each region; a region that is none of the pretrained model's gets the mean of those that overlap it
 OF_BINS = ("embedding.table.weight", "embedding.tokens.weight", "embedding.pool_weight", "embedding.norm_weight")
 # told from the new cells, or not at all
-OF_CELLS = ("decoder.bias.weight", "batch_shift", "log_frequency", "mean_depth")
+OF_CELLS = ("decoder.bias.weight", "batch_shift", "local_shift", "log_frequency", "mean_depth")
 # which <eos> reads which region, as the new regions have it
 OF_REGIONS = ("group", "decoder.readers")
 
@@ -148,7 +148,8 @@ class FineTuningMixin:
         n_open, n_cells = open_by_batch(source, codes, n_batch)
         state["log_frequency"] = torch.from_numpy(log_frequency(n_open.sum(0)))
         state["mean_depth"] = torch.tensor(float(n_open.sum() / max(source.n_cells, 1)), dtype=torch.float32)
-        state["batch_shift"] = torch.zeros_like(state["batch_shift"])
+        for shift in ("batch_shift", "local_shift"):
+            state[shift] = torch.zeros_like(state[shift])
         # the pretrained cells count as ten: enough for a region that is closed in all of the new ones
         share = torch.sigmoid(weights["decoder.bias.weight"]).mean(1, keepdim=True)
         prior = _carried(carry, share).numpy().T

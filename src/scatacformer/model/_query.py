@@ -185,9 +185,10 @@ class QueryMixin:
         n_known = weights["decoder.bias.weight"].shape[1]
         weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])
         # where a new batch lies is not known: nothing is taken out
-        shift = query.module.batch_shift.detach().cpu().clone()
-        shift[:n_known] = weights["batch_shift"]
-        weights["batch_shift"] = shift
+        for name in ("batch_shift", "local_shift"):
+            shift = torch.zeros(query.config_.n_batch, *weights[name].shape[1:])
+            shift[:n_known] = weights[name]
+            weights[name] = shift
         query.module.load_state_dict(weights)
         query.seed_ = attributes["seed_"]
         query.labels_fitted_ = list(attributes.get("labels_fitted_", []))

@@ -149,6 +149,12 @@ class SavingMixin:
             model = cls(adata, **init)
         model._restore_pairs(attributes)
         weights.setdefault("embedding.by_depth", torch.tensor(False))  # saved before a deep cell counted for more
+        for name in (
+            "local_shift",
+            "shift_centres",
+            "shift_width",
+        ):  # saved before batches were compared place by place
+            weights.setdefault(name, model.module.state_dict()[name])
         shapes = ({k: v.shape for k, v in tensors.items()} for tensors in (weights, model.module.state_dict()))
         check_tensors(folder / (prefix + WEIGHTS), *shapes)
         model._check_network(folder / (prefix + CONFIG), config["network"])

@@ -12,7 +12,7 @@ from scvi.data.fields import CategoricalObsField
 
 from scatacformer.cells import ReadSentences, RowSource, SentenceLoader, validate_anndata
 from scatacformer.genome import Vocabulary
-from scatacformer.nn import NetworkConfig, ScAtacNetwork
+from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
 
 from ._accessibility import AccessibilityMixin
 from ._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
@@ -278,7 +278,7 @@ class ScAtacFormer(
         parts = []
         for batch in self._minibatches(adata, indices, batch_size):
             z = self.module.embed(batch)[:, used].float()
-            parts.append((z / z.norm(dim=1, keepdim=True).clamp_min(1e-12) ** 0.75).cpu().numpy())
+            parts.append(shortened(z).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
 
     def _read(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scatacformer.cells import batch_shifts, fit_spectral, start_from_vectors
+from scatacformer.cells import batch_shifts, fit_spectral, local_shifts, start_from_vectors
 
 if TYPE_CHECKING:
     from scatacformer.cells import RowSource, SpectralStart
     from scatacformer.nn import ScAtacNetwork
 
 logger = logging.getLogger("scatacformer")
+
+FAR = 1e6  # embeddings are of the order of 1
 
 
 def put_spectral_start(
@@ -36,11 +38,9 @@ def put_spectral_start(
         start = fit_spectral(source, cells, d_embed, seed=seed)
     else:
         start = start_from_vectors(source, cells, vectors, d_embed, seed=seed)
-    displaced = np.zeros((n_batch, d_embed), np.float32)  # the same as of the pooled vectors, before their weight
+    weight = start.weight / start.weight.max()  # the strongest dimension has weight 1
     if n_batch > 1:
-        shifts = batch_shifts(start.vectors, codes[start.cells], n_batch)
-        start = replace(start, vectors=start.vectors - shifts[codes[start.cells]])
-        displaced = np.where(start.weight > 0, shifts / np.maximum(start.weight, 1e-12), 0.0)
+        start = _without_batches(module, start, weight, codes[start.cells])
     logger.info(
         "%s start: %d of %d dimensions above the noise, %d cells",
         "spectral" if vectors is None else "given",
@@ -55,13 +55,35 @@ def put_spectral_start(
             (module.embedding.pool_weight, start.pool_weight),
             (module.embedding.norm_weight, start.norm_weight),
             (module.embedding.eigenvalue, start.eigenvalues),
-            # the strongest dimension has weight 1
-            (module.latent_weight, start.weight / start.weight.max()),
-            (module.batch_shift, displaced),
+            (module.latent_weight, weight),
         ):
             target.copy_(torch.as_tensor(value))
     module.embedding.start_tokens(seed)
     return start
+
+
+def _without_batches(
+    module: ScAtacNetwork, start: SpectralStart, weight: np.ndarray, codes: np.ndarray
+) -> SpectralStart:
+    """Puts where the batches lie into the module; the start without that. ``codes``: of the start's cells."""
+    n_batch = module.config.n_batch
+    vectors = start.vectors / start.weight.max()
+    shifts = batch_shifts(vectors, codes, n_batch)
+    vectors = vectors - shifts[codes]
+    local = local_shifts(vectors, codes, n_batch)
+
+    def before_weight(displaced: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.where(weight > 0, displaced / np.maximum(weight, 1e-12), 0.0).astype(np.float32))
+
+    n_centres = len(local.centres)
+    with torch.no_grad():
+        module.batch_shift.copy_(before_weight(shifts))
+        module.local_shift.zero_()
+        module.local_shift[:, :n_centres].copy_(before_weight(local.shifts))
+        module.shift_centres.fill_(FAR)  # those that are not used are near nothing
+        module.shift_centres[:n_centres].copy_(torch.from_numpy(local.centres))
+        module.shift_width.fill_(max(local.width, 1e-12))
+    return replace(start, vectors=vectors - local.of(vectors, codes).astype(np.float32))
 
 
 def put_frequencies(module: ScAtacNetwork, source: RowSource, codes: np.ndarray, cells: np.ndarray) -> None:

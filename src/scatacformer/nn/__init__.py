@@ -9,7 +9,7 @@ from .decoders import BilinearDecoder, Context, MLPDecoder, state_logits
 from .dna import DnaProjection
 from .labels import LabelHead, LabelTarget, balanced_weights, label_loss
 from .matching import LinkAttention, LinkConfig
-from .network import Cells, ScAtacNetwork
+from .network import Cells, ScAtacNetwork, shortened
 from .optim import RowAdamW
 from .paired import PAIRINGS, PairedConfig, PairedNetwork
 
@@ -37,6 +37,7 @@ __all__ = [
     "choose_backend",
     "label_loss",
     "nt_xent",
+    "shortened",
     "state_logits",
     "varlen_attention",
     "varlen_cross_attention",

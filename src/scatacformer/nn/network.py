@@ -16,6 +16,13 @@ from .labels import LabelHead, LabelTarget, label_loss
 from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
 from .paired import PairedNetwork
 
+N_CENTRES = 10  # around which what differs between batches is told; unused ones have no shift
+
+
+def shortened(z: Tensor) -> Tensor:
+    """Each embedding divided by its length to the power 3/4, as users get it.  (n_cells, d_embed)"""
+    return z / z.norm(dim=1, keepdim=True).clamp_min(1e-12) ** 0.75
+
 
 class Cells(NamedTuple):
     """A minibatch after the encoder."""
@@ -59,8 +66,11 @@ class ScAtacNetwork(nn.Module):
         # log of each bin's share of all open entries: what closed bins are drawn by
         self.register_buffer("log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins).log())))
         self.register_buffer("mean_depth", torch.ones(()))
-        # where each batch lies in the embedding: taken out
+        # where each batch lies in the embedding, and what is left of it around a few centres: taken out
         self.register_buffer("batch_shift", torch.zeros(config.n_batch, config.d_embed))
+        self.register_buffer("local_shift", torch.zeros(config.n_batch, N_CENTRES, config.d_embed))
+        self.register_buffer("shift_centres", torch.zeros(N_CENTRES, config.d_embed))
+        self.register_buffer("shift_width", torch.ones(()))
         self.paired: PairedNetwork | None = None  # encoders of RNA beside this one, once pairs were trained
 
     @property
@@ -96,7 +106,7 @@ class ScAtacNetwork(nn.Module):
         return self.encode(batch, decoder_only=self.to_latent is None or not bool(self.to_latent.weight.any())).z
 
     def head_inputs(self, cells: Cells) -> Tensor:
-        """What the supervised heads read: the embedding as users get it, and ``<cls>`` where there is one.
+        """What the supervised heads read: the embedding over the root of its length, and ``<cls>`` where there is one.
 
         (n_cells, d_embed + d_model) or (n_cells, d_embed)
         """
@@ -110,7 +120,13 @@ class ScAtacNetwork(nn.Module):
             return pooled
         any_bins = batch["cu_seqlens"][1:] > batch["cu_seqlens"][:-1]
         own = batch.get("own_batch", batch["batch"])
-        return pooled - self.batch_shift[own] * any_bins[:, None]
+        pooled = pooled - self.batch_shift[own] * any_bins[:, None]
+        with torch.no_grad():
+            z = shortened(pooled * self.latent_weight)
+            distance = ((z[:, None] - self.shift_centres) ** 2).sum(-1)  # (n_cells, N_CENTRES)
+            near = torch.softmax(-distance / self.shift_width, 1)
+            local = (near[:, :, None] * self.local_shift[own]).sum(1)
+        return pooled - local * any_bins[:, None]
 
     def context(self, cells: Cells, depth: Tensor, batch: Tensor) -> Context:
         """``depth``: (n_cells,) open bins of the cell that is predicted; ``batch``: (n_cells,) int64."""
