@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scatacformer.cells import batch_shifts
+from scatacformer.cells import batch_shifts, local_shifts
 
 CENTRES = np.array([[4.0, 0, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0]])
 
@@ -48,3 +48,48 @@ def test_three_batches_meet():
 def test_a_batch_of_a_few_cells_stays(sizes):
     vectors, codes = cells(sizes, {1: [0, 0, 0, 2]})
     assert not batch_shifts(vectors, codes, 3).any()  # a third batch without cells too
+
+
+WAYS = np.array([[0, 0, 0, 1.2], [0, 0, 0, -1.2], [0, 0, 0, 0]])  # of each type: their mean is no shift at all
+
+
+def displaced_by_type(sizes: dict[int, list[int]], seed: int = 0):
+    vectors, codes = cells(sizes, {}, seed)
+    kinds = np.concatenate([np.repeat(np.arange(3), n) for n in sizes.values()])
+    return vectors + np.float32(WAYS)[kinds] * (codes == 1)[:, None], codes, kinds
+
+
+def test_what_differs_from_type_to_type_is_taken_out_place_by_place():
+    vectors, codes, kinds = displaced_by_type({0: [200, 200, 200], 1: [150, 150, 150]})
+    local = local_shifts(vectors, codes, 2)
+    assert local.shifts.dtype == local.centres.dtype == np.float32
+    assert local.shifts.shape == (2, len(local.centres), 4)
+    assert not local.shifts[0].any()  # the largest stays
+    moved = vectors - local.of(vectors, codes)
+    for kind in range(3):
+        mine = kinds == kind
+        way = moved[mine & (codes == 1)].mean(0) - moved[mine & (codes == 0)].mean(0)
+        assert np.linalg.norm(way) < 0.35, kind
+        assert np.linalg.norm(moved[mine].mean(0) - vectors[mine & (codes == 0)].mean(0)) < 0.35  # where the type was
+    again = local_shifts(vectors, codes, 2)
+    np.testing.assert_array_equal(again.shifts, local.shifts)
+
+
+def test_a_place_that_one_batch_has_to_itself_hardly_moves():
+    vectors, codes, kinds = displaced_by_type({0: [250, 250, 0], 1: [150, 150, 150]})
+    local = local_shifts(vectors, codes, 2)
+    by = local.of(vectors, codes)
+    assert np.linalg.norm(by[(kinds == 2) & (codes == 1)].mean(0)) < 0.2
+    assert np.linalg.norm(by[(kinds == 0) & (codes == 1)].mean(0)) > 0.8
+
+
+@pytest.mark.parametrize("sizes", [{0: [100, 0, 0], 1: [5, 0, 0]}, {0: [5, 0, 0], 1: [4, 0, 0]}])
+def test_a_batch_of_a_few_cells_stays_in_every_place(sizes):
+    vectors, codes = cells(sizes, {1: [0, 0, 0, 2]})
+    assert not local_shifts(vectors, codes, 3).shifts.any()
+
+
+def test_cells_that_are_all_alike_have_no_shift():
+    vectors, codes = np.ones((60, 3), np.float32), np.arange(60) % 2
+    local = local_shifts(vectors, codes, 2)
+    assert not local.of(vectors, codes).any()

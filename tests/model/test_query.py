@@ -50,9 +50,10 @@ def test_a_query_with_a_new_batch_changes_nothing_of_the_reference(model, saved,
     assert after[bias].shape == (N_BINS, 3)
     np.testing.assert_array_equal(after[bias][:, :2], expected_w[bias])
     assert (after[bias][:, 2] != before[bias][:, 2]).any()
-    np.testing.assert_array_equal(after["batch_shift"][:2], expected_w["batch_shift"])
-    assert not after["batch_shift"][2].any()
-    grown = (bias, "batch_shift")
+    for shift in ("batch_shift", "local_shift"):
+        np.testing.assert_array_equal(after[shift][:2], expected_w[shift])
+        assert not after[shift][2].any()
+    grown = (bias, "batch_shift", "local_shift")
     same = {k: v for k, v in after.items() if k not in grown}
     assert_same_bits(same, {k: v for k, v in expected_w.items() if k not in grown})
     np.testing.assert_array_equal(query.get_latent_representation(reference), expected_z)

@@ -46,16 +46,30 @@ def test_a_model_without_data_embeds_what_it_is_handed(model, saved):
     np.testing.assert_array_equal(loaded.get_latent_representation(planted()), model.get_latent_representation())
 
 
-def test_a_model_saved_before_deep_cells_counted_for_more_is_read_as_it_was_made(model, saved, tmp_path):
-    shutil.copytree(saved, tmp_path / "before")
-    path, config_path = tmp_path / "before" / "model.safetensors", tmp_path / "before" / "config.json"
-    save_file({name: x for name, x in load_file(path).items() if name != "embedding.by_depth"}, path)
+def saved_without(saved, folder, *names):
+    """The saved model as a version without the tensors ``names`` would have written it."""
+    shutil.copytree(saved, folder)
+    path, config_path = folder / "model.safetensors", folder / "config.json"
+    save_file({name: x for name, x in load_file(path).items() if name not in names}, path)
     config = json.loads(config_path.read_text())
     config["sha256"]["model.safetensors"] = sha256(path)
     config_path.write_text(json.dumps(config))
-    before = SF.load(tmp_path / "before", adata=planted())
+    return SF.load(folder, adata=planted())
+
+
+def test_a_model_saved_before_deep_cells_counted_for_more_is_read_as_it_was_made(model, saved, tmp_path):
+    before = saved_without(saved, tmp_path / "before", "embedding.by_depth")
     assert not before.module.embedding.by_depth
     assert np.abs(before.get_latent_representation() - model.get_latent_representation()).max() > 1e-3
+
+
+def test_a_model_saved_before_batches_were_compared_place_by_place_is_read_as_it_was_made(model, saved, tmp_path):
+    assert model.module.local_shift.any()
+    before = saved_without(saved, tmp_path / "before", "local_shift", "shift_centres", "shift_width")
+    now, known = before.get_latent_representation(), SF.load(saved, adata=planted())
+    assert np.abs(now - model.get_latent_representation()).max() > 1e-3
+    known.module.local_shift.zero_()
+    np.testing.assert_array_equal(now, known.get_latent_representation())
 
 
 def test_saving_does_not_replace_a_model_unasked(model, saved):

@@ -108,6 +108,19 @@ def test_a_batch_is_brought_to_where_the_others_are_and_a_cell_of_no_bins_stays(
     expected = net.batch_shift[1] * net.latent_weight
     torch.testing.assert_close(difference[:4], expected.expand(4, 8))
     assert not difference[4].any()
+    # around the centres another way is taken out, in shares that fall with the distance of the embedding as users get it
+    with torch.no_grad():
+        net.batch_shift.zero_()
+        net.shift_centres.copy_(torch.randn(net.shift_centres.shape, generator=torch.Generator().manual_seed(0)))
+        net.shift_width.fill_(0.7)
+        net.local_shift[1] = torch.randn(net.local_shift[1].shape, generator=torch.Generator().manual_seed(1))
+    here, there = net.encode(first, decoder_only=True).z, net.encode(second, decoder_only=True).z
+    z = here / here.norm(dim=1, keepdim=True) ** 0.75
+    for i in range(4):
+        near = torch.exp(-((z[i] - net.shift_centres) ** 2).sum(1) / 0.7)
+        expected = (near / near.sum()) @ net.local_shift[1] * net.latent_weight
+        torch.testing.assert_close(here[i] - there[i], expected, atol=1e-5, rtol=1e-4)
+    assert not there[4].any()
     # the cell that is predicted may be of another batch than the one that is read
     own = net.encode(second | {"own_batch": torch.zeros(5, dtype=torch.int64)}, decoder_only=True).z
     torch.testing.assert_close(own, net.encode(first, decoder_only=True).z, atol=0, rtol=0)
