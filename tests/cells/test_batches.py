@@ -44,6 +44,18 @@ def test_three_batches_meet():
     assert np.ptp(means, axis=0).max() < 0.8  # of 4
 
 
+def test_many_batches_that_are_all_displaced_meet():
+    rng = np.random.default_rng(1)
+    ways = {b: [*rng.normal(0, 0.5, 3), rng.normal(0, 3)] for b in range(8)}
+    sizes = {b: [60 - 3 * b, 40 + b, 0 if b % 3 == 2 else 50] for b in range(8)}  # some lack a type
+    vectors, codes = cells(sizes, ways)
+    moved = vectors - batch_shifts(vectors, codes, 8)[codes]
+    kinds = np.concatenate([np.repeat(np.arange(3), n) for n in sizes.values()])
+    for kind in range(3):
+        means = [moved[(codes == b) & (kinds == kind)].mean(0) for b in range(8) if sizes[b][kind]]
+        assert np.ptp(means, axis=0).max() < 0.6  # of up to 10
+
+
 @pytest.mark.parametrize("sizes", [{0: [100, 0, 0], 1: [5, 0, 0]}, {0: [5, 0, 0], 1: [4, 0, 0]}])
 def test_a_batch_of_a_few_cells_stays(sizes):
     vectors, codes = cells(sizes, {1: [0, 0, 0, 2]})
@@ -69,8 +81,8 @@ def test_what_differs_from_type_to_type_is_taken_out_place_by_place():
     for kind in range(3):
         mine = kinds == kind
         way = moved[mine & (codes == 1)].mean(0) - moved[mine & (codes == 0)].mean(0)
-        assert np.linalg.norm(way) < 0.35, kind
-        assert np.linalg.norm(moved[mine].mean(0) - vectors[mine & (codes == 0)].mean(0)) < 0.35  # where the type was
+        assert np.linalg.norm(way) < 0.45, kind  # of 1.2
+        assert np.linalg.norm(moved[mine].mean(0) - vectors[mine & (codes == 0)].mean(0)) < 0.3  # where the type was
     again = local_shifts(vectors, codes, 2)
     np.testing.assert_array_equal(again.shifts, local.shifts)
 
@@ -80,7 +92,7 @@ def test_a_place_that_one_batch_has_to_itself_hardly_moves():
     local = local_shifts(vectors, codes, 2)
     by = local.of(vectors, codes)
     assert np.linalg.norm(by[(kinds == 2) & (codes == 1)].mean(0)) < 0.2
-    assert np.linalg.norm(by[(kinds == 0) & (codes == 1)].mean(0)) > 0.8
+    assert np.linalg.norm(by[(kinds == 0) & (codes == 1)].mean(0)) > 0.6
 
 
 @pytest.mark.parametrize("sizes", [{0: [100, 0, 0], 1: [5, 0, 0]}, {0: [5, 0, 0], 1: [4, 0, 0]}])

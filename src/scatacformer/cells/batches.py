@@ -4,11 +4,13 @@ The mean of a batch is also its composition: two donors of other cell types diff
 the donor. So a batch is compared with the others through pairs of cells that are each other's near neighbours across
 batches (mutual nearest neighbours; Haghverdi et al. 2018). Cells of a type that the others lack find wrong partners, each
 type in another direction, where true pairs of all types agree: the shift is the mode of the ways, not their mean. One
-shift is taken out for the whole batch; it cannot pull a type apart.
+shift is taken out for the whole batch; it cannot pull a type apart. Of many batches the largest stays, and the others join
+it one after the other: among batches that are all displaced there is no common way.
 
 What is left differs from type to type. It is taken out place by place, around a few centres of the embedding: the mean of
-the ways of the pairs there, short ways counting more, and cells without a pair saying that nothing is displaced. So a
-place that one batch has to itself hardly moves. Both kinds of shift serve cells to come.
+the ways of the pairs there, short ways counting more, cells without a pair saying that nothing is displaced, as far as
+its square is above its own sampling variance (the positive part of James and Stein's estimate). So a place that one batch
+has to itself hardly moves. Both kinds of shift serve cells to come.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ import numpy as np
 import scipy.sparse as sp
 
 MIN_PAIRED = 10  # cells of a batch that must have a counterpart: with fewer there is nothing to go by
-N_ROUNDS = 5
+N_ROUNDS = 10
 N_CENTRES, CELLS_PER_CENTRE = 10, 100
-N_LOCAL_ROUNDS = 10
+N_LOCAL_ROUNDS, SHORT = (
+    20,
+    0.01,
+)  # at most; a round whose steps are shorter, of how far neighbours are apart, is the last
 LENGTH_POWER = 0.75  # the embedding that users get is divided by its length to this power
 
 
@@ -36,13 +41,16 @@ def batch_shifts(vectors: np.ndarray, codes: np.ndarray, n_batch: int, n_neighbo
     sizes = np.bincount(codes, minlength=n_batch)
     order = np.argsort(-sizes, kind="stable")
     moved = vectors.astype(np.float64)
-    for _ in range(N_ROUNDS):
-        for batch in order[1:]:
-            mine = codes == batch
-            step = _to_the_others(moved[mine], moved[~mine], n_neighbors)
-            if step is not None:
-                moved[mine] += step
-                shifts[batch] -= step
+    joined = codes == order[0]
+    for batch in order[1:]:
+        mine = codes == batch
+        for _ in range(N_ROUNDS):
+            step = _to_the_others(moved[mine], moved[joined], n_neighbors)
+            if step is None:
+                break
+            moved[mine] += step
+            shifts[batch] -= step
+        joined |= mine
     return shifts.astype(np.float32)
 
 
@@ -64,7 +72,7 @@ class LocalShifts(NamedTuple):
         return near / near.sum(1, keepdims=True)
 
 
-def local_shifts(vectors: np.ndarray, codes: np.ndarray, n_batch: int, n_neighbors: int = 20) -> LocalShifts:
+def local_shifts(vectors: np.ndarray, codes: np.ndarray, n_batch: int, n_neighbors: int = 10) -> LocalShifts:
     """What differs between batches from place to place, once :func:`batch_shifts` is taken out.
 
     ``vectors`` (n_cells, k), ``codes`` (n_cells,) as there; distances are those of :func:`shortened` vectors. The largest
@@ -81,16 +89,23 @@ def local_shifts(vectors: np.ndarray, codes: np.ndarray, n_batch: int, n_neighbo
     local = LocalShifts(centres, float(fit.inertia_ / len(moved)), np.zeros((n_batch, n_centres, moved.shape[1])))
     near = local.nearness(moved)
     for _ in range(N_LOCAL_ROUNDS):
+        longest = 0.0
         for batch in np.argsort(-np.bincount(codes, minlength=n_batch), kind="stable")[1:]:
             mine = codes == batch
             found = _counterparts(moved[mine], moved[~mine], n_neighbors, shortened)
             if found is None:
                 continue
             paired, way, apart = found
-            weight = near[mine][paired] * np.exp(-(way**2).sum(1) / (2 * np.maximum(apart[paired], 1e-12)))[:, None]
-            step = weight.T @ way / (near[mine].sum(0) + MIN_PAIRED)[:, None]  # (K, k)
-            moved[mine] += near[mine] @ step
+            here, length = near[mine], (way**2).sum(1)
+            weight = here[paired] * np.exp(-length / (2 * np.maximum(apart[paired], 1e-12)))[:, None]
+            total = weight.T @ way  # (K, k)
+            above = 1 - (weight**2).T @ length / np.maximum((total**2).sum(1), 1e-12)  # (K,) less the sampling variance
+            step = total * above.clip(min=0)[:, None] / (here.sum(0) + MIN_PAIRED)[:, None]
+            moved[mine] += here @ step
             local.shifts[batch] -= step
+            longest = max(longest, float(np.sqrt((step**2).sum(1).max() / max(np.median(apart), 1e-12))))
+        if longest < SHORT:
+            break
     return local._replace(shifts=local.shifts.astype(np.float32))
 
 
