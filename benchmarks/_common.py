@@ -49,12 +49,12 @@ def can_simulate_blood() -> bool:
     return (data_folder() / "blood" / "accessibility.npz").exists() and load_tool("simulate_blood") is not None
 
 
-def simulated_blood(n_cells: int, fragments: int, seed: int = 0, donor_sd: float = 0.1) -> Any:
+def simulated_blood(n_cells: int, fragments: int, seed: int = 0, donor_sd: float = 0.1, donors: int = 2) -> Any:
     """AnnData of cells drawn from measured profiles of human blood types, over the 607,271 bins of hg19.
 
     A donor (column ``sample``) multiplies the rate of each bin by exp(N(0, donor_sd)).
     """
-    return load_tool("simulate_blood").simulate(n_cells, fragments, seed, donor_sd=donor_sd)
+    return load_tool("simulate_blood").simulate(n_cells, fragments, seed, donors, donor_sd)
 
 
 # ---- a measurement in a process of its own
