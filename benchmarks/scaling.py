@@ -1,6 +1,6 @@
 """How time and memory of the main job grow with the number of cells, from 3,000 to 30,000.
 
-    python benchmarks/scaling.py              about 20 minutes on two cores, 12 GB of memory, 2 GB on disk
+    python benchmarks/scaling.py              about 40 minutes on one core, 12 GB of memory, 2 GB on disk
     python benchmarks/scaling.py --peakvi     and PeakVI's memory beside it, on 3,000 of the cells
     python benchmarks/scaling.py --quick      200 and 400 cells; prints, writes nothing
 
@@ -21,7 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import can_simulate_blood, environment, peak_mb, run_worker, simulated_blood, table, write
+from _common import (
+    Cache,
+    can_simulate_blood,
+    environment,
+    fingerprint,
+    peak_mb,
+    run_worker,
+    simulated_blood,
+    table,
+    write,
+)  # fmt: skip
 
 SIZES, FRAGMENTS = (3_000, 10_000, 30_000), 8_000
 STAGES = ("setup", "spectral start", "training", "embedding", "total")
@@ -32,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="numbers of cells, smallest first")
     parser.add_argument("--peakvi", action="store_true", help="PeakVI on the smallest number of cells")
+    parser.add_argument("--cache", type=Path, help="file of finished measurements")
     parser.add_argument("--time-limit", type=float, default=3600, help="seconds for one measurement")
     parser.add_argument("--quick", action="store_true", help="200 and 400 cells; nothing is written")
     parser.add_argument("--make", nargs=2, metavar=("N_CELLS", "OUT"), help=argparse.SUPPRESS)
@@ -46,24 +57,35 @@ def main() -> None:
         print(json.dumps({"scatacformer": measure_scatacformer, "peakvi": measure_peakvi}[method](Path(cells))))
         return
     sizes = (200, 400) if arguments.quick else sorted(arguments.sizes)
+    cache = Cache(arguments.cache)
     runs: dict[int, dict[str, Any]] = {}
     peakvi = None
+    for n_cells in sizes:
+        methods = ["scatacformer", "peakvi"] if arguments.peakvi and n_cells == sizes[0] else ["scatacformer"]
+        found = measure(n_cells, methods, cache, arguments.time_limit)
+        runs[n_cells], peakvi = found["scatacformer"], found.get("peakvi", peakvi)
+        write("scaling", report(runs, peakvi), keep=not arguments.quick)
+
+
+def measure(n_cells: int, methods: list[str], cache: Cache, time_limit: float) -> dict[str, dict[str, Any]]:
+    """What each method took on the same cells, or why it failed; from the cache where it is there."""
+    keys = {method: (n_cells, method, fingerprint(__file__) if method == "scatacformer" else "") for method in methods}
+    found = {method: cache.get(*key) for method, key in keys.items()}
     with tempfile.TemporaryDirectory() as folder:
-        for n_cells in sizes:
-            cells = Path(folder) / "cells.h5ad"
+        cells, made = Path(folder) / "cells.h5ad", None
+        for method in [method for method in methods if found[method] is None]:
             # in a process of its own too: 30,000 cells take a few GB that this one would keep
-            made = run_worker(__file__, "--make", n_cells, cells, time_limit=arguments.time_limit)
-            runs[n_cells] = made
-            if "failed" not in made:
-                runs[n_cells] |= run_worker(
-                    __file__, "--worker", "scatacformer", cells, time_limit=arguments.time_limit
-                )
-            print(n_cells, json.dumps(runs[n_cells]), sep="\t", file=sys.stderr)
-            if arguments.peakvi and n_cells == sizes[0] and "failed" not in made:
-                peakvi = run_worker(__file__, "--worker", "peakvi", cells, time_limit=arguments.time_limit)
-                print("PeakVI", json.dumps(peakvi), sep="\t", file=sys.stderr)
-            cells.unlink(missing_ok=True)
-            write("scaling", report(runs, peakvi), keep=not arguments.quick)
+            made = made or run_worker(__file__, "--make", n_cells, cells, time_limit=time_limit)
+            run = (
+                made
+                if "failed" in made
+                else made | run_worker(__file__, "--worker", method, cells, time_limit=time_limit)
+            )
+            print(n_cells, method, json.dumps(run), sep="\t", file=sys.stderr)
+            if "failed" not in run:
+                cache.put(*keys[method], value=run)
+            found[method] = run
+    return found
 
 
 def make(n_cells: int, path: Path) -> dict[str, Any]:
