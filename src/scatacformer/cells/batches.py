@@ -9,7 +9,7 @@ it one after the other: among batches that are all displaced there is no common 
 
 What is left differs from type to type. It is taken out place by place, around a few centres of the embedding: the mean of
 the ways of the pairs there, short ways counting more, cells without a pair saying that nothing is displaced, as far as
-its square is above its own sampling variance (the positive part of James and Stein's estimate). So a place that one batch
+its square is above its own sampling variance (as in the positive-part estimate of James and Stein). So a place that one batch
 has to itself hardly moves. Both kinds of shift serve cells to come.
 """
 
@@ -24,10 +24,8 @@ import scipy.sparse as sp
 MIN_PAIRED = 10  # cells of a batch that must have a counterpart: with fewer there is nothing to go by
 N_ROUNDS = 10
 N_CENTRES, CELLS_PER_CENTRE = 10, 100
-N_LOCAL_ROUNDS, SHORT = (
-    20,
-    0.01,
-)  # at most; a round whose steps are shorter, of how far neighbours are apart, is the last
+N_LOCAL_ROUNDS = 20  # at most
+SHORT = 0.01  # of how far neighbours are apart: a round of shorter steps is the last
 LENGTH_POWER = 0.75  # the embedding that users get is divided by its length to this power
 
 
