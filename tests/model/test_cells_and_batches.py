@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import scatacformer as sf
+from scatacformer.model._start import put_spectral_start
 
 from ._cells import N_BINS, assert_same_bits, fresh, planted, trained, weights
 
@@ -151,3 +152,21 @@ def test_to_device_keeps_the_embedding(model, saved):
 def test_an_untrained_model_says_what_to_do():
     with pytest.raises(RuntimeError, match="untrained model. Please train the model first"):
         fresh(planted()).get_latent_representation()
+
+
+def test_what_the_start_takes_out_of_a_batch_the_network_takes_out():
+    adata = planted(300)
+    rng, opened = np.random.default_rng(1), adata.X.toarray()
+    of_b, kind = (adata.obs["sample"] == "b").to_numpy(), adata.obs["type"].to_numpy()
+    for k in range(3):  # the batch opens other bins in each type
+        own = np.flatnonzero(of_b & (kind == str(k)))
+        opened[np.ix_(own, np.arange(60 + k * 120, 75 + k * 120))] += rng.random((len(own), 15)) < 0.4
+    adata.X = sp.csr_matrix(opened)
+    model = fresh(adata)
+    codes = model._batch_codes(adata)
+    start = put_spectral_start(model.module, model._source(adata), codes, np.arange(300), seed=0)
+    model.is_trained_ = True
+    assert model.module.local_shift[0].any() != model.module.local_shift[1].any()  # the largest batch stays
+    expected = start.vectors / np.linalg.norm(start.vectors, axis=1, keepdims=True) ** 0.75
+    found = model.get_latent_representation()[:, : expected.shape[1]]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
