@@ -110,4 +110,4 @@ def test_cells_that_are_all_alike_have_no_shift():
 def test_where_nothing_is_displaced_hardly_anything_moves():
     vectors, codes = cells({0: [200, 200, 200], 1: [150, 150, 150]}, {})
     by = local_shifts(vectors, codes, 2).of(vectors, codes)[codes == 1]
-    assert np.linalg.norm(by, axis=1).mean() < 0.15  # neighbours are .5 apart; unshrunken steps add up to .25
+    assert np.linalg.norm(by, axis=1).mean() < 0.15  # a type is .5 wide; unshrunken steps add up to .25
