@@ -251,12 +251,19 @@ def test_row_boundaries_of_a_damaged_file_are_refused(matrix, tmp_path):
         RowSource.from_matrix(ad.read_h5ad(damaged, backed="r").X)
 
 
-def test_what_is_read_can_be_changed_without_changing_the_matrix():
+def test_what_is_read_never_changes_the_matrix():
     matrix = random_csr(zeros=0.0)
     kept = matrix.copy()
     source = RowSource.from_matrix(matrix)
-    for rows in (source.rows(np.array([1]), counts=True), next(source.iter_chunks(60, counts=True))[1]):
-        rows.bins[:] = 0
-        rows.counts[:] = 0
+    neighbours = (source.rows(np.array([1]), counts=True), next(source.iter_chunks(60, counts=True))[1])
+    for rows in neighbours:  # the matrix's own entries: read, not copied
+        assert np.shares_memory(rows.bins, matrix.indices)
+        assert np.shares_memory(rows.counts, matrix.data)
+        for array in (rows.bins, rows.counts):
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0
+    apart = source.rows(np.array([3, 1, 1]), counts=True)
+    apart.bins[:] = 0
+    apart.counts[:] = 0
     np.testing.assert_array_equal(matrix.indices, kept.indices)
     np.testing.assert_array_equal(matrix.data, kept.data)

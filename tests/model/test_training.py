@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from scatacformer.model._callbacks import BestWeights
+
 from ._cells import TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
 
 
@@ -218,8 +220,10 @@ def test_the_history_has_a_frame_for_each_metric(adata):
     assert loss.iloc[-1] < loss.iloc[0]
 
 
-def test_the_weights_are_those_of_the_best_epoch():
-    options = {"max_epochs": 12, "lr": 0.2, "early_stopping_patience": 20}
+@pytest.mark.parametrize("embedding_lr", [0.0, 1e-2])
+def test_the_weights_are_those_of_the_best_epoch(embedding_lr):
+    plan = {"n_decoder_epochs": 1, "embedding_lr": embedding_lr}
+    options = {"max_epochs": 12, "lr": 0.2, "early_stopping_patience": 20, "plan_kwargs": plan}
     whole = train(fresh(planted()), **options)
     loss = whole.history["validation_loss"]["validation_loss"]
     assert loss.idxmin() < 11  # a rate this high goes past the best
@@ -228,10 +232,19 @@ def test_the_weights_are_those_of_the_best_epoch():
         def on_validation_end(self, trainer, pl_module):
             if not trainer.sanity_checking and trainer.current_epoch == loss.idxmin():
                 self.weights = {k: v.clone().numpy() for k, v in pl_module.module.state_dict().items()}
+                self.table = pl_module.module.embedding.table.weight.clone().numpy()
+
+        def on_fit_end(self, trainer, pl_module):
+            [best] = [c for c in trainer.callbacks if isinstance(c, BestWeights)]
+            self.copied = set(best.weights)
+            self.moved = not np.array_equal(pl_module.module.embedding.table.weight.detach().numpy(), self.table)
 
     keep = Keep()
     again = train(fresh(planted()), **options, callbacks=[keep])
     assert_same_bits(weights(again), keep.weights)
+    # a table that does not learn is not copied: on a genome it is most of the model
+    assert keep.moved == (embedding_lr > 0)
+    assert set(keep.weights) - keep.copied == (set() if embedding_lr else {"embedding.table.weight"})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from ._compare import Comparison, compare
+from ._compare import Comparison, compare, open_cells, sums_over_cells
 
 BLOCK = 100  # neighbouring bins that stay in one half of the genome: a fragment opens two of them
 MIN_OPEN = 10  # cells in which a bin must be open to say what bins like it are worth
@@ -24,7 +24,7 @@ def bin_weights(
     What is measured is measured by the ``max_bins`` bins that most cells have open (all of equal rank at the edge).
     """
     n_cells, n_bins = opened.shape
-    n_open = np.bincount(opened.indices, minlength=n_bins)
+    n_open = open_cells(opened)
     idf = np.log(n_cells / (1 + n_open)).clip(min=1e-3) * (n_open >= min_cells)
     most_open = n_open >= _least_open(n_open, min_cells, max_bins)
     first = np.arange(n_bins) // BLOCK % 2 == 0
@@ -56,9 +56,13 @@ def _worth(
         strength = (fit.values + np.sqrt(np.maximum(fit.values**2 - fit.noise**2, 0.0))) / 2
         # share of a dimension that is signal: a spike of that strength in noise that reaches to e
         signal = np.where(fit.weight > 0, 1 - (fit.noise / 2 / np.maximum(strength, 1e-12)) ** 2, 0.0).clip(0, 1)
-        # sum of u_i u_j over pairs of cells that have the bin open: the squared sum less what chance gives, (n_bins, k)
-        pairs = (opened.T @ fit.u) ** 2 - opened.T @ fit.u**2
-        variance[other] = (pairs @ signal / np.maximum(n_open * (n_open - 1.0), 1.0))[other]
+        # sum of u_i u_j over pairs of cells that have the bin open: the squared sum less what chance gives
+        pairs = np.zeros(len(n_open), np.float32)
+        told = np.flatnonzero(signal)
+        squares = sums_over_cells(opened, fit.u[:, told] ** 2)
+        for (columns, total), (_, square) in zip(sums_over_cells(opened, fit.u[:, told]), squares, strict=True):
+            pairs += (total**2 - square) @ signal[told[columns]]
+        variance[other] = (pairs / np.maximum(n_open * (n_open - 1.0), 1.0))[other]
     return _trend(variance, n_open)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
+FEW_UNUSED = 0.9  # share of the entries that are compared, above which all are kept, with a weight of zero
 N_LOWEST = 8  # eigenvalues in which the edge of the noise is looked for
 
 
@@ -23,11 +25,9 @@ class Comparison(NamedTuple):
 def compare(opened: sp.csr_matrix, bin_weight: np.ndarray, d_embed: int, rng: np.random.Generator) -> Comparison:
     """Cells compared by the bins whose weight is not zero.
 
-    ``opened`` (n_cells, n_bins) ones where a bin is open; ``bin_weight`` (n_bins,) g.
+    ``opened`` (n_cells, n_bins) ones, of any type, where a bin is open; ``bin_weight`` (n_bins,) g.
     """
-    used = np.flatnonzero(bin_weight)
-    w, norm = _unit_rows(opened.indptr, opened.indices, used, bin_weight[used].astype(np.float32), opened.shape[1])
-    self_similarity = np.asarray(w.multiply(w).sum(1), dtype=np.float32).ravel()  # 1, or 0 for an empty row
+    w, norm, self_similarity = _unit_rows(opened, bin_weight.astype(np.float32))
     degree = np.maximum(w @ (w.T @ norm) - self_similarity * norm, 1e-6)
     values, u, participation, noise = _spectrum(w, norm, degree, self_similarity, d_embed, rng)
     weight = np.sqrt(np.maximum(values**2 - noise**2, 0.0))
@@ -37,22 +37,68 @@ def compare(opened: sp.csr_matrix, bin_weight: np.ndarray, d_embed: int, rng: np
     return Comparison(values, u, float(noise), weight)
 
 
-def _unit_rows(
-    indptr: np.ndarray, bins: np.ndarray, used: np.ndarray, weight: np.ndarray, n_bins: int
-) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Rows of weighted open bins, of length 1, over the used bins only (n_cells, len(used)) float32; their norms, 1 for a
-    row of none."""
-    column = np.full(n_bins, -1, np.int32)
-    column[used] = np.arange(len(used), dtype=np.int32)
-    column = column[bins]
-    inside = column >= 0
-    count = np.concatenate([[0], np.cumsum(inside)])[indptr]
-    column = column[inside]
-    w = sp.csr_matrix((weight[column], column, count), shape=(len(indptr) - 1, len(used)), dtype=np.float32)
-    norm = np.sqrt(np.add.reduceat(np.append(w.data**2, 0.0), w.indptr[:-1])).astype(np.float32)
-    norm[np.diff(w.indptr) == 0] = 1.0
-    w.data /= np.repeat(norm, np.diff(w.indptr))
-    return w, norm
+def open_cells(opened: sp.csr_matrix) -> np.ndarray:
+    """Number of cells that each bin is open in, without a second copy of the entries.  (n_bins,) int64"""
+    total = np.zeros(opened.shape[1], np.int64)
+    for _, entries in _stretches(opened.indptr):
+        total += np.bincount(opened.indices[entries], minlength=opened.shape[1])
+    return total
+
+
+def sums_over_cells(opened: sp.csr_matrix, u: np.ndarray, at_once: int = 8) -> Iterator[tuple[slice, np.ndarray]]:
+    """Sum of u (n_cells, k) over the cells that have each bin open, some columns at a time: where they stand in u, and
+    (n_bins, columns) float32."""
+    for start in range(0, u.shape[1], at_once):
+        columns = slice(start, min(start + at_once, u.shape[1]))
+        part = np.ascontiguousarray(u[:, columns], dtype=np.float32)
+        total = np.zeros((opened.shape[1], part.shape[1]), np.float32)
+        for rows, _ in _stretches(opened.indptr, 6_000_000):  # scipy multiplies by a copy of the ones, in float32
+            total += opened[rows].T @ part[rows]
+        yield columns, total
+
+
+def _unit_rows(opened: sp.csr_matrix, weight: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray]:
+    """Rows of weighted open bins, of length 1, (n_cells, columns) float32; their norms, 1 for a row of none; and what a
+    row has in common with itself: 1, or 0 for a row of none.
+
+    Columns are the bins with a weight. Where few entries have none, columns are all bins, and w reads the numbers of
+    ``opened`` itself instead of new ones.
+    """
+    used, n_cells = weight > 0, opened.shape[0]
+    n_used, square = np.zeros(n_cells, np.int64), np.zeros(n_cells)
+    for rows, entries in _stretches(opened.indptr):
+        owner = np.repeat(np.arange(rows.stop - rows.start), np.diff(opened.indptr[rows.start : rows.stop + 1]))
+        value = weight[opened.indices[entries]]
+        square[rows] = np.bincount(owner, value.astype(np.float64) ** 2, rows.stop - rows.start)
+        n_used[rows] = np.bincount(owner, value > 0, rows.stop - rows.start)
+    norm = np.sqrt(square).astype(np.float32)
+    filled = norm > 0
+    norm[~filled] = 1.0
+    share = n_used.sum() / max(opened.nnz, 1)
+    whole = share > FEW_UNUSED
+    indptr = opened.indptr if whole else np.concatenate([[0], np.cumsum(n_used)])
+    column = np.cumsum(used, dtype=np.int32) - np.int32(1)  # of the bins that are used
+    data = np.empty(indptr[-1], np.float32)
+    indices = opened.indices if whole else np.empty(indptr[-1], np.int32)
+    for rows, entries in _stretches(opened.indptr):
+        bins = opened.indices[entries]
+        value = weight[bins] / np.repeat(norm[rows], np.diff(opened.indptr[rows.start : rows.stop + 1]))
+        to = slice(indptr[rows.start], indptr[rows.stop])
+        if whole:
+            data[to] = value
+        else:
+            inside = used[bins]
+            data[to], indices[to] = value[inside], column[bins[inside]]
+    shape = (n_cells, opened.shape[1] if whole else int(used.sum()))
+    return sp.csr_matrix((data, indices, indptr), shape=shape), norm, filled.astype(np.float32)
+
+
+def _stretches(indptr: np.ndarray, at_once: int = 1_000_000) -> Iterator[tuple[slice, slice]]:
+    """Rows whose entries are about ``at_once``, one stretch after the other: the rows, and their entries."""
+    edges = np.searchsorted(indptr, np.arange(0, indptr[-1], at_once), side="right") - 1
+    edges = np.unique(np.append(edges, len(indptr) - 1))
+    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        yield slice(start, stop), slice(int(indptr[start]), int(indptr[stop]))
 
 
 def _spectrum(

@@ -28,7 +28,9 @@ class InMemory:
         self._shared: tuple[Any, Any] | None = None
 
     def pieces(self, first: np.ndarray, stop: np.ndarray, values: bool) -> Pieces:
-        """Column indices, and values if asked for, of the entries ``first[i]:stop[i]``, one array for each i."""
+        """Column indices, and values if asked for, of the entries ``first[i]:stop[i]``, in arrays one after another."""
+        if len(first) > 1 and (first[1:] == stop[:-1]).all():  # neighbours: one stretch
+            first, stop = first[:1], stop[-1:]
         bounds = list(zip(first.tolist(), stop.tolist(), strict=True))
         indices = [self._indices[a:b] for a, b in bounds]
         return indices, [self._data[a:b] for a, b in bounds] if values else None

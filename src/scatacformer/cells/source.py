@@ -87,7 +87,8 @@ class RowSource:
         """Open bins of ``cells``, in the order asked for; a cell may be asked for more than once.
 
         ``cells`` are row numbers, or a mask of all cells. A cell's bins come in the order in which they are stored.
-        ``counts=False`` leaves the counts out (None). Raises IndexError for a row number that is not there.
+        ``counts=False`` leaves the counts out (None). Arrays of neighbouring cells in memory are those of the matrix, which
+        cannot be written to. Raises IndexError for a row number that is not there.
         """
         cells = self.row_numbers(cells)
         first, stop = self._storage.indptr[cells], self._storage.indptr[cells + 1]
@@ -246,5 +247,9 @@ def _checked_columns(columns: np.ndarray | None, n_bins: int | None, width: int)
 
 
 def _joined(pieces: list[np.ndarray], dtype: type | None) -> np.ndarray:
-    """One array of all pieces, always a copy: nothing that is done to it reaches the user's matrix."""
+    """One array of all pieces. A single piece is not copied; it cannot be written to, for it may be the user's matrix."""
+    if len(pieces) == 1 and dtype in (None, pieces[0].dtype):
+        whole = pieces[0].view()
+        whole.flags.writeable = False
+        return whole
     return np.concatenate(pieces, dtype=dtype, casting="unsafe") if pieces else np.empty(0, dtype or np.float32)

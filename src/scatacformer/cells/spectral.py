@@ -41,7 +41,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ._bin_weights import bin_weights
-from ._compare import compare
+from ._compare import compare, open_cells, sums_over_cells
 
 if TYPE_CHECKING:
     from .source import RowSource
@@ -96,13 +96,17 @@ def fit_spectral(
     if len(cells) > max_cells:
         cells = np.sort(rng.choice(cells, max_cells, replace=False))
     indptr, bins, _ = source.rows(cells)
-    opened = sp.csr_matrix((np.ones(len(bins), np.float32), bins, indptr), shape=(len(cells), source.n_bins))
-    n_open = np.bincount(bins, minlength=source.n_bins)
+    opened = sp.csr_matrix((np.ones(len(bins), np.int8), bins, indptr), shape=(len(cells), source.n_bins))
+    del bins  # opened has them
+    n_open = open_cells(opened)
     weight = bin_weights(opened, min(min_cells, max(len(cells) - 1, 1)), max_bins, d_embed, rng)
     fit = compare(opened, weight, d_embed, rng)
-    k, pull = len(fit.values), np.where(weight > 0, 0.0, 10.0)  # as if 10 more cells had a bin that is not compared
+    pull = np.where(weight > 0, 0.0, 10.0)  # as if 10 more cells had a bin that is not compared
+    n_drawn = np.maximum(n_open + pull, 1).astype(np.float32)[:, None]
     table = np.zeros((source.n_bins, d_embed), np.float32)
-    table[:, :k] = (opened.T @ np.where(fit.weight > 0, fit.u, 0.0)) / np.maximum(n_open + pull, 1)[:, None]
+    for columns, total in sums_over_cells(opened, np.where(fit.weight > 0, fit.u, 0.0)):
+        np.divide(total, n_drawn, out=table[:, columns])
+    k = len(fit.values)
     norm_weight = (weight**2).astype(np.float32)
     pool_weight = (weight**2 * n_open).astype(np.float32)
     vectors = np.zeros((len(cells), d_embed), np.float32)

@@ -16,11 +16,11 @@ from scatacformer._files import whole_file
 class BestWeights(pl.Callback):
     """Keeps the weights of the epoch with the lowest validation loss and puts them back at the end.
 
-    Of the bin table too; one copy of the weights in memory.
+    One copy in memory, without those that training leaves as they are (``fixed``: names of the module's).
     """
 
-    def __init__(self, monitor: str = "validation_loss") -> None:
-        self.monitor = monitor
+    def __init__(self, monitor: str = "validation_loss", fixed: frozenset[str] = frozenset()) -> None:
+        self.monitor, self.fixed = monitor, fixed
         self.best, self.epoch, self.weights = float("inf"), -1, None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -28,11 +28,12 @@ class BestWeights(pl.Callback):
         if trainer.sanity_checking or value is None or not float(value) < self.best:
             return
         self.best, self.epoch = float(value), trainer.current_epoch
-        self.weights = {k: v.detach().clone() for k, v in pl_module.module.state_dict().items()}
+        weights = pl_module.module.state_dict()
+        self.weights = {k: v.detach().clone() for k, v in weights.items() if k not in self.fixed}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.weights is not None:
-            pl_module.module.load_state_dict(self.weights)
+            pl_module.module.load_state_dict(pl_module.module.state_dict() | self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "epoch": self.epoch, "weights": self.weights}

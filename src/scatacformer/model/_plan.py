@@ -66,6 +66,12 @@ class SentencePlan(pl.LightningModule):
         return self.new_batches is not None
 
     @property
+    def fixed(self) -> frozenset[str]:
+        """Names of the large weights that no step of this plan changes."""
+        learns = self.embedding_lr > 0 and not self.bias_only and not self.adapters_only
+        return frozenset() if learns else frozenset({"embedding.table.weight"})
+
+    @property
     def decoder_only(self) -> bool:
         """Whether the encoder is left out of this epoch."""
         return not self.bias_only and self.current_epoch < self.n_decoder_epochs

@@ -110,7 +110,7 @@ def open_by_batch(
     counted = np.full(source.n_cells, cells is None)
     counted[slice(0) if cells is None else cells] = True
     n_open = np.zeros((n_batch, source.n_bins))
-    for first, rows in source.iter_chunks():
+    for first, rows in source.iter_chunks(256):
         # a batch more for the cells that do not count
         here = slice(first, first + len(rows.indptr) - 1)
         code = np.where(counted[here], codes[here], n_batch)

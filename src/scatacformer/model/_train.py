@@ -232,11 +232,12 @@ class TrainingMixin:
         }  # fmt: skip
         runner = self._runner(plan, data, interrupt, checkpoint_dir, defaults, trainer_kwargs)
         # every argument has been looked at: from here on the weights change
-        start, neighbors = None, None
+        neighbors = None
         if not query and not self.tuned_ and (checkpoint is not None or not self.is_trained_):
             start = self._spectral_start(source, split, bin_vectors)
             if neighbor_share > 0:
                 neighbors = nearest_cells(start, split[0], source.n_cells, n_neighbors)
+            del start  # its table is in the module
         if neighbors is None:
             policy = replace(policy, neighbor_share=0.0)
         data.sentences = self._sentences(source, policy, neighbors)
@@ -270,7 +271,7 @@ class TrainingMixin:
         trainer_kwargs: dict[str, Any],
     ) -> _Runner:
         """What takes the steps; the user's ``trainer_kwargs`` come before the defaults, and his callbacks before ours."""
-        callbacks = [*trainer_kwargs.pop("callbacks", []), interrupt, BestWeights()]
+        callbacks = [*trainer_kwargs.pop("callbacks", []), interrupt, BestWeights(fixed=plan.fixed)]
         if trainer_kwargs.get("enable_progress_bar", True):
             callbacks.append(Progress())
         defaults = defaults | {

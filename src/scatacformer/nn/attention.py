@@ -176,6 +176,9 @@ def _cross_grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     lengths = (cu[1:] - cu[:-1]).long()
     order = torch.argsort(lengths, stable=True)
     unique, counts = torch.unique_consecutive(lengths[order], return_counts=True)
+    if len(unique) == 1:  # of one length (and not none: there are tokens): nothing to sort
+        keys = [x.unflatten(0, (len(q), -1)).transpose(1, 2) for x in (k, v)]
+        return F.scaled_dot_product_attention(q.transpose(1, 2), *keys).transpose(1, 2)
     out, done = [], 0
     for length, count in zip(unique.tolist(), counts.tolist(), strict=True):
         cells = order[done : done + count]

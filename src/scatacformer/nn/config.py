@@ -81,14 +81,23 @@ class NetworkConfig:
         """What the supervised heads predict, and among how many names each; empty for an unsupervised network."""
         return {task: n for task, n in (("labels", self.n_labels), ("organ", self.n_organs)) if n}
 
+    @property
+    def n_special(self) -> int:
+        """Tokens of a sentence before its bins: ``<cls>``, and ``<eos>`` unless they stand outside of it."""
+        return self.cls_token + (self.decoder != "cross_attention") * self.n_eos
+
     def operations_per_token(self, length: int, training: bool = True) -> int:
         """Floating-point operations of the encoder for each token of a sentence of ``length`` tokens.
 
         A multiply and an add are two. The matrices of a layer have 12 d_model^2 numbers, each of which a token meets in
-        one multiply-add; attention adds 2 d_model multiply-adds for each token attended to. Backward is twice forward.
+        one multiply-add; attention adds 2 d_model multiply-adds for each token attended to. In the last layer, unless
+        ``<eos>`` stand outside the sentence, only the special tokens meet more than the 3 d_model^2 of queries, keys and
+        values. Backward is twice forward.
         """
-        forward = self.n_layers * (24 * self.d_model**2 + 4 * self.d_model * length)
-        return forward * (3 if training else 1)
+        asks = 4 * self.d_model * length + 18 * self.d_model**2
+        share = 1.0 if self.decoder == "cross_attention" else self.n_special / length
+        forward = self.n_layers * 6 * self.d_model**2 + (self.n_layers - 1 + share) * asks
+        return round(forward * (3 if training else 1))
 
     def to_dict(self) -> dict:
         """Plain numbers and strings, for JSON."""

@@ -30,6 +30,7 @@ class BinEmbedding(nn.Module):
         self.eos = nn.Parameter(torch.randn(config.n_eos, config.d_model) * 0.02)
         self.from_pool = nn.Linear(config.d_embed, config.d_model)
         self.eos_in_sentence = config.decoder != "cross_attention"
+        self.n_special = config.n_special
         self.register_buffer("pool_weight", torch.ones(config.n_bins))
         self.register_buffer("norm_weight", torch.ones(config.n_bins))
         self.register_buffer("eigenvalue", torch.ones(config.d_embed))  # 1: no shrinkage
@@ -72,11 +73,6 @@ class BinEmbedding(nn.Module):
         # d / n + 1; the first models counted all cells alike, n = 1
         evidence = (mass / torch.where(self.by_depth, norm, norm.sqrt())).clamp_min(1.0)[:, None]
         return total / mass[:, None] * evidence / ((evidence - 1) * self.eigenvalue + 1)
-
-    @property
-    def n_special(self) -> int:
-        """Tokens of a sentence before its bins."""
-        return (self.cls is not None) + self.eos_in_sentence * len(self.eos)
 
     def queries(self, pooled: Tensor) -> Tensor:
         """The ``<eos>`` where they stand outside the sentence.  (n_cells, n_eos, d_model)"""

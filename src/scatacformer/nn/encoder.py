@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import varlen_attention
+from .attention import varlen_attention, varlen_cross_attention
 from .config import NetworkConfig
 
 
@@ -17,11 +17,16 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
 
-    def forward(self, x: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """``cu_seqlens``: (n_cells + 1,) int32 boundaries of the cells in ``x``."""
-        for block in self.blocks:
+    def forward(self, x: Tensor, cu_seqlens: Tensor, read: Tensor | None = None) -> Tensor:
+        """``cu_seqlens``: (n_cells + 1,) int32 boundaries of the cells in ``x``.
+
+        ``read`` (n_cells, n_read): the tokens of each cell that are read of the output, (n_cells, n_read, d_model). What
+        the last block makes of the others nobody sees, so that it is not made: all of them are attended to, but these
+        alone ask, and go through the MLP.
+        """
+        for block in self.blocks[:-1]:
             x = block(x, cu_seqlens)
-        return self.norm(x)
+        return self.norm(self.blocks[-1](x, cu_seqlens, read))
 
 
 class Block(nn.Module):
@@ -43,7 +48,12 @@ class Block(nn.Module):
         for layer in (self.up, self.down):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, cu_seqlens: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cu_seqlens: Tensor, read: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(self.norm_1(x)).unflatten(1, (3, self.n_heads, -1)).unbind(1)  # (n_tokens, n_heads, d_head)
-        x = x + self.out(varlen_attention(q, k, v, cu_seqlens, self.backend).flatten(1))
+        if read is None:
+            attended = varlen_attention(q, k, v, cu_seqlens, self.backend)
+        else:
+            x, q = (t.index_select(0, read.flatten()).unflatten(0, read.shape) for t in (x, q))
+            attended = varlen_cross_attention(q, k, v, cu_seqlens, self.backend)
+        x = x + self.out(attended.flatten(-2))
         return x + self.down(F.gelu(self.up(self.norm_2(x))))

@@ -87,12 +87,13 @@ class ScAtacNetwork(nn.Module):
                 return Cells(self._pool(batch) * self.latent_weight, None)
         pooled = self._pool(batch)
         x, boundaries = self.embedding.sentences(pooled, batch["tokens"], batch["token_cu_seqlens"])
-        x = self.encoder(x, boundaries)
         special = boundaries[:-1].long()[:, None] + torch.arange(self.embedding.n_special, device=x.device)
-        head = x.index_select(0, special.flatten()).unflatten(0, special.shape)  # (n_cells, n_special, d_model)
         if self.cross is None:
+            head = self.encoder(x, boundaries, special)  # (n_cells, n_special, d_model)
             eos = head[:, -self.config.n_eos :]  # (n_cells, n_eos, d_model)
         else:
+            x = self.encoder(x, boundaries)
+            head = x.index_select(0, special.flatten()).unflatten(0, special.shape)
             eos = self.cross(self.embedding.queries(pooled), x, boundaries)
         if self.to_latent is None:
             return Cells(pooled * self.latent_weight, eos)
