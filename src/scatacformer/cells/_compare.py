@@ -64,37 +64,41 @@ def _unit_rows(opened: sp.csr_matrix, weight: np.ndarray) -> tuple[sp.csr_matrix
     Columns are the bins with a weight. Where few entries have none, columns are all bins, and w reads the numbers of
     ``opened`` itself instead of new ones.
     """
-    used, n_cells = weight > 0, opened.shape[0]
-    n_used, square = np.zeros(n_cells, np.int64), np.zeros(n_cells)
-    for rows, entries in _stretches(opened.indptr):
-        owner = np.repeat(np.arange(rows.stop - rows.start), np.diff(opened.indptr[rows.start : rows.stop + 1]))
-        value = weight[opened.indices[entries]]
-        square[rows] = np.bincount(owner, value.astype(np.float64) ** 2, rows.stop - rows.start)
-        n_used[rows] = np.bincount(owner, value > 0, rows.stop - rows.start)
-    norm = np.sqrt(square).astype(np.float32)
+    n_used, norm = _lengths(opened, weight)
     filled = norm > 0
     norm[~filled] = 1.0
-    share = n_used.sum() / max(opened.nnz, 1)
-    whole = share > FEW_UNUSED
+    whole = n_used.sum() > FEW_UNUSED * opened.nnz
+    used = np.ones(len(weight), bool) if whole else weight > 0
     indptr = opened.indptr if whole else np.concatenate([[0], np.cumsum(n_used)])
-    column = np.cumsum(used, dtype=np.int32) - np.int32(1)  # of the bins that are used
-    data = np.empty(indptr[-1], np.float32)
     indices = opened.indices if whole else np.empty(indptr[-1], np.int32)
+    data = np.empty(indptr[-1], np.float32)
+    column = np.cumsum(used, dtype=np.int32) - np.int32(1)
     for rows, entries in _stretches(opened.indptr):
-        bins = opened.indices[entries]
+        bins, to = opened.indices[entries], slice(indptr[rows.start], indptr[rows.stop])
         value = weight[bins] / np.repeat(norm[rows], np.diff(opened.indptr[rows.start : rows.stop + 1]))
-        to = slice(indptr[rows.start], indptr[rows.stop])
         if whole:
             data[to] = value
         else:
             inside = used[bins]
             data[to], indices[to] = value[inside], column[bins[inside]]
-    shape = (n_cells, opened.shape[1] if whole else int(used.sum()))
-    return sp.csr_matrix((data, indices, indptr), shape=shape), norm, filled.astype(np.float32)
+    return sp.csr_matrix((data, indices, indptr), shape=(len(norm), used.sum())), norm, filled.astype(np.float32)
+
+
+def _lengths(opened: sp.csr_matrix, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of each cell's open bins that have a weight, and the length of their weights.  (n_cells,) each"""
+    n_used, square = np.zeros(opened.shape[0], np.int64), np.zeros(opened.shape[0])
+    for rows, entries in _stretches(opened.indptr):
+        n_rows = rows.stop - rows.start
+        owner = np.repeat(np.arange(n_rows), np.diff(opened.indptr[rows.start : rows.stop + 1]))
+        value = weight[opened.indices[entries]]
+        square[rows] = np.bincount(owner, value.astype(np.float64) ** 2, n_rows)
+        n_used[rows] = np.bincount(owner, value > 0, n_rows)
+    return n_used, np.sqrt(square).astype(np.float32)
 
 
 def _stretches(indptr: np.ndarray, at_once: int = 1_000_000) -> Iterator[tuple[slice, slice]]:
-    """Rows whose entries are about ``at_once``, one stretch after the other: the rows, and their entries."""
+    """Rows whose entries are about ``at_once``, one stretch after the other: the rows, and their entries. Empty rows that
+    come first are in none."""
     edges = np.searchsorted(indptr, np.arange(0, indptr[-1], at_once), side="right") - 1
     edges = np.unique(np.append(edges, len(indptr) - 1))
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
