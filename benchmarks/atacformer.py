@@ -77,7 +77,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def embedding(n_cells: int, middle: int, rounds: int) -> tuple[list[list[object]], str]:
-    model = sf.models.Atacformer(vocabulary(N_REGIONS))
+    model = sf.Atacformer(vocabulary(N_REGIONS))
     x = drawn(n_cells, middle, N_REGIONS)
     adata = AnnData(x, var=model.vocabulary.to_frame())
     cells = [torch.from_numpy(part.astype(np.int64)) for part in np.split(x.indices, x.indptr[1:-1])]
@@ -91,7 +91,7 @@ def embedding(n_cells: int, middle: int, rounds: int) -> tuple[list[list[object]
     lengths = np.diff(x.indptr)
     rate = {name: n_cells / median(values) for name, values in times.items()}
     rows = [
-        ["`sf.models.Atacformer`, from AnnData", f"{rate['ours']:.1f}", f"{rate['ours'] * lengths.mean():,.0f}"],
+        ["`sf.Atacformer`, from AnnData", f"{rate['ours']:.1f}", f"{rate['ours'] * lengths.mean():,.0f}"],
         ["padded `nn.TransformerEncoder`, from token ids", f"{rate['theirs']:.1f}",
          f"{rate['theirs'] * lengths.mean():,.0f}"],
     ]  # fmt: skip

@@ -52,7 +52,21 @@ def test_all_that_is_public_is_in_the_api_page():
     for name in listed:
         room, member = name.split(".")
         assert getattr(importlib.import_module(f"scatacformer.{room}"), member)
-    for room in ("pp", "tl", "pl", "corpus", "datasets", "genome", "metrics", "cells", "nn", "model", "models"):
+    rooms = (
+        "pp",
+        "tl",
+        "pl",
+        "corpus",
+        "datasets",
+        "genome",
+        "sequence",
+        "tokenizer",
+        "metrics",
+        "cells",
+        "nn",
+        "model",
+    )
+    for room in (*rooms, "training"):
         for member in importlib.import_module(f"scatacformer.{room}").__all__:
             assert f"{room}.{member}" in listed
 

@@ -9,18 +9,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scatacformer import cells, cli, corpus, datasets, genome, metrics, model, models, nn, pl, pp, tl
-    from scatacformer.corpus import Corpus
-    from scatacformer.genome import Tokenizer, Vocabulary
-    from scatacformer.model import ScAtacFormer, pretrain
+    from . import cells, cli, corpus, datasets, genome, metrics, model, nn, pl, pp, sequence, tl, tokenizer, training
+    from .corpus import Corpus
+    from .genome import Vocabulary
+    from .model import Atacformer, ScAtacFormer, pretrain
+    from .tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
-_ROOMS = ("cells", "cli", "corpus", "datasets", "genome", "metrics", "model", "models", "nn", "pl", "pp", "tl")
-_ROOM_OF = {"Corpus": "corpus", "ScAtacFormer": "model", "Tokenizer": "genome", "Vocabulary": "genome"}
-_ROOM_OF |= {"pretrain": "model"}
+_ROOMS: tuple[str, ...] = (
+    "cells",
+    "cli",
+    "corpus",
+    "datasets",
+    "genome",
+    "metrics",
+    "model",
+    "nn",
+    "pl",
+    "pp",
+    "sequence",
+    "tl",
+)
+_ROOMS += ("tokenizer", "training")
+_ROOM_OF = {"Atacformer": "model", "Corpus": "corpus", "ScAtacFormer": "model", "Tokenizer": "tokenizer"}
+_ROOM_OF |= {"Vocabulary": "genome", "pretrain": "model"}
 
 __all__ = [
+    "Atacformer",
     "Corpus",
     "ScAtacFormer",
     "Tokenizer",
@@ -33,12 +49,14 @@ __all__ = [
     "genome",
     "metrics",
     "model",
-    "models",
     "nn",
     "pl",
     "pp",
     "pretrain",
+    "sequence",
     "tl",
+    "tokenizer",
+    "training",
 ]
 
 

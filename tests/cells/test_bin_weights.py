@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scatacformer.cells import RowSource, _bin_weights, fit_spectral
-from scatacformer.cells._bin_weights import bin_weights
+from scatacformer.cells import RowSource, fit_spectral
+from scatacformer.cells.start.bin_weights import LAWS, bin_weights
 
 
 def drawn(rate: np.ndarray, seed: int = 0) -> sp.csr_matrix:
@@ -44,7 +44,7 @@ def test_of_noise_nothing_is_made():
     x = drawn(rate.clip(max=0.9), seed=2)
     found = weigh(x)
     power, rest = np.polyfit(np.log(idf(x)[found > 0]), np.log(found[found > 0]), 1)
-    assert any(power == pytest.approx(law[0]) for law in _bin_weights.LAWS)
+    assert any(power == pytest.approx(law[0]) for law in LAWS)
     assert rest == pytest.approx(0, abs=1e-5)  # F is 1 for all
 
 
@@ -58,8 +58,8 @@ def test_bins_that_are_the_same_everywhere_are_worth_nothing_however_deep_the_ce
     n_open = np.bincount(x.indices, minlength=6000)
     halves = [np.arange(6000) // 100 % 2 == half for half in (0, 1)]
     seen = []
-    monkeypatch.setattr(_bin_weights, "_trend", lambda variance, n_open: seen.append(variance))
-    _bin_weights._worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
+    monkeypatch.setattr(bin_weights, "_trend", lambda variance, n_open: seen.append(variance))
+    bin_weights._worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
     assert seen[0][1::2].mean() > 0.1
     assert abs(seen[0][0::2][n_open[0::2] >= 2].mean()) < 0.02
 
@@ -69,18 +69,18 @@ def test_the_law_is_the_one_that_two_halves_of_the_genome_agree_on(often, seldom
     x = informative_by_frequency(often, seldom)
     n_open = np.bincount(x.indices, minlength=6000)
     halves = [np.arange(6000) // 100 % 2 == half for half in (0, 1)]
-    worth = _bin_weights._worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
-    power, share = _bin_weights.LAWS[expected]
+    worth = bin_weights._worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
+    power, share = LAWS[expected]
     np.testing.assert_allclose(weigh(x), idf(x) ** power * worth**share, rtol=1e-4)
 
 
 def test_bins_too_rare_to_measure_are_worth_no_more_than_the_rarest_that_are_not():
     n_open = np.repeat([3, 6, 12, 14, 20, 40], 30)
     falling = np.log(np.maximum(n_open, 12) / 11.0)
-    found = _bin_weights._trend(falling, n_open)
+    found = bin_weights._trend(falling, n_open)
     assert found[0] == 0
     assert 0 <= found[30] < found[60] < found[120] < found[150] == 1
-    assert _bin_weights._trend(1 / n_open, n_open)[0] == _bin_weights._trend(1 / n_open, n_open)[60]
+    assert bin_weights._trend(1 / n_open, n_open)[0] == bin_weights._trend(1 / n_open, n_open)[60]
 
 
 def test_the_embedding_is_that_of_the_dense_matrix_in_which_deep_cells_count_for_more():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scatacformer.cells import _compare
-from scatacformer.cells._compare import _stretches, _unit_rows, open_cells, sums_over_cells
+from scatacformer.cells.start import similarity
+from scatacformer.cells.start.similarity import _stretches, _unit_rows, open_cells, sums_over_cells
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def opened() -> sp.csr_matrix:
 
 @pytest.fixture
 def in_stretches(monkeypatch):
-    monkeypatch.setattr(_compare, "_stretches", lambda indptr, at_once=0: _stretches(indptr, 100))
+    monkeypatch.setattr(similarity, "_stretches", lambda indptr, at_once=0: _stretches(indptr, 100))
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 100, 10**6])

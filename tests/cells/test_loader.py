@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from scatacformer.cells import RaggedBatch, RowSource, SentenceLoader, collate_bins
-from scatacformer.cells.order import order_of_epoch
+from scatacformer.cells.minibatches import order_of_epoch
 
 from ._matrices import open_bins, place, random_csr
 

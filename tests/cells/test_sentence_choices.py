@@ -8,7 +8,8 @@ import scipy.sparse as sp
 
 from scatacformer.cells import RowSource
 from scatacformer.cells.loader import RaggedBatch
-from scatacformer.cells.sentence import ReadSentences, SentencePolicy, TrainSentences, uniform
+from scatacformer.cells.sampling import uniform
+from scatacformer.cells.sentence import ReadSentences, SentencePolicy, TrainSentences
 
 N_CELLS, N_BINS = 40, 300
 CHROM = np.arange(N_BINS) % 3  # not sorted

@@ -11,8 +11,9 @@ import scipy.sparse as sp
 
 from scatacformer.cells import RowSource
 from scatacformer.cells.loader import RaggedBatch
-from scatacformer.cells.sentence import ReadSentences, SentencePolicy, TrainSentences, uniform
-from scatacformer.models._sentences import ReplacedSentences
+from scatacformer.cells.sampling import uniform
+from scatacformer.cells.sentence import ReadSentences, SentencePolicy, TrainSentences
+from scatacformer.model.atacformer._sentences import ReplacedSentences
 
 N_CELLS, N_BINS = 24, 20_000
 

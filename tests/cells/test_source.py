@@ -68,13 +68,13 @@ def test_counts_are_left_out_unless_asked_for_and_change_nothing_else(source):
 
 
 def test_rows_far_apart_on_disk_are_read_apart(tmp_path, monkeypatch):
-    from scatacformer.cells import _storage
+    from scatacformer.cells import storage
 
-    monkeypatch.setattr(_storage, "LARGEST_GAP", 0)
+    monkeypatch.setattr(storage, "LARGEST_GAP", 0)
     matrix = random_csr(seed=3)
     source = RowSource.from_matrix(place(matrix, "h5ad", tmp_path))
     asked = []
-    arrays = source._storage._arrays()
+    arrays = source.storage._arrays()
 
     class Watched:
         dtype = arrays[0].dtype

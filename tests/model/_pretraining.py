@@ -16,10 +16,10 @@ import numpy as np
 
 import scatacformer as sf
 from model._cells import SIZES, planted, quiet, weights
-from scatacformer.model.pretraining import run as running
-from scatacformer.model.pretraining.files import StepCheckpoint
-from scatacformer.model.pretraining.sharding import ShardedEncoder
+from scatacformer.model.scatacformer.pretraining import run as running
+from scatacformer.model.scatacformer.pretraining.files import StepCheckpoint
 from scatacformer.nn.optim import clip_gradients
+from scatacformer.training.sharding import ShardedEncoder
 
 SETTINGS = {
     "model": SIZES, "batch_key": "sample", "batch_size": 8, "n_closed": 128, "max_epochs": 2, "validation": 0.1,

@@ -42,7 +42,7 @@ def test_regions_come_in_the_order_asked(model):
 
 @pytest.mark.parametrize("about", [0.0, 0.1, 0.4, 1.0])
 def test_a_threshold_gives_the_dense_answer_without_the_small(model, about, monkeypatch):
-    from scatacformer.model import _accessibility
+    from scatacformer.model.scatacformer import _accessibility
 
     dense = model.get_normalized_accessibility(return_numpy=True)
     # in the widest gap nearby, so that rounding puts nothing on its other side
@@ -87,7 +87,7 @@ def test_normalized_cells_are_of_one_depth(model):
 
 
 def test_too_large_a_dense_answer_is_refused_with_other_ways(model, monkeypatch):
-    from scatacformer.model import _accessibility
+    from scatacformer.model.scatacformer import _accessibility
 
     monkeypatch.setattr(_accessibility, "MAX_DENSE", 1000)
     with pytest.raises(ValueError, match="90 cells x 400 regions.*threshold=0.1.*store="):

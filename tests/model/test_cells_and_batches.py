@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import scatacformer as sf
-from scatacformer.model._start import put_spectral_start
+from scatacformer.model.scatacformer._start import put_spectral_start
 
 from ._cells import N_BINS, assert_same_bits, fresh, planted, trained, weights
 

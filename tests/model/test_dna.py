@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import scatacformer as sf
-from scatacformer.genome import DnaTableWriter
-from scatacformer.model._pretrained import TRAVELS
-from scatacformer.model._saving import DNA
+from scatacformer.model._sharing import TRAVELS
+from scatacformer.model.scatacformer._saving import DNA
+from scatacformer.sequence import DnaTableWriter
 
 from ._cells import N_BINS, SIZES, TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
 from ._pairs import planted_pairs
@@ -90,7 +90,7 @@ def test_it_travels(path, tmp_path):
 
 
 def test_it_is_pretrained_from_a_file(path, tmp_path):
-    from scatacformer.model.pretraining.config import read_config
+    from scatacformer.model.scatacformer.pretraining.config import read_config
 
     model = pretrained(tmp_path / "run", model={**SIZES, "dna": str(path)}, max_epochs=1)
     assert np.abs(weights(model)["embedding.dna.to_tokens"]).max() > 0

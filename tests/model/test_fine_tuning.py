@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 import scatacformer as sf
-from scatacformer.genome.carry import carry_matrix
+from scatacformer.genome.transfer import carry_matrix
 
 from ._cells import GENOME, N_BINS, TRAINING, assert_same_bits, planted, quiet, trained, weights
 

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import scatacformer as sf
-from scatacformer.model import _mudata
+from scatacformer.model.scatacformer import _mudata
 
 from ._cells import quiet
 from ._pairs import N_GENES, PAIRED, TRAINING, fresh, planted_pairs, subset, trained

@@ -12,7 +12,7 @@ import torch
 
 import scatacformer as sf
 from scatacformer.metrics import foscttm
-from scatacformer.model import _fit_pairs
+from scatacformer.model.scatacformer.paired import _fit_pairs
 from scatacformer.nn import PAIRINGS
 
 from ._cells import assert_same_bits, quiet, weights

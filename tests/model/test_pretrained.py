@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import scatacformer as sf
-from scatacformer._files import sha256
+from scatacformer._io import sha256
 
 from ._cells import assert_same_bits, planted, weights
 
@@ -146,7 +146,7 @@ def test_files_with_the_right_checksum_are_looked_into_as_well(folder, tmp_path)
 def test_another_class_is_named(tmp_path):
     config = {"model_type": "atacformer", "architectures": ["AtacformerForCellClustering"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"of another class, AtacformerForCellClustering.*sf\.models\.Atacformer"):
+    with pytest.raises(ValueError, match=r"of another class, AtacformerForCellClustering.*sf\.Atacformer"):
         SF.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="of another class, bert"):

@@ -13,8 +13,8 @@ import torch
 from scipy.sparse import csr_matrix
 
 import scatacformer as sf
-from scatacformer.model.pretraining import files as run_files
-from scatacformer.model.pretraining import run as running
+from scatacformer.model.scatacformer.pretraining import files as run_files
+from scatacformer.model.scatacformer.pretraining import run as running
 
 from ._cells import SIZES, assert_same_bits, planted, weights
 from ._pretraining import SETTINGS, AfterStep, pretrained, run

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import scatacformer as sf
-from scatacformer._files import sha256
+from scatacformer._io import sha256
 
 from ._cells import assert_same_bits, planted, quiet, weights
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scatacformer.model._callbacks import BestWeights
+from scatacformer.training.callbacks import BestWeights
 
 from ._cells import TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
 

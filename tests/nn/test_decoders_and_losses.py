@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scatacformer.nn.losses import exhaustive_open_loss, kept_loss, sampled_open_loss
+from scatacformer.nn.scatac.losses import exhaustive_open_loss, kept_loss, sampled_open_loss
 
 from ._networks import CHROM, N_BINS, network, packed, sentences
 

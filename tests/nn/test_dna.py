@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scatacformer.nn import NetworkConfig, ScAtacNetwork, dna
+from scatacformer.nn import NetworkConfig, ScAtacNetwork
+from scatacformer.nn.scatac import dna
 
 from ._networks import CHROM, N_BINS, N_CHROMS, embed, network, packed, sentences
 

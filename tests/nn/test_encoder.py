@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scatacformer.nn import NetworkConfig
-from scatacformer.nn.encoder import Encoder
+from scatacformer.nn.scatac.encoder import Encoder
 
 
 @pytest.mark.parametrize("attention", ["grouped", "padded"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scatacformer.nn import NetworkConfig, decoders
+from scatacformer.nn import NetworkConfig
+from scatacformer.nn.scatac import decoders
 
 from ._networks import CHROM, N_BINS, embed, network, packed, sentences
 

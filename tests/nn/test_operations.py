@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scatacformer.nn import NetworkConfig
-from scatacformer.nn.encoder import Encoder
+from scatacformer.nn.scatac.encoder import Encoder
 
 
 @pytest.mark.parametrize(("size", "length"), [("small", 50), ("small", 300), ("base", 40)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scatacformer.nn import PAIRINGS, PairedConfig, PairedNetwork
-from scatacformer.nn.paired import BinPool, GenePool, Head
+from scatacformer.nn.paired.network import BinPool, GenePool, Head
 
 N_GENES, N_BINS, D_RNA, D_ATAC = 20, 30, 5, 7
 CONFIG = PairedConfig(N_GENES, N_BINS, D_RNA, D_ATAC, d_latent=4, d_hidden=16, n_predictors=4, n_batch=2)

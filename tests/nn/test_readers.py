@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, state_logits
-from scatacformer.nn.losses import kept_loss, sampled_open_loss
+from scatacformer.nn.scatac.losses import kept_loss, sampled_open_loss
 
 from ._networks import CHROM, N_BINS, N_CHROMS, network, packed, sentences
 

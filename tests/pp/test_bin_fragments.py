@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scatacformer.genome import Vocabulary, _fragments
-from scatacformer.pp import _scan_fragments, bin_fragments
+from scatacformer.cells.fragments import read, scan
+from scatacformer.genome import Vocabulary
+from scatacformer.pp import bin_fragments
 
 SIZES = {"chr1": 23_000, "chr2": 12_000, "chr10": 30_000, "chrX": 9_000, "chrM": 800, "chrY": 5_000, "chrUn_1": 700}
 
@@ -137,9 +138,9 @@ def test_scan_in_small_blocks_equals_scan_at_once(tmp_path, fragments, by, monke
         "nothing": fragments.sample(frac=1, random_state=1),
     }[by]
     path = write(tmp_path / "f.tsv.gz", table, before="# c\n")
-    at_once = _scan_fragments.scan_fragments(path, SIZES)
-    monkeypatch.setattr(_fragments, "BLOCK", 500)
-    assert _scan_fragments.scan_fragments(path, SIZES) == at_once
+    at_once = scan.scan_fragments(path, SIZES)
+    monkeypatch.setattr(read, "BLOCK", 500)
+    assert scan.scan_fragments(path, SIZES) == at_once
     assert at_once.n_fragments == 3_000
     assert sum(at_once.fragments_per_barcode.values()) == 3_000
     assert at_once.barcodes_contiguous == (by == "barcode")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from scatacformer.genome import DnaTableWriter, Vocabulary
+from scatacformer.genome import Vocabulary
 from scatacformer.pp import dna_embeddings
+from scatacformer.sequence import DnaTableWriter
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("pyfaidx")

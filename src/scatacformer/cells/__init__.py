@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from .batches import LocalShifts, batch_shifts, local_shifts
-from .expression import Components, canonical_start, fit_components, log_normalised
-from .links import LinkEvidence, link_evidence
+from .differential import benjamini_hochberg, score_test
 from .loader import RaggedBatch, SentenceLoader, collate_bins
-from .pairs import PairedCells, match_pairs
-from .score_test import benjamini_hochberg, score_test
-from .sentence import ReadSentences, SentencePolicy, TrainSentences
+from .match_columns import check_same_assembly, match_columns
+from .overlap_source import OverlapSource
+from .paired.components import Components, canonical_start, fit_components, log_normalised
+from .paired.link_evidence import FAR_BINS, LinkEvidence, link_evidence
+from .paired.match import PairedCells, match_pairs
+from .rows import counts_of, iter_rows
+from .sampling import bin_keys, draws, lowest, uniform
+from .sentence import ReadSentences, SentencePolicy, TrainSentences, packed, tensors
+from .shards import FlatArray
 from .source import Rows, RowSource
-from .spectral import SpectralStart, fit_spectral, nearest_cells
-from .split import CellSplit, split_cells
-from .tokens import OverlapSource
+from .start.batch_shifts import LocalShifts, batch_shifts, local_shifts
+from .start.from_vectors import start_from_vectors
+from .start.spectral import SpectralStart, fit_spectral, nearest_cells
 from .validate import CountSummary, validate_anndata, validate_counts
-from .vector_start import start_from_vectors
 
 __all__ = [
-    "CellSplit",
     "Components",
     "CountSummary",
     "LinkEvidence",
@@ -44,7 +46,6 @@ __all__ = [
     "match_pairs",
     "nearest_cells",
     "score_test",
-    "split_cells",
     "start_from_vectors",
     "validate_anndata",
     "validate_counts",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .order import Fetch, order_of_epoch, part_of
+from .minibatches import Fetch, order_of_epoch, part_of
 
 if TYPE_CHECKING:
     from torch import Tensor

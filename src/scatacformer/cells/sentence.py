@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._draws import HIGHEST, Lookup, bin_keys, bound, counts_of, draws, lowest, uniform
+from .sampling import HIGHEST, Lookup, bin_keys, bound, counts_of, draws, lowest, uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,10 +63,10 @@ class ReadSentences:
             draw = draws(bin_keys(ragged.bins), np.zeros(len(lengths)), lengths, seed=self.seed)
             chosen, n_tokens = lowest(draw, ragged.indptr, self.max_tokens)
             tokens = ragged.bins.take(chosen)
-        return _tensors(
+        return tensors(
             cells=ragged.cells,
-            **_packed("bins", "cu_seqlens", ragged.bins, lengths),
-            **_packed("tokens", "token_cu_seqlens", tokens, n_tokens),
+            **packed("bins", "cu_seqlens", ragged.bins, lengths),
+            **packed("tokens", "token_cu_seqlens", tokens, n_tokens),
             depth=lengths.astype(np.float32),
             batch=self.batch_codes[ragged.cells],
             own_batch=self.batch_codes[ragged.cells],
@@ -113,8 +113,8 @@ class TrainSentences:
         states, n_states = lowest(draws(keys, cells, lengths, ragged.epoch, 1, policy.seed), indptr, policy.max_states)
         # with nothing removed the open bins themselves are predicted (states 0 and 1 of the design)
         target = self._targets(ragged, draw, HIGHEST if removed == 0 else removed - np.uint64(1))
-        out = _packed("bins", "cu_seqlens", bins.take(kept), n_kept)
-        out |= _packed("tokens", "token_cu_seqlens", bins.take(read), n_read)
+        out = packed("bins", "cu_seqlens", bins.take(kept), n_kept)
+        out |= packed("tokens", "token_cu_seqlens", bins.take(read), n_read)
         # a neighbour that is to be predicted may be of another batch than the cell that is read
         out |= {"cells": cells, "batch": self.batch_codes[target["from"]], "own_batch": self.batch_codes[cells]}
         out |= {k: target[k] for k in ("target_bins", "target_cell", "depth", "log_rate")}
@@ -124,12 +124,12 @@ class TrainSentences:
             out["ghost"] = np.ones(1, bool)
         if policy.n_closed is None:
             open_cell = np.repeat(row, np.diff(target["open_indptr"]))
-            return _tensors(**out, open_cell=open_cell, open_bins=target["open_bins"])
+            return tensors(**out, open_cell=open_cell, open_bins=target["open_bins"])
         # processes that share a minibatch draw what one would
         sampled = self._draw_closed(cells if ragged.whole is None else ragged.whole, ragged.epoch)
         closed = np.ones((len(cells), len(sampled)), bool)
         _mark_open(closed, sampled, target["open_indptr"], target["open_bins"], len(self.group))
-        return _tensors(**out, sampled=sampled, closed=closed)
+        return tensors(**out, sampled=sampled, closed=closed)
 
     def _targets(self, ragged: RaggedBatch, draw: np.ndarray, limit: np.uint64) -> dict[str, np.ndarray]:
         """The bins to be predicted, cell by cell: one's own of draw <= ``limit``, or all open bins of a neighbour."""
@@ -193,13 +193,13 @@ def _mark_open(closed: np.ndarray, sampled: np.ndarray, indptr: np.ndarray, bins
     closed[:, again] = closed[:, told[again]]
 
 
-def _packed(name: str, boundaries: str, flat: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+def packed(name: str, boundaries: str, flat: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
     cu = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=cu[1:])
     return {name: flat, boundaries: cu}
 
 
-def _tensors(**arrays: np.ndarray) -> dict[str, Tensor]:
+def tensors(**arrays: np.ndarray) -> dict[str, Tensor]:
     import torch
 
     # torch indexes with int64; cu_seqlens stay int32, as the kernels want them

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._shards import Shards
-from ._storage import Hdf5, InMemory, Zarr
+from .shards import Shards
+from .storage import Hdf5, InMemory, Zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ._storage import OnDisk
+    from .storage import OnDisk
 
 TO_CSR = "Convert it once: adata.X = adata.X.tocsr()"
 

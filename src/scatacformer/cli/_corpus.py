@@ -42,7 +42,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"name the files that the corpus in {folder} is made of, after it; or a config file (.toml)")
     if args.layout is None:
         return options | {"folder": folder, "sources": [{"path": path, **of_all} for path in inputs]}
-    from scatacformer.corpus._recipes import LAYOUTS
+    from scatacformer.corpus import LAYOUTS
 
     sources = [entry for path in inputs for entry in LAYOUTS[args.layout](path, **of_all)]
     return options | {"folder": folder, "sources": sources}

@@ -12,8 +12,7 @@ def run(args: argparse.Namespace) -> None:
     """Read the settings, pretrain, say where the model is."""
     if not args.config.is_file():
         raise InputError(f"there is no file {args.config}")
-    from scatacformer.model import pretrain
-    from scatacformer.model.pretraining import read_config
+    from scatacformer.model import pretrain, read_config
 
     with as_input_error():
         data, output, settings = read_config(args.config)

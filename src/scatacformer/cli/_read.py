@@ -118,7 +118,7 @@ def _to_csr(adata: AnnData, layer: str | None) -> None:
 def _choose_cells(adata: AnnData, barcodes: Path | None, least: int | None, layer: str | None) -> AnnData:
     import numpy as np
 
-    from scatacformer.genome._fragments import read_barcodes
+    from scatacformer.cells.fragments import read_barcodes
 
     kept = np.arange(adata.n_obs)
     if barcodes is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer._files import whole_file
+from scatacformer._io import whole_file
 
 from ._messages import logger
 

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from ._config import read_config
     from ._corpus import Corpus
     from ._entry import CorpusEntry
+    from ._recipes import LAYOUTS, catlas_entries, hubmap_entries, tenx_entries
 
 __all__ = ["Corpus", "CorpusEntry", "read_config"]
 _FILE_OF = {"Corpus": "_corpus", "CorpusEntry": "_entry", "read_config": "_config"}
+_FILE_OF |= dict.fromkeys(("LAYOUTS", "catlas_entries", "hubmap_entries", "tenx_entries"), "_recipes")
 
 
 def __getattr__(name: str) -> Any:

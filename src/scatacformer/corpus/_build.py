@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from scatacformer._files import whole_file
-from scatacformer.cells._shards import FlatArray
+from scatacformer._io import whole_file
+from scatacformer.cells import FlatArray
 from scatacformer.genome import Vocabulary
 
 from ._card import markdown, summary, versions

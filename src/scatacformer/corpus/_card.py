@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
 def versions() -> dict[str, str]:
     """What a corpus was built with."""
-    from scatacformer import __version__
-
-    found = {name: version(name) for name in ("anndata", "numpy", "snapatac2")}
-    return {"scatacformer": __version__, "python": platform.python_version(), **found}
+    found = {name: version(name) for name in ("scatacformer", "anndata", "numpy", "snapatac2")}
+    return {"python": platform.python_version(), **found}
 
 
 def summary(vocabulary: Vocabulary, descriptions: list[dict[str, Any]]) -> dict[str, Any]:

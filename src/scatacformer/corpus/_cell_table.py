@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.genome._fragments import IS_CELL
+from scatacformer.cells.fragments import IS_CELL
 
 if TYPE_CHECKING:
     from ._entry import CorpusEntry

@@ -63,7 +63,7 @@ def _count_fragments(
 ) -> Iterator[OpenCells]:
     import pandas as pd
 
-    from scatacformer.pp._stream_fragments import fragments_on_disk
+    from scatacformer.cells.fragments import fragments_on_disk
 
     barcodes = None if table is None else table.barcodes
     with fragments_on_disk(Path(entry.path), vocabulary, barcodes, min_bins) as tiles:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.genome import Vocabulary, assembly_name, overlap_matrix
-from scatacformer.genome._match_chroms import check_reach, match_chroms
+from scatacformer.genome import Vocabulary, assembly_name, check_reach, match_chroms, overlap_matrix
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from scatacformer.cells.fragments import CALLS_CELLS
 from scatacformer.genome import assembly_name
-from scatacformer.genome._fragments import CALLS_CELLS
 
 from ._entry import CorpusEntry
 

@@ -139,7 +139,7 @@ class BarcodeFile:
     """The barcodes of a data set on disk."""
 
     def __init__(self, folder: Path) -> None:
-        from scatacformer.cells._shards import FlatArray
+        from scatacformer.cells import FlatArray
 
         self._text, self._ends = FlatArray(folder / "barcodes.npy"), FlatArray(folder / "barcodes_indptr.npy")
 
@@ -157,7 +157,7 @@ class BarcodeFile:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    from scatacformer._files import whole_file
+    from scatacformer._io import whole_file
 
     with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from scatacformer.cells._shards import FlatArray
+from scatacformer.cells import FlatArray
 
 from ._fingerprint import has_changed
 from ._shard import BarcodeFile, _Distinct

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scatacformer.corpus._recipes import catlas_entries, hubmap_entries, tenx_entries
+    from scatacformer.corpus import catlas_entries, hubmap_entries, tenx_entries
 
     from ._simulated_cells import simulated_cells
     from ._simulated_fragments import simulated_fragments
@@ -16,7 +16,7 @@ __all__ = ["catlas_entries", "hubmap_entries", "simulated_cells", "simulated_fra
 
 def __getattr__(name: str) -> Any:
     if name.endswith("_entries") and name in __all__:
-        return getattr(importlib.import_module("scatacformer.corpus._recipes"), name)
+        return getattr(importlib.import_module("scatacformer.corpus"), name)
     if name in __all__:  # one file per verb, imported when the verb is first used
         return getattr(importlib.import_module(f"._{name}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scatacformer._files import whole_file
+from scatacformer._io import whole_file
 from scatacformer.genome import Vocabulary
 
 from ._simulated_cells import simulated_cells

@@ -1,39 +1,34 @@
-"""What the genome says about a bin: its interval, its token id, the assembly it belongs to."""
+"""What the genome says about a bin: its interval, its classes, the assembly it belongs to."""
 
 from __future__ import annotations
 
+from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
-from .dna import BinDna
-from .dna_table import DnaTableWriter, read_dna_table
+from .classes.region_classes import ClassSets, Memberships, RegionClasses, region_classes
 from .genes import Genes
-from .lift import Lift
-from .links import LINK_COLUMNS, links_table
-from .overlap import overlap_matrix
-from .region_classes import ClassSets, Memberships, RegionClasses, region_classes
-from .tokenized_cells import TokenizedCells
-from .tokenizer import Tokenizer
-from .vocabulary import Vocabulary
+from .intervals import as_positions, find_columns, intervals_of_var, parse_region_names, read_bed, read_content
+from .lift import Lift, lift_regions
+from .links import LINK_COLUMNS, as_categories, check_links, links_table
+from .match_chroms import check_reach, check_sizes, known_sizes, match_chroms
+from .overlap import OverlapIndex, overlap_matrix
+from .transfer import carry_matrix
+from .vocabulary import Vocabulary, overlaps_allowed
 from .window_pairs import WindowPairs, window_pairs
 
 __all__ = [
     "DEFAULT_EXCLUDED",
     "LINK_COLUMNS",
-    "BinDna",
     "ClassSets",
-    "DnaTableWriter",
     "Genes",
     "Lift",
     "Memberships",
     "RegionClasses",
-    "TokenizedCells",
-    "Tokenizer",
     "Vocabulary",
     "WindowPairs",
     "assembly_name",
     "chrom_sizes",
     "links_table",
     "overlap_matrix",
-    "read_dna_table",
     "region_classes",
     "window_pairs",
 ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._gtf import read_gtf_genes
-from ._intervals import find_columns, parse_region_names
+from .formats.gtf import read_gtf_genes
+from .intervals import find_columns, parse_region_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._chain import Chains, read_chains
-from ._check_assembly import naming_hint
+from .check_assembly import naming_hint
 from .chrom_sizes import KNOWN_ASSEMBLIES, assembly_name, chrom_sizes, is_standard
+from .formats.chain import Chains, read_chains
 from .overlap import OverlapIndex
 from .vocabulary import Vocabulary, overlaps_allowed
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._bed_problem import bed_problem
-from ._check_assembly import check_assembly
-from ._intervals import as_positions, intervals_of_var, read_bed, read_content, write_bed
+from .check_assembly import check_assembly
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
+from .formats.bed_problem import bed_problem
+from .intervals import as_positions, intervals_of_var, read_bed, read_content, write_bed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

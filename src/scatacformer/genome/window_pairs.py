@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._match_chroms import match_chroms
+from .match_chroms import match_chroms
 from .overlap import _expand
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """AnnData in, AnnData out: the scvi-tools classes."""
 
-from ._scatacformer import ScAtacFormer
-from .pretraining import PretrainConfig, pretrain
+from .atacformer._model import Atacformer
+from .scatacformer._model import ScAtacFormer
+from .scatacformer.pretraining import PretrainConfig, pretrain, read_config
 
-__all__ = ["PretrainConfig", "ScAtacFormer", "pretrain"]
+__all__ = ["Atacformer", "PretrainConfig", "ScAtacFormer", "pretrain"]

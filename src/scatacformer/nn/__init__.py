@@ -1,17 +1,19 @@
 """Tensors in, tensors out: attention, encoder, decoders and losses. Needs torch and nothing else."""
 
-from .atacformer import AtacformerConfig, AtacformerNetwork
+from .atacformer import AtacformerConfig, AtacformerNetwork, mean_pool
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
-from .config import NetworkConfig
-from .contrastive import nt_xent
-from .cross_attention import CrossAttention
-from .decoders import BilinearDecoder, Context, MLPDecoder, state_logits
-from .dna import DnaProjection
-from .labels import LabelHead, LabelTarget, balanced_weights, label_loss
-from .matching import LinkAttention, LinkConfig
-from .network import Cells, ScAtacNetwork, shortened
-from .optim import RowAdamW
-from .paired import PAIRINGS, PairedConfig, PairedNetwork
+from .lora import LoraPlan, adapted, is_adapter
+from .optim import RowAdamW, clip_gradients
+from .paired.contrastive import nt_xent
+from .paired.link_attention import LinkAttention, LinkConfig
+from .paired.network import PAIRINGS, PairedConfig, PairedNetwork
+from .scatac.config import NetworkConfig
+from .scatac.cross_attention import CrossAttention
+from .scatac.decoders import BilinearDecoder, Context, MLPDecoder, state_logits
+from .scatac.dna import DnaProjection
+from .scatac.encoder import Encoder
+from .scatac.labels import LabelHead, LabelTarget, balanced_weights, label_loss
+from .scatac.network import Cells, ScAtacNetwork, shortened
 
 __all__ = [
     "BACKENDS",

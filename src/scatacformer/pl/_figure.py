@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
-from scatacformer._files import whole_file
+from scatacformer._io import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

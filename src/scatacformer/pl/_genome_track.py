@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from scatacformer import ScAtacFormer
+    from scatacformer.model import ScAtacFormer
 
 
 def genome_track(

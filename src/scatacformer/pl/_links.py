@@ -12,8 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
-from scatacformer.genome import Vocabulary
-from scatacformer.genome.links import check_links
+from scatacformer.genome import Vocabulary, check_links
 
 from ._figure import finish
 from ._tracks import bins_inside, draw_groups, groups_of, parse_region
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from scatacformer import ScAtacFormer
+    from scatacformer.model import ScAtacFormer
 
 POSITIVE, NEGATIVE = "Blues", "Reds"
 

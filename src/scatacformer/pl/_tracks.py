@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from scatacformer import ScAtacFormer
     from scatacformer.genome import Vocabulary
+    from scatacformer.model import ScAtacFormer
 
 MAX_REGIONS = 5_000
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scatacformer.genome import BinDna, DnaTableWriter, Vocabulary
+from scatacformer.genome import Vocabulary
+from scatacformer.sequence import BinDna, DnaTableWriter
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,7 +42,7 @@ def dna_embeddings(
     adata
         Cells × bins, whose `.var` says where the bins lie; a :class:`scatacformer.genome.Vocabulary`; or a model.
     fasta
-        FASTA file of the assembly, see :class:`scatacformer.genome.BinDna`.
+        FASTA file of the assembly, see :class:`scatacformer.sequence.BinDna`.
     model
         A folder, or a name on the Hugging Face hub, that transformers' `AutoTokenizer` and `AutoModel` can load. Its
         tokens must be bases or k-mers side by side. Weights are read from safetensors alone, and code that comes with
@@ -84,7 +85,7 @@ def dna_embeddings(
     """
     from tqdm.auto import tqdm
 
-    from ._dna_checkpoint import DnaCheckpoint
+    from scatacformer.sequence import DnaCheckpoint
 
     out = Path(out)
     _check_arguments(out, batch_size, precision, dtype)

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from scipy import sparse
 
-from scatacformer.genome import Lift, Vocabulary
-from scatacformer.genome._match_columns import match_columns
-from scatacformer.genome._rows import counts_of
-from scatacformer.genome.lift import lift_regions
+from scatacformer.cells import counts_of, match_columns
+from scatacformer.genome import Lift, Vocabulary, lift_regions
 
 from ._match_vocabulary import with_bins
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scatacformer.cells import check_same_assembly, counts_of, match_columns
 from scatacformer.genome import Vocabulary, overlap_matrix
-from scatacformer.genome._match_columns import check_same_assembly, match_columns
-from scatacformer.genome._rows import counts_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

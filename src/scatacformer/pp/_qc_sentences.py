@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scatacformer.cells import counts_of, iter_rows
 from scatacformer.genome import Vocabulary
-from scatacformer.genome._rows import counts_of, iter_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

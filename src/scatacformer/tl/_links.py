@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scatacformer.genome._intervals import intervals_of_var
+from scatacformer.genome import intervals_of_var
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scatacformer._files import whole_file
-from scatacformer.genome.links import check_links
+from scatacformer._io import whole_file
+from scatacformer.genome import check_links
 
 
 def links_to_bedpe(links: pd.DataFrame, path: str | Path) -> None:

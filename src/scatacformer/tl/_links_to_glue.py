@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.genome.links import check_links
+from scatacformer.genome import check_links
 
 from ._links import refuse_twice
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.genome.links import as_categories, check_links
+from scatacformer.genome import as_categories, check_links
 
 from ._links import places_of_genes, places_of_regions, refuse_twice
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scatacformer import ScAtacFormer
+    from scatacformer.model import ScAtacFormer
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,195 @@
+"""Which cell of one modality is which of the other, by name; nothing of the user's is reordered or written to."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from scatacformer.cells.source import RowSource
+from scatacformer.cells.validate import validate_anndata, validate_counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+
+@dataclass(frozen=True, eq=False)
+class PairedCells:
+    """The cells of a MuData in the order of its ATAC modality.
+
+    ``atac`` is an AnnData of our own around the user's matrix (which is not copied), so that what scvi-tools registers is
+    not written into theirs.
+    """
+
+    atac: AnnData
+    rna: RowSource | None  # (n_rna_cells, n_genes); None: no RNA at all
+    rna_row: np.ndarray  # (n_cells,) row of each cell in `rna`, -1 where it has none
+    genes: pd.DataFrame | None  # rna.var
+
+    @property
+    def has_rna(self) -> np.ndarray:
+        """Which cells were measured in both.  (n_cells,) bool"""
+        return self.rna_row >= 0
+
+    def expression(self, cells: np.ndarray) -> sp.csr_matrix:
+        """Counts of ``cells`` (row numbers, all with RNA).  (len(cells), n_genes) CSR float32
+
+        Raises ValueError where they are counts no longer.
+        """
+        assert self.rna is not None
+        rows = self.rna.rows(self.rna_row[cells], counts=True)
+        assert rows.counts is not None
+        # the matrix is the user's: normalising it in place would go unnoticed
+        if not (rows.counts == np.rint(rows.counts)).all():
+            raise ValueError(
+                "the RNA counts are no longer whole numbers: they were changed in place after the set-up, as normalising "
+                "does. Keep the counts in a layer, and name it: setup_mudata(mdata, rna_layer='counts')"
+            )
+        return sp.csr_matrix((rows.counts, rows.bins, rows.indptr), shape=(len(cells), self.rna.n_bins))
+
+
+def match_pairs(
+    mdata: MuData,
+    rna: str,
+    atac: str,
+    rna_layer: str | None = None,
+    atac_layer: str | None = None,
+    obs_keys: tuple[str, ...] = (),
+    need_rna: bool = True,
+) -> PairedCells:
+    """Match the cells of two modalities by ``obs_names``, whatever their order.
+
+    ``obs_keys`` are columns that the model needs of each cell: taken from the ATAC modality, else the RNA modality, else
+    from ``mdata.obs``. ``need_rna=False`` accepts cells without RNA.
+
+    Raises
+    ------
+    ValueError
+        A view; repeated names; cells of one modality only (with their number); RNA counts that are no counts.
+    KeyError
+        No such modality, layer or column.
+    """
+    if getattr(mdata, "is_view", False):
+        raise ValueError("this MuData is a view of another one. Make it its own: mdata = mdata.copy()")
+    if atac not in mdata.mod or (need_rna and rna not in mdata.mod):
+        lacking = atac if atac not in mdata.mod else rna
+        raise KeyError(
+            f"mdata has no modality {lacking!r}; it has {', '.join(map(repr, mdata.mod))}. Name them: "
+            'modalities={"rna_layer": ..., "atac_layer": ...}'
+        )
+    chromatin = mdata.mod[atac]
+    with _naming(atac):
+        validate_anndata(chromatin, min_cells=2 if need_rna else 1)
+    expression = mdata.mod.get(rna)
+    row = np.full(chromatin.n_obs, -1, np.int64)
+    source = None
+    if expression is not None:
+        source = _checked_rna(expression, rna_layer, rna, empty="error" if need_rna else "warn")
+        row = expression.obs_names.get_indexer(chromatin.obs_names)
+        _check_matched(row, expression, chromatin, rna, atac, need_rna)
+    return PairedCells(
+        _around(mdata, chromatin, expression, row, atac_layer, obs_keys, atac),
+        source,
+        row,
+        None if expression is None else expression.var,
+    )
+
+
+@contextmanager
+def _naming(modality: str) -> Iterator[None]:
+    """Says of which modality an error is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"mdata[{modality!r}]: {error}") from None
+
+
+def _checked_rna(expression: AnnData, layer: str | None, name: str, empty: Literal["error", "warn"]) -> RowSource:
+    """Its counts, looked at once. Cells without any are an error, or a warning."""
+    if (repeated := expression.var_names.duplicated()).any():
+        raise ValueError(
+            f"mdata[{name!r}]: {int(repeated.sum()):,} of {expression.n_vars:,} genes have a name that was there before "
+            f"(first: {expression.var_names[repeated][0]}). Make them unique: mdata[{name!r}].var_names_make_unique()"
+        )
+    if expression.n_vars == 0:
+        raise ValueError(f"mdata[{name!r}] has no genes (n_vars is 0)")
+    source = RowSource.from_matrix(_layer(expression, layer, name))
+    with _naming(name):
+        validate_anndata(expression, min_cells=1)
+        n_genes = source.n_open_per_cell()  # that each cell expresses
+        if n_genes.any():  # of no counts there is nothing to look at
+            validate_counts(source, expression.obs_names, empty="ignore")
+    without = np.flatnonzero(n_genes == 0)
+    if len(without):
+        message = (
+            f"{len(without):,} of {source.n_cells:,} cells of {name!r} have no RNA counts (first: "
+            f"{expression.obs_names[without[0]]}). Leave them out of both modalities, or name the layer with the counts"
+        )
+        if empty == "error":
+            raise ValueError(message)
+        warnings.warn(message, UserWarning, stacklevel=2)
+    return source
+
+
+def _check_matched(row: np.ndarray, expression: Any, chromatin: Any, rna: str, atac: str, need_rna: bool) -> None:
+    n_atac_only = int((row < 0).sum())
+    n_rna_only = expression.n_obs - (len(row) - n_atac_only)
+    remedy = f'Keep the cells of both: muon.pp.intersect_obs(mdata); or train on mdata.mod["{atac}"] alone'
+    if n_atac_only == len(row):
+        raise ValueError(
+            f"none of the {len(row):,} cells of {atac!r} is among the {expression.n_obs:,} of {rna!r}: their obs_names "
+            f"differ (first: {chromatin.obs_names[0]!r} and {expression.obs_names[0]!r}). Give the two measurements of a "
+            "cell the same name"
+        )
+    if n_rna_only or (need_rna and n_atac_only):
+        raise ValueError(
+            f"{n_atac_only:,} of {len(row):,} cells of {atac!r} have no RNA and {n_rna_only:,} of {expression.n_obs:,} "
+            f"cells of {rna!r} have no ATAC; every cell must be measured in both. {remedy}"
+            + ("" if need_rna else ". Cells without RNA are accepted here, cells without ATAC are not")
+        )
+
+
+def _layer(adata: Any, layer: str | None, name: str) -> Any:
+    if layer is None:
+        return adata.X
+    if layer not in adata.layers:
+        raise KeyError(f"{name!r} has no layer {layer!r}; it has {sorted(filter(None, adata.layers))} and X")
+    return adata.layers[layer]
+
+
+def _around(
+    mdata: MuData, chromatin: Any, expression: Any, row: np.ndarray, layer: str | None, keys: tuple[str, ...], atac: str
+) -> AnnData:
+    """An AnnData of our own around the matrix, where it was found: names, regions, and the columns asked for."""
+    import anndata
+
+    matrix = _layer(chromatin, layer, atac)
+
+    obs = chromatin.obs.copy()
+    for key in keys:
+        if key in obs:
+            continue
+        if expression is not None and key in expression.obs and (row >= 0).all():
+            obs[key] = expression.obs[key].to_numpy()[row]
+        elif key in mdata.obs:
+            obs[key] = mdata.obs[key].reindex(obs.index).to_numpy()
+        else:
+            raise KeyError(
+                f"no column {key!r} in the obs of {atac!r}, of the RNA or of mdata; the first has "
+                f"{list(map(str, chromatin.obs.columns))[:12]}"
+            )
+    out = anndata.AnnData(obs=obs, var=chromatin.var.copy(), shape=chromatin.shape)
+    if layer is None:
+        out.X = matrix
+    else:
+        out.layers[layer] = matrix
+    if (assembly := chromatin.uns.get("assembly", mdata.uns.get("assembly"))) is not None:
+        out.uns["assembly"] = assembly
+    return out

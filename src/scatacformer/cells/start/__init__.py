@@ -1,0 +1,1 @@
+"""The closed-form embedding that training starts from: spectrum, similarity, bin weights, batch shifts."""

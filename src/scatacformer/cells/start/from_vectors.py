@@ -1,0 +1,106 @@
+"""The first bin vectors from vectors that are known already, of another model for example."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from scatacformer.cells.sampling import uniform
+
+from .spectral import MAX_FIT_CELLS, SpectralStart
+
+if TYPE_CHECKING:
+    from scatacformer.cells.source import RowSource
+
+
+def start_from_vectors(
+    source: RowSource,
+    cells: np.ndarray,
+    vectors: np.ndarray,
+    d_embed: int = 32,
+    max_cells: int = MAX_FIT_CELLS,
+    seed: int = 0,
+) -> SpectralStart:
+    """The directions of ``vectors`` in which these cells differ, as a start in the place of :func:`fit_spectral`.
+
+    A cell is the mean of its bins' vectors, weighted by how rare each bin is (idf). Two halves of its bins, drawn by
+    seed, share what is the cell's and not what is noise: the eigenvectors of the halves' covariance are the dimensions,
+    its eigenvalues how far cells differ in them; those that are no larger than the most negative one are noise and get
+    weight zero. Columns of the table are scaled so that the cells' variance in each is 1.
+
+    Parameters
+    ----------
+    vectors
+        (source.n_bins, d). Rows with NaN, and bins that no cell has open, are not compared.
+    cells
+        Row numbers; at most ``max_cells`` of them, drawn by seed, are used.
+    d_embed
+        Most dimensions that are kept.
+
+    Raises
+    ------
+    ValueError
+        The vectors are not one for each bin, are infinite, or are missing for all open bins; fewer than 3 cells.
+    """
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or len(vectors) != source.n_bins or vectors.dtype.kind != "f":
+        raise ValueError(
+            f"expected a vector of real numbers for each of {source.n_bins:,} bins, found an array of shape "
+            f"{vectors.shape} and type {vectors.dtype}"
+        )
+    if len(cells) < 3:
+        raise ValueError(f"a start needs at least 3 cells, found {len(cells)}")
+    if len(cells) > max_cells:
+        cells = np.sort(np.random.default_rng(seed).choice(cells, max_cells, replace=False))
+    known = ~np.isnan(vectors).any(1)
+    if np.isinf(vectors[known]).any():
+        raise ValueError("the vectors hold infinite numbers")
+    indptr, bins, _ = source.rows(cells)
+    n_open = np.bincount(bins, minlength=source.n_bins)
+    weight = np.log(len(cells) / (1 + n_open)).clip(min=1e-3) * (known & (n_open > 0))
+    if not weight.any():
+        raise ValueError("none of the bins that are open in these cells has a vector")
+    vectors = np.where(weight[:, None] > 0, vectors, 0.0).astype(np.float32, copy=False)
+    owner = np.repeat(np.arange(len(cells)), np.diff(indptr))
+    first = uniform(bins, cells[owner], seed=seed) < 0.5
+    half_a, has_a = _pooled(indptr, bins, weight, first, vectors)
+    half_b, has_b = _pooled(indptr, bins, weight, ~first, vectors)
+    pooled, has = _pooled(indptr, bins, weight, np.ones(len(bins), bool), vectors)
+    both = has_a & has_b
+    if both.sum() < 3:
+        raise ValueError(f"only {both.sum()} cells have open bins enough to compare; expected at least 3")
+    mean = pooled[has].mean(0)
+    shared = (half_a[both] - mean).T @ (half_b[both] - mean) / both.sum()
+    values, axes = np.linalg.eigh((shared + shared.T).astype(np.float64) / 2)  # ascending
+    noise = max(-float(values[0]), 0.0)
+    values, axes = values[::-1][:d_embed], axes[:, ::-1][:, :d_embed]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])  # signs are arbitrary: fix them
+    keep = values > max(noise, 1e-9 * abs(float(values[0])))
+    if not keep.any():
+        keep[:2] = True  # nothing above the noise: so that there is an embedding at all
+    spread = np.sqrt(np.maximum(values, 1e-12))
+    k = len(values)
+    axes = (axes * np.where(keep, 1 / spread, 0.0)).astype(np.float32)
+    table = np.zeros((source.n_bins, d_embed), np.float32)
+    table[:, :k] = vectors @ axes - mean @ axes
+    table[weight == 0] = 0.0
+    dimension_weight = np.zeros(d_embed, np.float32)
+    dimension_weight[:k] = np.where(keep, spread, 0.0)
+    embedded = np.zeros((len(cells), d_embed), np.float32)
+    embedded[has, :k] = ((pooled[has] - mean) @ axes) * dimension_weight[:k]
+    return SpectralStart(
+        table, weight.astype(np.float32), (weight**2).astype(np.float32), np.ones(d_embed, np.float32),
+        dimension_weight, noise, np.asarray(cells), embedded,
+    )  # fmt: skip
+
+
+def _pooled(
+    indptr: np.ndarray, bins: np.ndarray, weight: np.ndarray, among: np.ndarray, vectors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean over some of each cell's bins, (n_cells, d), and which cells have any with a weight, (n_cells,)."""
+    values = (weight[bins] * among).astype(np.float32)
+    opened = sp.csr_matrix((values, bins, indptr), shape=(len(indptr) - 1, len(vectors)))
+    mass = np.asarray(opened.sum(1)).ravel()
+    return (opened @ vectors) / np.maximum(mass, 1e-12)[:, None], mass > 0

@@ -1,0 +1,1 @@
+"""Classes of genomic regions: promoter, exon, intron, enhancer, ..."""

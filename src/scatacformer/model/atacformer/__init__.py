@@ -1,0 +1,1 @@
+"""Atacformer: checkpoints of databio, read, trained and written back."""

@@ -1,0 +1,445 @@
+"""databio's Atacformer for AnnData: read it, embed with it, train it on, write it back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from scatacformer.cells import OverlapSource, RowSource, SentenceLoader, check_same_assembly, counts_of, validate_counts
+from scatacformer.genome import Vocabulary, overlap_matrix, overlaps_allowed
+from scatacformer.nn import AtacformerConfig, AtacformerNetwork
+from scatacformer.tokenizer import TokenizedCells, Tokenizer
+
+from . import _files as files
+from ._sentences import TokenSentences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+
+logger = logging.getLogger("scatacformer")
+
+MIN_TOKENS = 200  # of a barcode that is a cell
+# of a minibatch while embedding: the widest layer holds 100 MB of them
+MAX_BATCH_TOKENS = 32_768
+
+
+class Atacformer:
+    """Atacformer (LeRoy et al. 2025): a transformer over the regions of a fixed universe that a cell has open.
+
+    :meth:`from_pretrained` reads what databio's ``geniml`` writes; called by its name, the class makes a new one.
+
+    Parameters
+    ----------
+    vocabulary
+        The regions, in the order of their token ids.
+    config
+        Sizes; those of the published models by default.
+    seed
+        Of the first weights, of what is drawn of cells with more regions than the model reads, and of training.
+
+    Examples
+    --------
+    >>> import scatacformer as sf
+    >>> model = sf.Atacformer.from_pretrained("databio/atacformer-base-hg38")
+    >>> adata.obsm["X_atacformer"] = model.get_latent_representation(adata)
+    """
+
+    def __init__(self, vocabulary: Vocabulary, config: AtacformerConfig | None = None, seed: int = 0) -> None:
+        config = config or AtacformerConfig(vocabulary.n_bins + 7)
+        if config.n_regions != vocabulary.n_bins:
+            raise ValueError(
+                f"vocab_size is {config.vocab_size:,}, expected {vocabulary.n_bins + 7:,}: the {vocabulary.n_bins:,} "
+                "regions and 7 special tokens"
+            )
+        self._take(vocabulary, config, AtacformerNetwork(config, seed=seed).eval(), {}, seed)
+
+    def _take(
+        self, vocabulary: Vocabulary, config: AtacformerConfig, module: AtacformerNetwork, content: dict, seed: int
+    ) -> None:
+        self.vocabulary, self.config, self.module, self.seed = vocabulary, config, module, int(seed)
+        self._content = content  # of config.json, for what else it says
+        named = (content.get("architectures") or [None])[0]
+        if named not in files.ARCHITECTURES or (named == files.HEADED) != (module.discriminator is not None):
+            named = files.HEADED if module.discriminator is not None else files.ARCHITECTURES[1]
+        self._architecture: str = named
+        self.history: dict[str, pd.DataFrame] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        assembly: str | None = None,
+        seed: int = 0,
+    ) -> Atacformer:
+        """Read ``config.json``, ``model.safetensors`` and ``universe.bed.gz``. Nothing in them is executed.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path
+            A folder, or a repository of the Hugging Face hub such as ``"databio/atacformer-base-hg38"`` (extra ``hub``).
+        revision, cache_dir, token, local_files_only
+            As huggingface_hub has them: branch, tag or commit; where downloads are kept; for private repositories;
+            whether to use what was downloaded before and nothing else.
+        assembly
+            Of the universe, such as ``"hg38"``; cells of another one are refused. Theirs does not say.
+        seed
+            As in the class.
+
+        Raises
+        ------
+        ValueError
+            No such folder or repository; a revision of a folder; a file is missing or truncated; another class of
+            model; files that are not of one model: regions against vocabulary, tensors against sizes.
+        OSError
+            The hub cannot be reached and the files are not in the cache.
+        ImportError
+            A repository is named and huggingface_hub is not installed.
+        """
+        folder = files.fetch(
+            pretrained_model_name_or_path, revision=revision, cache_dir=cache_dir, token=token,
+            local_files_only=local_files_only,
+        )  # fmt: skip
+        config, module, vocabulary, content = files.read(folder, assembly)
+        model = cls.__new__(cls)
+        model._take(vocabulary, config, module, content, seed)
+        return model
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *, architecture: str | None = None, overwrite: bool = False
+    ) -> None:
+        """Write the files that :meth:`from_pretrained` reads, and geniml's classes do.
+
+        Parameters
+        ----------
+        save_directory
+            The folder; made if it is not there.
+        architecture
+            geniml's class: ``"AtacformerModel"``, ``"AtacformerForCellClustering"`` or
+            ``"AtacformerForReplacedTokenDetection"``, which has a head. Default: what was read, or trained last.
+        overwrite
+            Whether files of an earlier model may be replaced. ValueError if not, and they are there.
+        """
+        architecture = architecture or self._architecture
+        content = files.export_config(self.config, self._content, architecture, self.vocabulary.assembly)
+        files.write(Path(save_directory), self.module, self.vocabulary, content, architecture, overwrite)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """From regions to the model's token ids."""
+        return Tokenizer(self.vocabulary)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.module.device
+
+    def to_device(self, device: str | int | torch.device) -> Atacformer:
+        """Move the weights, as in ``model.to_device("cuda")``; the model itself."""
+        self.module.to(device)
+        return self
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | TokenizedCells | str | os.PathLike,
+        indices: Sequence[int] | np.ndarray | None = None,
+        batch_size: int = 64,
+        *,
+        layer: str | None = None,
+        max_tokens: int | None = None,
+        barcodes: str | os.PathLike | Iterable[str] | None = None,
+        min_tokens: int | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray | pd.DataFrame:
+        """Embedding of each cell: the mean of its regions' last hidden states.  (n_cells, hidden_size), float32.
+
+        A cell's tokens are the regions of the universe that its open regions (or fragments) overlap by at least 1 bp,
+        each once, in the order of the universe; what overlaps none is left out. Of more than ``max_tokens`` a sample is
+        read, drawn by (seed, name of the cell, token). Nothing depends on ``batch_size`` beyond rounding, nor on which
+        other cells there are. A cell without a token is zero, and a warning names it.
+
+        Parameters
+        ----------
+        adata
+            Cells x regions (bins or peaks, counts or zeros and ones), in memory or backed; a file of fragments; or what
+            ``model.tokenizer.tokenize_fragments`` has made of it.
+        indices
+            Cells of an AnnData to embed: row numbers or a mask. All by default.
+        batch_size
+            Most cells of a minibatch; one of long cells holds fewer.
+        layer
+            Layer with the counts; ``.X`` by default.
+        max_tokens
+            At most the model's ``max_position_embeddings``, which is the default.
+        barcodes, min_tokens
+            Of a file of fragments: the cells, in this order (or a file that lists them); without them, how many tokens
+            make a barcode a cell (200).
+        seed
+            Default: the model's.
+
+        Returns
+        -------
+        Array in the order of ``indices``; of fragments a DataFrame, indexed by barcode.
+
+        Raises
+        ------
+        ValueError
+            The regions overlap none of the universe, lie on another assembly, or are not named by their place; counts
+            are negative, not finite or not integer; ``max_tokens`` is out of range.
+        """
+        seed = self.seed if seed is None else int(seed)
+        max_tokens = self._context(max_tokens)
+        if isinstance(adata, str | os.PathLike | TokenizedCells):
+            if indices is not None or layer is not None:
+                raise ValueError("indices and layer are for an AnnData; cells of fragments are chosen by barcodes")
+            cells = self._cells(adata, barcodes, min_tokens)
+            z = self._embed(RowSource.from_matrix(cells.X), None, cells.barcodes, batch_size, max_tokens, seed)
+            import pandas as pd
+
+            return pd.DataFrame(z, index=pd.Index(cells.barcodes, name="barcode"))
+        if barcodes is not None or min_tokens is not None:
+            raise ValueError("barcodes and min_tokens are for fragments; cells of an AnnData are chosen by indices")
+        source = self._source(adata, layer)
+        return self._embed(source, _rows(indices, adata.n_obs), adata.obs_names, batch_size, max_tokens, seed)
+
+    def get_region_vectors(self) -> np.ndarray:
+        """What the model reads of each region, before any layer.  (n_regions, hidden_size), float32; a copy."""
+        table = self.module.embeddings.token_embeddings.weight
+        return table[: self.config.n_regions].detach().cpu().numpy().copy()
+
+    def bin_vectors(self, vocabulary: Vocabulary | Any, fill: Literal["nan", "mean"] = "nan") -> np.ndarray:
+        """Vectors for other bins: the mean of those of the regions that overlap each.  (n_bins, hidden_size), float32.
+
+        An approximation, to start from: a region's vector stands for its own interval, however little of it is in the
+        bin. A bin without a region has ``fill``: NaN, or the mean of all bins that have one.
+
+        Parameters
+        ----------
+        vocabulary
+            The bins; or a model, which has a vocabulary.
+
+        Raises
+        ------
+        ValueError
+            Another assembly; no bin overlaps a region.
+        """
+        if fill not in ("nan", "mean"):
+            raise ValueError(f"fill must be 'nan' or 'mean', found {fill!r}")
+        bins = vocabulary if isinstance(vocabulary, Vocabulary) else vocabulary.vocabulary
+        overlap = self._overlap(bins)
+        n_regions = np.diff(overlap.indptr)
+        vectors = overlap @ self.get_region_vectors()
+        covered = n_regions > 0
+        vectors[covered] /= n_regions[covered, None].astype(np.float32)
+        vectors[~covered] = np.nan if fill == "nan" else vectors[covered].mean(0)
+        return vectors
+
+    def train(
+        self,
+        adata: AnnData,
+        objective: Literal["replaced_tokens", "triplet"] = "replaced_tokens",
+        *,
+        layer: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: str = "Unknown",
+        replaced_share: float = 0.45,
+        margin: float = 1.0,
+        max_epochs: int = 10,
+        batch_size: int = 16,
+        max_tokens: int | None = None,
+        lr: float = 1.5e-4,
+        weight_decay: float = 0.01,
+        warmup_steps: int | None = None,
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        early_stopping: bool = True,
+        early_stopping_patience: int = 3,
+        accelerator: str = "auto",
+        num_workers: int = 0,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train all weights on, and keep those of the epoch that does best on held-out cells.
+
+        ``"replaced_tokens"``, which the models were pretrained by: each region is replaced with probability
+        ``replaced_share`` by any other, drawn evenly, and the model is to tell which ones were. Needs no labels.
+        ``"triplet"``: a cell is to be nearer, by ``margin``, to another one of its label than to one of another label;
+        distances are Euclidean between embeddings. Both of the others are drawn anew in each epoch; those of held-out
+        cells are held-out cells themselves and stay the same.
+
+        AdamW; the learning rate rises over ``warmup_steps`` (a tenth of all, at most 500) and falls to zero as a cosine;
+        gradients are clipped to length 1. Only the rows of the region table that a step has read are touched.
+        ``model.history`` has the losses by epoch, and ``validation_accuracy``: the share of held-out tokens that are told
+        rightly, or of held-out cells that are nearer to their own label. Memory: four times the weights.
+
+        Parameters
+        ----------
+        adata
+            Cells x regions, as for :meth:`get_latent_representation`.
+        labels_key, unlabeled_category
+            Column of ``obs`` with labels for ``"triplet"``; cells that have the category, or NaN, take no part.
+        batch_size
+            Cells of a step; of triplets, cells that two others are drawn for.
+        max_tokens
+            Regions of a cell that are read in a step, drawn anew in each epoch.
+        **trainer_kwargs
+            For Lightning's trainer: ``precision``, ``callbacks``, ``enable_progress_bar``, ...
+
+        Raises
+        ------
+        ValueError
+            An unknown objective; arguments out of range; no labels, or fewer than two that have two cells each;
+            nothing held out with early stopping.
+        FloatingPointError
+            The loss is not finite.
+        """
+        from ._train import Plan, fit
+
+        plan = Plan(
+            objective=objective, replaced_share=replaced_share, margin=margin, max_epochs=max_epochs,
+            batch_size=batch_size, max_tokens=self._context(max_tokens), lr=lr, weight_decay=weight_decay,
+            warmup_steps=warmup_steps, patience=early_stopping_patience if early_stopping else None,
+            num_workers=num_workers, seed=self.seed,
+        )  # fmt: skip
+        codes = _label_codes(adata, labels_key, unlabeled_category) if objective == "triplet" else None
+        source = self._source(adata, layer)
+        fit(self, plan, source, _keys(adata.obs_names), codes, train_size, validation_size, accelerator, trainer_kwargs)
+        self._architecture = files.HEADED if objective == "replaced_tokens" else files.ARCHITECTURES[1]
+
+    def __repr__(self) -> str:
+        c = self.config
+        n = sum(parameter.numel() for parameter in self.module.parameters())
+        return (
+            f"Atacformer: {c.num_hidden_layers} layers, {c.hidden_size} wide, {c.num_attention_heads} heads; "
+            f"{c.n_regions:,} regions" + (f" of {self.vocabulary.assembly}" if self.vocabulary.assembly else "")
+            + f", at most {c.max_position_embeddings:,} of a cell; positions {'on' if c.use_pos_embeddings else 'off'}; "
+            + ("with a" if self.module.discriminator is not None else "no")
+            + f" head for replaced tokens; {n / 1e6:.1f} million parameters"
+        )  # fmt: skip
+
+    def _context(self, max_tokens: int | None) -> int:
+        most = self.config.max_position_embeddings
+        if max_tokens is None:
+            return most
+        if not 1 <= max_tokens <= most:
+            raise ValueError(f"max_tokens must be 1 to {most:,}, which the model was made for; found {max_tokens}")
+        return int(max_tokens)
+
+    def _overlap(self, regions: Vocabulary) -> Any:
+        check_same_assembly(regions, self.vocabulary)
+        overlap = overlap_matrix(regions, self.vocabulary)
+        if not overlap.nnz:
+            v = self.vocabulary
+            first = f"{v.chrom_names[v.chrom[0]]}:{v.start[0]}-{v.end[0]}"
+            raise ValueError(
+                f"none of the {regions.n_bins:,} regions (first: {regions.names[0]}) overlaps any of the model's "
+                f"{v.n_bins:,} (first: {first}). Are chromosomes named alike (chr1 or 1), and is it the same assembly?"
+            )
+        return overlap
+
+    def _source(self, adata: AnnData, layer: str | None) -> OverlapSource:
+        if not hasattr(adata, "obs_names"):
+            raise TypeError(f"expected an AnnData or the path of a file of fragments, found {type(adata).__name__}")
+        with overlaps_allowed():
+            regions = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+        overlap = self._overlap(regions)
+        if (lost := float((np.diff(overlap.indptr) == 0).mean())) > 0.5:
+            logger.warning("%.0f%% of the regions overlap none of the model's and are not read", 100 * lost)
+        source = RowSource.from_matrix(counts_of(adata, layer))
+        validate_counts(source, adata.obs_names, empty="ignore")
+        return OverlapSource(source, overlap)
+
+    def _cells(
+        self,
+        cells: TokenizedCells | str | os.PathLike,
+        barcodes: str | os.PathLike | Iterable[str] | None,
+        min_tokens: int | None,
+    ) -> TokenizedCells:
+        if barcodes is not None and min_tokens is not None:
+            raise ValueError("barcodes name the cells, and min_tokens would choose them: give one of the two")
+        if not isinstance(cells, TokenizedCells):
+            name, cells = cells, self.tokenizer.tokenize_fragments(cells, barcodes)
+            least = MIN_TOKENS if min_tokens is None and barcodes is None else min_tokens or 0
+        elif cells.vocabulary != self.vocabulary:
+            raise ValueError("these cells are tokens of other regions; make them with model.tokenizer")
+        else:
+            name, least = "the tokenized cells", min_tokens or 0
+            cells = cells if barcodes is None else cells[list(barcodes)]
+        if len(cells) and cells.n_tokens.max() < least:
+            raise ValueError(
+                f"no barcode of {name} has {least:,} tokens (most: {cells.n_tokens.max():,}); lower min_tokens"
+            )
+        return cells[cells.n_tokens >= least]
+
+    def _embed(
+        self,
+        source: RowSource | OverlapSource,
+        rows: np.ndarray | None,
+        names: Sequence[str],
+        batch_size: int,
+        max_tokens: int,
+        seed: int,
+    ) -> np.ndarray:
+        loader = SentenceLoader(
+            source, rows, batch_size, collate=TokenSentences(_keys(names), max_tokens, seed),
+            max_tokens_per_batch=MAX_BATCH_TOKENS,
+        )  # fmt: skip
+        self.module.eval()
+        parts, empty = [], []
+        for batch in loader:
+            cu_seqlens = batch["cu_seqlens"]
+            empty += batch["cells"][cu_seqlens[1:] == cu_seqlens[:-1]].tolist()
+            z = self.module.embed(batch["tokens"].to(self.device), cu_seqlens.to(self.device))
+            parts.append(z.float().cpu().numpy())
+        if empty:
+            warnings.warn(
+                f"{len(empty):,} cells have no region that the model knows, and are zero (first: {names[empty[0]]})",
+                UserWarning,
+                stacklevel=3,
+            )
+        return np.concatenate(parts) if parts else np.empty((0, self.config.hidden_size), np.float32)
+
+
+def _keys(names: Iterable[str]) -> np.ndarray:
+    """A number of each cell that goes with its name.  (n_cells,) int64"""
+    return np.fromiter((zlib.crc32(str(name).encode()) for name in names), dtype=np.int64)
+
+
+def _rows(indices: Sequence[int] | np.ndarray | None, n_cells: int) -> np.ndarray | None:
+    """``indices`` as the loader takes them; numbers below zero count from the end."""
+    if indices is None:
+        return None
+    rows = np.arange(n_cells)[indices] if isinstance(indices, slice) else np.asarray(indices)
+    if rows.dtype == bool or not rows.size:
+        return rows if rows.dtype == bool else rows.astype(np.int64)
+    if rows.dtype.kind not in "iu" or rows.ndim != 1:
+        raise TypeError(f"indices are row numbers or a mask, found {rows.dtype} of shape {rows.shape}")
+    if rows.min() < -n_cells or rows.max() >= n_cells:
+        wrong = rows[(rows < -n_cells) | (rows >= n_cells)][0]
+        raise IndexError(f"there is no cell {wrong}: row numbers go from 0 to {n_cells - 1}")
+    return np.where(rows < 0, rows + n_cells, rows)
+
+
+def _label_codes(adata: AnnData, key: str | None, unlabeled: str) -> np.ndarray:
+    """Labels as numbers, -1 for none.  (n_cells,)"""
+    import pandas as pd
+
+    if key is None or key not in adata.obs:
+        found = ", ".join(map(str, adata.obs.columns)) or "none"
+        raise ValueError(f"objective='triplet' needs labels: labels_key={key!r} is not a column of adata.obs ({found})")
+    labels = adata.obs[key].astype(object)
+    return pd.factorize(labels.where(labels != unlabeled))[0].astype(np.int64)

@@ -1,0 +1,1 @@
+"""scAtacFormer: AnnData or MuData in, embeddings and accessibility out."""

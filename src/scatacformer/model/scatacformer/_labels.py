@@ -1,0 +1,283 @@
+"""Labels: learned from the cells that have them, predicted for any cell."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from scatacformer.model._fields import refuse_new_labels
+from scatacformer.model._scvi import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from scatacformer.nn import LabelTarget, balanced_weights
+
+from ._fit_labels import LabelPlan, fit_head
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+# argument of setup_anndata that names the column of each task
+KEYS = {"labels": "labels_key", "organ": "organ_key"}
+MAX_START_CELLS = 2048  # cells that a joint training takes the scale of the heads' inputs from
+
+
+class LabelsMixin:
+    """``train_labels`` and ``predict`` of :class:`~scatacformer.ScAtacFormer`."""
+
+    def train_labels(
+        self,
+        max_epochs: int | None = None,
+        batch_size: int = 256,
+        lr: float = 1e-2,
+        weight_decay: float = 1e-2,
+        class_weight: Literal["balanced"] | None = None,
+    ) -> None:
+        """Fit the heads that predict labels, from the start, on the model as it is.
+
+        A head reads the embedding and ``<cls>`` of a cell, all its regions kept. The embedding, the encoder and the
+        decoder stay as they are, to the bit. :meth:`train` ends with this; call it for other labels of the same names
+        or other settings. To let labels move the encoder and, with ``embedding_lr``, the embedding:
+        ``train(plan_kwargs={"label_weight": 1.0, "embedding_lr": 1e-3})``.
+
+        Fitted on the training cells of :meth:`train` that have a label. ``history`` gets ``labels_train_loss`` and, of
+        the held-out cells, ``labels_validation_loss`` and ``labels_validation_accuracy``, for each task; the held-out
+        cells choose nothing here.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the labelled cells. Default: as many as make about 200 steps (10 to 60).
+        batch_size, lr, weight_decay
+            Cells in a step, learning rate at the start of its cosine, and AdamW's decay.
+        class_weight
+            ``"balanced"``: every label counts the same, however rare; the probabilities are then those of such cells.
+
+        Memory: d_embed + d_model numbers for each labelled cell.
+
+        Raises
+        ------
+        ValueError
+            The model is not supervised or not trained; no cell of its own has a label; a label has one cell.
+        """
+        self._check_if_trained(warn=False)
+        arguments = {
+            "max_epochs": max_epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
+            "class_weight": class_weight,
+        }  # fmt: skip
+        self._need_heads()
+        self._validate_anndata(None)
+        split = self._own_split()
+        self._fit_labels(self._label_plan(arguments, split, self.frozen_), split)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+        task: Literal["labels", "organ"] = "labels",
+    ) -> np.ndarray | pd.DataFrame:
+        """Label of each cell, or with ``soft`` the probability of each label.
+
+        Parameters
+        ----------
+        adata
+            Cells x the model's regions. Labels are not needed, and those that are there have no effect.
+        indices
+            Cells, in the order of the answer. Default: all.
+        soft
+            Probabilities instead of the most probable label.
+        task
+            ``"labels"`` or ``"organ"``: of ``labels_key`` or ``organ_key`` of :meth:`setup_anndata`.
+
+        Returns
+        -------
+        (n_cells,) array of labels; with ``soft`` a DataFrame (n_cells, n_labels), cells x labels, rows that sum to 1.
+
+        Raises
+        ------
+        ValueError
+            The model is not supervised, or its heads were not trained; ``adata`` has labels that it does not know.
+        """
+        self._need_heads(task)
+        self._check_if_trained(warn=False)
+        if task not in self.labels_fitted_:
+            raise ValueError(f"the model has not learned {task!r} yet: call train_labels()")
+        adata = self._validate_anndata(adata)
+        rows, names = self._rows(adata, indices), self._label_names(task)
+        self._label_codes(task, adata)  # refuses labels that are new
+        head, parts = self.module.heads[task], [np.empty((0, len(names)), np.float32)]
+        for cells, _ in self._read(adata, rows, batch_size):
+            parts.append(torch.softmax(head(self.module.head_inputs(cells)), 1).float().cpu().numpy())
+        probability = np.concatenate(parts)
+        if not soft:
+            return names[probability.argmax(1)]
+        import pandas as pd
+
+        return pd.DataFrame(probability, index=adata.obs_names[rows], columns=names)
+
+    def _n_labels(self, supervised: bool) -> dict[str, int]:
+        """Sizes of the heads for the network's configuration."""
+        self.labels_fitted_: list[str] = []
+        tasks = [task for task in KEYS if self._label_key(task) is not None]
+        if not supervised:
+            return {}
+        if not tasks:
+            raise ValueError(
+                "supervised=True needs labels: ScAtacFormer.setup_anndata(adata, labels_key=...), then make the model anew"
+            )
+        sizes = {task: len(self._label_names(task)) for task in tasks}
+        for task, n in sizes.items():
+            if n < 2:
+                raise ValueError(
+                    f"adata.obs[{self._label_key(task)!r}] has {n} label{'s' * (n != 1)} beside "
+                    f"{self._unlabeled(task)!r}; a supervised model needs at least 2"
+                )
+        return {{"labels": "n_labels", "organ": "n_organs"}[task]: n for task, n in sizes.items()}
+
+    def _label_plan(
+        self, kwargs: dict[str, Any] | None, split: tuple[np.ndarray, ...], frozen: bool = False
+    ) -> LabelPlan | None:
+        """How the heads are fitted; None for an unsupervised model, and for cells of which there is nothing to learn."""
+        if not self.config_.tasks or frozen:
+            if kwargs:
+                what = "is a query, which keeps what its reference has learned" if frozen else "is not supervised"
+                raise ValueError(f"labels are learned by a supervised model, and this one {what}")
+            return None
+        known = [field.name for field in fields(LabelPlan)]
+        if unknown := sorted(set(kwargs or {}) - set(known)):
+            raise TypeError(f"labels_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
+        plan = LabelPlan(**(kwargs or {}))
+        learnable = [task for task in self.config_.tasks if self._check_labels(task, split)]
+        return plan if learnable else None
+
+    def _check_labels(self, task: str, split: tuple[np.ndarray, ...]) -> bool:
+        """Whether there are labels to learn from. ValueError if not, unless the head has learned before (a query)."""
+        codes, names, key = self._label_codes(task, self.adata), self._label_names(task), self._label_key(task)
+        counts = np.bincount(codes[codes >= 0], minlength=len(names))
+        if (counts == 1).any():
+            alone = names[counts == 1]
+            raise ValueError(
+                f"{len(alone)} of the labels in adata.obs[{key!r}] have one cell (first: {alone[0]!r}); join them with "
+                f"others, or set them to {self._unlabeled(task)!r}"
+            )
+        n_labelled = int((codes[split[0]] >= 0).sum())
+        if n_labelled == 0:
+            if task in self.labels_fitted_:
+                return False
+            raise ValueError(
+                f"none of the {len(split[0]):,} training cells has a label in adata.obs[{key!r}] (all are NaN, "
+                f"{self._unlabeled(task)!r} or not there); label some, or make the model with supervised=False"
+            )
+        return True
+
+    def _label_targets(
+        self, weights: dict[str, float], plan: LabelPlan | None, split: tuple[np.ndarray, ...]
+    ) -> dict[str, LabelTarget]:
+        """What a joint training is told: the labels of the training cells."""
+        if plan is None:
+            raise ValueError("label_weight needs labelled cells, and none of these has a label")
+        targets = {}
+        for task, weight in weights.items():
+            codes = torch.full((self.adata.n_obs,), -1, dtype=torch.int64)
+            codes[split[0]] = torch.from_numpy(self._label_codes(task, self.adata)[split[0]])
+            class_weight = balanced_weights(codes, self.config_.tasks[task]) if plan.class_weight else None
+            targets[task] = LabelTarget(codes, weight, class_weight)
+        return targets
+
+    def _standardise_heads(self, targets: dict[str, LabelTarget], split: tuple[np.ndarray, ...]) -> None:
+        """Centre and scale of what the heads read, before a joint training."""
+        if not targets:
+            return
+        rows = split[0]
+        if len(rows) > MAX_START_CELLS:
+            rows = np.sort(np.random.default_rng(self.seed_).choice(rows, MAX_START_CELLS, replace=False))
+        inputs = self._head_inputs(rows).to(self.module.device)
+        for task in targets:
+            self.module.heads[task].standardise(inputs)
+
+    def _fit_labels(self, plan: LabelPlan | None, split: tuple[np.ndarray, ...]) -> None:
+        """Fits every head that has labels; see :meth:`train_labels`."""
+        if plan is None:
+            return
+        for task in self.config_.tasks:
+            codes = self._label_codes(task, self.adata)
+            train, held_out = (np.sort(part[codes[part] >= 0]) for part in split[:2])
+            if not len(train):
+                continue
+            absent = np.setdiff1d(np.arange(len(self._label_names(task))), codes[train])
+            if len(absent):
+                names = ", ".join(map(str, self._label_names(task)[absent[:10]]))
+                warnings.warn(
+                    f"{len(absent)} of the labels in adata.obs[{self._label_key(task)!r}] have no training cell and will "
+                    f"hardly be predicted: {names}",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            inputs = self._head_inputs(np.concatenate([train, held_out]))
+            labels = torch.from_numpy(codes[np.concatenate([train, held_out])])
+            head, history = fit_head(inputs, labels, len(train), self.config_.tasks[task], plan, self.seed_)
+            self.module.heads[task].load_state_dict(head.state_dict())
+            if task not in self.labels_fitted_:
+                self.labels_fitted_ = [*self.labels_fitted_, task]
+            self._add_history({f"{task}_{name}": values for name, values in history.items()})
+
+    @torch.inference_mode()
+    def _head_inputs(self, rows: np.ndarray) -> torch.Tensor:
+        parts = [self.module.head_inputs(cells).float().cpu() for cells, _ in self._read(self.adata, rows, None)]
+        return torch.cat(parts).clone()
+
+    def _need_heads(self, task: str | None = None) -> None:
+        tasks = self.config_.tasks
+        if not tasks:
+            raise ValueError(
+                "this model is not supervised and knows no labels: ScAtacFormer.setup_anndata(adata, labels_key=...), "
+                "model = ScAtacFormer(adata, supervised=True), model.train()"
+            )
+        if task is not None and task not in tasks:
+            raise ValueError(f"task must be one of {tuple(tasks)}, which the model was set up with; found {task!r}")
+
+    def _own_split(self) -> tuple[np.ndarray, ...]:
+        """Training, held-out and test cells of :meth:`train`; of a query that was not trained all cells are to train on."""
+        train, held_out = getattr(self, "train_indices_", None), getattr(self, "validation_indices_", None)
+        n_cells = self.adata.n_obs
+        if train is None or held_out is None or max(np.max(train, initial=-1), np.max(held_out, initial=-1)) >= n_cells:
+            train, held_out = np.arange(n_cells), np.empty(0, np.int64)
+        return np.asarray(train), np.asarray(held_out), np.empty(0, np.int64)
+
+    def _label_state(self, task: str, registry: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        registry = self.registry_ if registry is None else registry
+        field = registry[FIELD_REGISTRIES_KEY].get(task)
+        return None if field is None else field[STATE_REGISTRY_KEY]
+
+    def _label_key(self, task: str) -> str | None:
+        """Column of ``obs`` that the labels came from; None where none was named."""
+        state = self._label_state(task)
+        if not state or state["original_key"].startswith("_scvi_"):
+            return None
+        return state["original_key"]
+
+    def _unlabeled(self, task: str) -> str:
+        state = self._label_state(task)
+        return "Unknown" if not state else state.get("unlabeled_category", "Unknown")
+
+    def _label_names(self, task: str) -> np.ndarray:
+        """The labels in the order of their codes."""
+        state = self._label_state(task)
+        assert state is not None
+        return np.asarray(state["categorical_mapping"])
+
+    def _label_codes(self, task: str, adata: AnnData) -> np.ndarray:
+        """(n_cells,) int64, -1 where a cell has no label. ValueError for labels that the model does not know."""
+        manager = self.get_anndata_manager(adata, required=True)
+        state, known = self._label_state(task, manager.registry), self._label_names(task)
+        new = np.asarray(state["categorical_mapping"])[len(known) :]
+        refuse_new_labels(new, known, self._label_key(task), self._unlabeled(task))
+        return np.asarray(manager.get_from_registry(task)).ravel().astype(np.int64)

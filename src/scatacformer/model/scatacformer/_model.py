@@ -1,0 +1,328 @@
+"""The class that a user types: from AnnData to an embedding and predicted accessibility."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField
+
+from scatacformer.cells import ReadSentences, RowSource, SentenceLoader, validate_anndata
+from scatacformer.genome import Vocabulary
+from scatacformer.model._fields import LabelsField, OpenBinsField
+from scatacformer.model._scvi import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
+from scatacformer.model._sharing import PretrainedMixin
+from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
+
+from ._accessibility import AccessibilityMixin
+from ._differential import DifferentialMixin
+from ._dna import read_dna
+from ._eos import classes_to_read, readers_of
+from ._fine_tuning import FineTuningMixin
+from ._labels import LabelsMixin
+from ._mudata import MuDataMixin
+from ._query import QueryMixin
+from ._saving import SavingMixin
+from ._train import TrainingMixin
+from .paired._expression import ExpressionMixin
+from .paired._links import LinkMixin
+from .paired._paired import MODALITIES, PairedMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from anndata import AnnData
+    from mudata import MuData
+    from torch import Tensor
+
+    from scatacformer.genome import RegionClasses
+
+
+class ScAtacFormer(
+    TrainingMixin,
+    AccessibilityMixin,
+    DifferentialMixin,
+    PairedMixin,
+    ExpressionMixin,
+    LinkMixin,
+    LabelsMixin,
+    QueryMixin,
+    FineTuningMixin,
+    SavingMixin,
+    PretrainedMixin,
+    MuDataMixin,
+    BaseModelClass,
+):
+    """A transformer for single-cell ATAC-seq.
+
+    A cell is the set of its open regions. An encoder without order reads them; ``<cls>`` is the cell, one ``<eos>`` a
+    chromosome predicts the state of every region: closed, open and shown, or open and hidden.
+
+    Parameters
+    ----------
+    adata
+        AnnData that was registered by :meth:`setup_anndata`: cells x regions, counts, CSR; or MuData that was registered
+        by :meth:`setup_mudata`, with paired RNA.
+    size
+        ``"small"``: 128 wide, 2 layers, for a laptop. ``"base"``: 512 wide, 12 layers, for a GPU.
+    d_model, n_layers, n_heads, d_embed, max_tokens
+        Sizes other than the preset's: width, layers and heads of the encoder; rank of the bin table, which is the most
+        dimensions that the embedding can have; most open regions of a cell that the encoder reads (all are pooled).
+    decoder
+        ``"bilinear"``; ``"mlp"``, a hundred times dearer over a genome; or ``"cross_attention"``: scored as bilinear, from
+        ``<eos>`` that stand outside the sentence, read the encoder's output and do not see one another.
+    removed_share
+        Share of a cell's open regions that is hidden in a training step, 0 to 0.9. With 0 nothing is hidden: the regions
+        that are shown are told from closed ones, and no region is ever "removed".
+    attention
+        ``"auto"``, or a backend by name: ``"flash"``, ``"varlen"``, ``"grouped"``, ``"padded"``.
+    cls_token
+        Whether a sentence has ``<cls>``. Without it the embedding is the pool of the cell's regions, also when it is
+        trained.
+    embedding
+        ``"factorised"``: the encoder reads a region's ``d_embed`` numbers through a projection. ``"full"``: ``d_model``
+        numbers of its own, which learn at ``lr``; 4 ``d_model`` bytes a region, and four times that in training.
+    decoder_input
+        ``"small"``: the decoder reads ``d_embed`` numbers of a region. ``"full"``: the ``d_model`` that the encoder reads,
+        and ``<eos>`` at its full width.
+    eos
+        ``"chromosome"``: an ``<eos>`` for each chromosome predicts its regions. ``"region_class"``: one for each class of
+        genomic region, promoter, exon, enhancer, ...; a region's logit is the mean of those of the classes it is in.
+    region_classes
+        For ``eos="region_class"``: the classes of the regions. Default: what :func:`scatacformer.pp.annotate_bins` wrote
+        into ``adata``. They are saved with the model: new cells need no annotation.
+    supervised
+        Whether the model learns to predict the labels that :meth:`setup_anndata` was told of; see :meth:`predict`.
+    dna
+        A table of numbers of each region's DNA, (n_regions, d), from :func:`scatacformer.pp.dna_embeddings` or any other
+        source: a ``.npy`` file, which is mapped into memory, an array or a tensor. It is frozen; projections of it,
+        which start at zero and are trained, are added to what encoder and decoder read of a region.
+    seed
+        Of everything that is drawn. The same seed gives the same weights on the same machine. Default:
+        ``scvi.settings.seed``, or 0.
+
+    Examples
+    --------
+    >>> import scatacformer as sf
+    >>> sf.ScAtacFormer.setup_anndata(adata)
+    >>> model = sf.ScAtacFormer(adata)
+    >>> model.train()
+    >>> adata.obsm["X_scatacformer"] = model.get_latent_representation()
+    """
+
+    _module_cls = ScAtacNetwork
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict | None = None,
+        size: Literal["small", "base"] = "small",
+        d_model: int | None = None,
+        n_layers: int | None = None,
+        n_heads: int | None = None,
+        d_embed: int | None = None,
+        max_tokens: int | None = None,
+        decoder: Literal["bilinear", "mlp", "cross_attention"] = "bilinear",
+        removed_share: float = 0.5,
+        attention: str = "auto",
+        cls_token: bool = True,
+        embedding: Literal["factorised", "full"] = "factorised",
+        decoder_input: Literal["small", "full"] = "small",
+        eos: Literal["chromosome", "region_class"] = "chromosome",
+        supervised: bool = False,
+        dna: str | PathLike | np.ndarray | Tensor | None = None,
+        seed: int | None = None,
+        vocabulary: Vocabulary | None = None,
+        region_classes: RegionClasses | None = None,
+    ) -> None:
+        adata = self._take(adata)
+        super().__init__(adata, registry)
+        if adata is not None:
+            vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+        elif vocabulary is None:
+            raise ValueError("without adata the model needs its vocabulary: ScAtacFormer(registry=..., vocabulary=...)")
+        self.vocabulary_ = vocabulary
+        self._region_classes = classes_to_read(eos, region_classes, self._annotated(adata), vocabulary)
+        readers = readers_of(vocabulary, self._region_classes)
+        self.eos_names_ = readers.names
+        self.seed_ = int(seed if seed is not None else settings.seed or 0)
+        self.frozen_, self.query_batches_ = False, []
+        self.tuned_, self.lora_ = None, None  # of a model made by for_fine_tuning
+        table, made_of = (None, None) if dna is None else read_dna(dna, vocabulary)
+        self.config_ = NetworkConfig.of_size(
+            size, n_bins=vocabulary.n_bins, n_eos=len(readers.names), n_batch=self.summary_stats.n_batch,
+            d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
+            decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token,
+            embedding=embedding, decoder_input=decoder_input, d_dna=0 if table is None else table.shape[1],
+            **self._n_labels(supervised),
+        )  # fmt: skip
+        self.module = self._module_cls(self.config_, readers.group, seed=self.seed_, readers=readers.shares)
+        if table is not None:
+            self.module.embedding.dna.hold(table)
+            self.dna_ = made_of
+        self.get_normalized_function_name_ = "get_normalized_accessibility"
+        c = self.config_
+        self._model_summary_string = (
+            f"ScAtacFormer: {c.n_layers} layers, {c.d_model} wide, {c.n_heads} heads; {c.n_bins:,} regions on "
+            f"{vocabulary.n_chroms} chromosomes"
+            + (f" of {vocabulary.assembly}" if vocabulary.assembly else "")
+            + (f", in {c.n_eos} classes" if self._region_classes is not None else "")
+            + f"; embedding of at most {c.d_embed} dimensions; {c.decoder} decoder; {c.n_batch} batch"
+            + ("es" if c.n_batch != 1 else "")
+            + "".join(f"; {n} {'organs' if task == 'organ' else task}" for task, n in c.tasks.items())
+            + (f"; DNA of {c.d_dna} numbers a region" if c.d_dna else "")
+            + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
+        )
+        self.init_params_ = self._get_init_params(locals())
+        for name in ("vocabulary", "region_classes", "dna"):  # saved in files of their own
+            self.init_params_["non_kwargs"].pop(name, None)
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: str = "Unknown",
+        organ_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register an AnnData: where the counts are, and which columns of ``obs`` are batch and label.
+
+        The counts stay where they are, in memory or on disk; ``obs`` and ``uns`` get the columns and ids that
+        scvi-tools keeps there.
+
+        Parameters
+        ----------
+        adata
+            Cells x regions. ``.var`` or ``.var_names`` say chromosome, start, end (``chr1:0-5000``).
+        layer
+            Layer with the counts; default ``.X``.
+        batch_key
+            Column of ``obs`` with the batch: a covariate of the decoder, so that it need not be in the embedding.
+        labels_key
+            Column of ``obs`` with labels, cell types as a rule. A model that is not ``supervised`` does not look at them.
+        unlabeled_category
+            What that column, or ``organ_key``'s, says of a cell without a label; NaN means the same. Such cells take no
+            part in what is learned of labels, and in everything else.
+        organ_key
+            Column of ``obs`` with a second label, which a ``supervised`` model learns beside the first.
+
+        Raises
+        ------
+        ValueError
+            The AnnData is a view; counts are NaN, negative or not integer; cells or regions are empty, duplicate,
+            unknown, or beyond the end of their chromosome; the matrix is CSC.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        validate_anndata(adata)  # before scvi-tools looks, whose message on views says less
+        fields = [
+            OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category),
+        ]
+        if organ_key is not None:
+            fields.append(LabelsField("organ", organ_key, unlabeled_category))
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def __repr__(self) -> str:
+        trained = "trained" if self.is_trained_ else "not trained"
+        return f"{self._model_summary_string}; {trained}"
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The regions that the model knows, in its order."""
+        return self.vocabulary_
+
+    @property
+    def region_classes(self) -> RegionClasses | None:
+        """The classes of its regions, of a model with ``eos="region_class"``; else None."""
+        return self._region_classes
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        batch_size: int | None = None,
+        modality: Literal["joint", "expression", "accessibility"] | None = None,
+    ) -> np.ndarray:
+        """Embedding of each cell.  (n_cells, n_latent), float32, in the order of ``indices``.
+
+        n_latent is the number of dimensions in which the cells that the model was trained on differ by more than
+        noise, at most ``d_embed``; their scale says how much. Each vector is divided by its length to the power 3/4:
+        between distance and angle, which keeps the neighbours and gives a type that is spread along a ray one cluster
+        instead of several. It does not depend on ``batch_size`` or on the order of a cell's regions beyond rounding.
+
+        A model of pairs has one space for both modalities, of unit vectors: ``modality="accessibility"`` reads the ATAC
+        alone, ``"expression"`` the RNA alone, ``"joint"`` (the default where there is RNA) is the mean of the two,
+        brought to length 1; of a cell without RNA it is that of its ATAC. Raises ValueError for a modality that the
+        model or the cells lack.
+        """
+        self._check_if_trained(warn=False)
+        if modality is not None and modality not in MODALITIES:
+            raise ValueError(f"modality must be one of {MODALITIES}, found {modality!r}")
+        if self.module.paired is not None:
+            return self._paired_latent(adata, indices, modality, batch_size)
+        if modality in ("joint", "expression"):
+            self._need_network()
+        adata = self._validate_anndata(adata)
+        used = torch.nonzero(self.module.latent_weight).squeeze(1)
+        parts = []
+        for batch in self._minibatches(adata, indices, batch_size):
+            z = self.module.embed(batch)[:, used].float()
+            parts.append(shortened(z).cpu().numpy())
+        return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
+
+    def _read(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):
+        """The encoder over cells, in the order asked: (Cells, minibatch) each."""
+        for batch in self._minibatches(adata, indices, batch_size):
+            yield self.module.encode(batch), batch
+
+    def _minibatches(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):
+        """Sentences to read, in the order asked, on the network's device."""
+        rows = self._rows(adata, indices)
+        sentences = ReadSentences(self._batch_codes(adata), self.config_.max_tokens, seed=self.seed_)
+        loader = SentenceLoader(
+            self._source(adata), rows, batch_size or settings.batch_size, collate=sentences,
+            num_workers=settings.dl_num_workers,
+        )  # fmt: skip
+        self.module.eval()
+        for batch in loader:
+            yield self._to_device(batch)
+
+    def _rows(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
+        """Row numbers of ``indices``: numbers (negative from the end), a mask, or None for all."""
+        if indices is None:
+            return np.arange(adata.n_obs)
+        rows = np.asarray(indices)
+        if rows.dtype == bool:
+            if rows.shape != (adata.n_obs,):
+                raise IndexError(f"indices is a mask of shape {rows.shape}, expected ({adata.n_obs},)")
+            return np.flatnonzero(rows)
+        rows = rows.astype(np.int64).reshape(-1)
+        if len(rows) and (rows.min() < -adata.n_obs or rows.max() >= adata.n_obs):
+            raise IndexError(f"indices reach {rows.min()} ... {rows.max()}, and adata has {adata.n_obs:,} cells")
+        return np.where(rows < 0, rows + adata.n_obs, rows)
+
+    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.module.device) for name, tensor in batch.items()}
+
+    def _source(self, adata: AnnData) -> RowSource:
+        manager = self.get_anndata_manager(adata, required=True)
+        return RowSource.from_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+
+    def _batch_codes(self, adata: AnnData) -> np.ndarray:
+        manager = self.get_anndata_manager(adata, required=True)
+        return np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
+
+    def _batch_names(self) -> list[str]:
+        state = self.registry_[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.BATCH_KEY][STATE_REGISTRY_KEY]
+        return [str(name) for name in state["categorical_mapping"]]

@@ -1,0 +1,246 @@
+"""MuData in: registered beside the user's object, which is neither reordered nor written to."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scatacformer.cells import PairedCells, match_pairs
+from scatacformer.model._scvi import SETUP_ARGS_KEY
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
+
+
+class _Known(NamedTuple):
+    """A MuData that was read: by whom it may be taken again, and what was found in it."""
+
+    mdata: weakref.ref
+    setup: dict[str, Any]  # layers, modalities and, of a query, the keys
+    cells: PairedCells
+    matrices: tuple[Any, Any]  # RNA and ATAC as they lay there
+
+
+# By id: a MuData's own `uns` would be the place if it were ours to write to. Models are made of the first; what a model
+# reads of other cells is kept apart, so that a set-up stays what the user said.
+_set_up: dict[int, _Known] = {}
+_read: dict[int, _Known] = {}
+
+
+def is_mudata(data: Any) -> bool:
+    """Whether ``data`` is a MuData, without importing mudata for it."""
+    return hasattr(data, "mod") and hasattr(data, "obsmap")
+
+
+def modality_names(modalities: dict[str, str] | None) -> dict[str, str]:
+    """The names of both modalities; ValueError for keys that are none of ours."""
+    given = dict(modalities or {})
+    if unknown := sorted(set(given) - set(MODALITIES)):
+        raise ValueError(f"modalities takes the keys {sorted(MODALITIES)}, found {unknown}")
+    return MODALITIES | given
+
+
+class MuDataMixin:
+    """``setup_mudata``, and MuData wherever a method of the model takes an AnnData."""
+
+    _mdata: MuData | None = None
+    _pairs: PairedCells | None = None
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        rna_layer: str | None = None,
+        atac_layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        modalities: dict[str, str] | None = None,
+        unlabeled_category: str = "Unknown",
+        organ_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register a MuData of paired cells: counts of genes and of regions, measured in the same cells.
+
+        Cells are matched by ``obs_names``, whatever their order in the two modalities. ``mdata`` stays as it is: nothing
+        is reordered, nothing is written into it. The model reads the counts where they lie now: they must not be changed
+        in place later; an ``.X`` that is replaced is not seen.
+
+        Parameters
+        ----------
+        mdata
+            RNA, cells x genes, and ATAC, cells x regions; raw counts in both.
+        rna_layer, atac_layer
+            Layers with the counts; default ``.X``.
+        batch_key, labels_key, organ_key
+            Columns with the batch, the label and a second label, in the ``obs`` of the ATAC modality, of the RNA, or of
+            ``mdata``.
+        modalities
+            Names of the two: ``{"rna_layer": "rna", "atac_layer": "atac"}`` if not said.
+        unlabeled_category
+            As in :meth:`setup_anndata`.
+
+        Raises
+        ------
+        ValueError
+            ``mdata`` is a view; cells were measured in one modality alone (their number is said); counts are NaN,
+            negative or not integer; cells or regions are empty, duplicate or unknown.
+        KeyError
+            No such modality, layer or column.
+        """
+        names = modality_names(modalities)
+        cells = match_pairs(
+            mdata, names["rna_layer"], names["atac_layer"], rna_layer, atac_layer,
+            tuple(key for key in (batch_key, labels_key, organ_key) if key is not None),
+        )  # fmt: skip
+        cls.setup_anndata(
+            cells.atac, layer=atac_layer, batch_key=batch_key, labels_key=labels_key,
+            unlabeled_category=unlabeled_category, organ_key=organ_key, **kwargs,
+        )  # fmt: skip
+        setup = {"rna_layer": rna_layer, "atac_layer": atac_layer, "modalities": names}
+        _remember(_set_up, mdata, setup, cells)
+
+    @classmethod
+    def _set_up_as(cls, mdata: MuData, setup: dict[str, Any] | None, registry: dict[str, Any], **kwargs: Any) -> MuData:
+        """``mdata`` set up as a model that is there was; cells without RNA are let in."""
+        setup = setup or _default_setup(registry)
+        cells = query_cells(mdata, setup, registry[SETUP_ARGS_KEY])
+        arguments = dict(registry[SETUP_ARGS_KEY]) | {"layer": setup["atac_layer"]}
+        cls.setup_anndata(cells.atac, source_registry=registry, **kwargs, **arguments)
+        _remember(_set_up, mdata, setup, cells)
+        return mdata
+
+    @property
+    def mdata(self) -> MuData | None:
+        """The MuData that the model was made of; None for a model of ATAC alone."""
+        return self._mdata
+
+    def _take(self, data: AnnData | MuData | None) -> AnnData | None:
+        """The AnnData that scvi-tools registers: that around a MuData, or ``data`` itself."""
+        if data is None or not is_mudata(data):
+            return data
+        found = _found(data)
+        _check_unchanged(data, found.setup, found.cells)
+        self._mdata, self._pairs, self.mudata_setup_ = data, found.cells, found.setup
+        return found.cells.atac
+
+    def _annotated(self, adata: AnnData | None) -> AnnData | None:
+        """Where the annotation of the regions is: of a MuData in its ATAC modality."""
+        return adata if self._mdata is None else self._mdata.mod[self.mudata_setup_["modalities"]["atac_layer"]]
+
+    def _cells_of(self, data: AnnData | MuData | None) -> PairedCells | None:
+        """The pairs of ``data``; None where it has no RNA to speak of (an AnnData)."""
+        if data is None or data is self._mdata:
+            if self._mdata is not None:
+                _check_unchanged(self._mdata, self.mudata_setup_, self._pairs)
+            return self._pairs
+        if not is_mudata(data):
+            return None
+        setup, arguments = self._mudata_setup(), self.registry_[SETUP_ARGS_KEY]
+        known_as = setup | {key: arguments.get(key) for key in ("batch_key", "labels_key", "organ_key")}
+        found = _read.get(id(data))
+        if found is not None and found.mdata() is data and found.setup == known_as:
+            same_matrices = all(map(_same_matrix, found.matrices, _matrices(data, setup)))
+            if same_matrices and _same_cells(data, setup, found.cells):
+                _take_columns(data, setup, found.cells)
+                return found.cells
+        cells = query_cells(data, setup, arguments)
+        _remember(_read, data, known_as, cells)
+        return cells
+
+    def _mudata_setup(self) -> dict[str, Any]:
+        """How a MuData is read; of a model of ATAC alone by the usual names."""
+        return getattr(self, "mudata_setup_", None) or _default_setup(self.registry_)
+
+    def _validate_anndata(self, adata: AnnData | MuData | None = None, **kwargs: Any) -> AnnData:
+        if adata is None and self.adata is None:
+            raise ValueError("the model has no cells of its own (it was loaded with adata=False): name adata")
+        if adata is None and self._mdata is not None:
+            self._cells_of(None)
+        elif is_mudata(adata):
+            adata = self._cells_of(adata).atac
+        return super()._validate_anndata(adata, **kwargs)
+
+
+def registered_regions(data: AnnData | MuData) -> pd.DataFrame:
+    """``.var`` of the regions that were set up."""
+    return (_found(data).cells.atac if is_mudata(data) else data).var
+
+
+def _found(mdata: MuData) -> _Known:
+    found = _set_up.get(id(mdata))
+    if found is None or found.mdata() is not mdata:
+        raise ValueError("set up the MuData first: ScAtacFormer.setup_mudata(mdata)")
+    return found
+
+
+def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]) -> PairedCells:
+    """Cells to be read by a model that is there: RNA and labels may be missing, not the batch."""
+    names, keys = setup["modalities"], [setup_args["batch_key"]]
+    atac = mdata.mod.get(names["atac_layer"])
+    for label in (setup_args["labels_key"], setup_args.get("organ_key")):
+        if label is not None and atac is not None and (label in atac.obs or label in mdata.obs):
+            keys.append(label)
+    return match_pairs(
+        mdata, names["rna_layer"], names["atac_layer"], setup["rna_layer"], setup["atac_layer"],
+        tuple(key for key in keys if key is not None), need_rna=False,
+    )  # fmt: skip
+
+
+def _default_setup(registry: dict[str, Any]) -> dict[str, Any]:
+    return {"rna_layer": None, "atac_layer": registry[SETUP_ARGS_KEY]["layer"], "modalities": MODALITIES}
+
+
+def _remember(where: dict[int, _Known], mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
+    key = id(mdata)
+    found = weakref.ref(mdata, lambda _: where.pop(key, None))
+    where[key] = _Known(found, setup, cells, _matrices(mdata, setup))
+
+
+def _matrices(mdata: MuData, setup: dict[str, Any]) -> tuple[Any, Any]:
+    """The RNA and the ATAC matrix; None where there is none."""
+    found = []
+    for which in ("rna_layer", "atac_layer"):
+        part, layer = mdata.mod.get(setup["modalities"][which]), setup[which]
+        found.append(None if part is None else part.X if layer is None else part.layers.get(layer))
+    return found[0], found[1]
+
+
+def _same_matrix(before: Any, now: Any) -> bool:
+    """Whether a matrix was not replaced; one on disk is another object at each look."""
+    return before is now or (type(before) is type(now) and hasattr(now, "group"))
+
+
+def _check_unchanged(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
+    """Raises where cells were added, removed or reordered since the set-up; else takes new columns of ``obs`` over."""
+    if not _same_cells(mdata, setup, cells):
+        raise ValueError(
+            f"the cells or features of mdata have changed since it was set up (then {cells.atac.n_obs:,} cells, now "
+            f"{mdata.n_obs:,}); call ScAtacFormer.setup_mudata(mdata) again and make the model anew, or load a saved one "
+            "with it"
+        )
+    _take_columns(mdata, setup, cells)
+
+
+def _same_cells(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> bool:
+    names = setup["modalities"]
+    atac, rna = mdata.mod.get(names["atac_layer"]), mdata.mod.get(names["rna_layer"])
+    if atac is None or not atac.obs_names.equals(cells.atac.obs_names) or atac.n_vars != cells.atac.n_vars:
+        return False
+    if rna is None or cells.rna is None:
+        return rna is None and cells.rna is None
+    if rna.shape != (cells.rna.n_cells, cells.rna.n_bins):
+        return False
+    has = cells.has_rna
+    return bool((rna.obs_names[cells.rna_row[has]] == cells.atac.obs_names[has]).all())
+
+
+def _take_columns(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
+    """Columns of ``obs`` that came later, such as clusters."""
+    atac = mdata.mod[setup["modalities"]["atac_layer"]]
+    for obs in (atac.obs, mdata.obs.reindex(atac.obs_names)):
+        for column in obs.columns.difference(cells.atac.obs.columns):
+            cells.atac.obs[column] = obs[column].to_numpy()

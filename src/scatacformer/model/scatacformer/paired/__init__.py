@@ -1,0 +1,1 @@
+"""scAtacFormer with the RNA of the same cells."""

@@ -1,0 +1,149 @@
+"""The cells of a pretraining: a corpus, or an AnnData in memory or on disk, seen as one source of sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scatacformer.cells import RowSource, validate_anndata, validate_counts
+from scatacformer.genome import RegionClasses, Vocabulary, region_classes
+from scatacformer.training import split_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+    from .config import PretrainConfig
+
+CORPUS_BATCH = "batch"  # column of obs that says a cell's batch to a model of a corpus
+
+
+@dataclass(frozen=True)
+class PretrainCells:
+    """What pretraining knows of its cells."""
+
+    source: RowSource
+    vocabulary: Vocabulary
+    codes: np.ndarray  # (n_cells,) int64: batch of each cell
+    batch_names: list[str]
+    batch_key: str | None  # None: one batch
+    sets: np.ndarray  # (n_cells,) int64: data set of each cell
+    set_names: list[str]
+    name: Callable[[int], str]  # of a cell, by row number
+    card: dict[str, Any] = field(default_factory=dict)  # what they are, for the model's config
+    classes: RegionClasses | None = None  # of their bins, for a model that reads them
+
+    def split(self, validation: float | list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers to train on and to hold out, sorted. ValueError where nothing is left of either."""
+        if isinstance(validation, list):
+            if unknown := [name for name in validation if name not in self.set_names]:
+                raise ValueError(
+                    f"validation names {unknown[0]!r}, which is no data set here; there are {_some(self.set_names)}"
+                )
+            held = np.isin(self.sets, [self.set_names.index(name) for name in validation])
+            if held.all():
+                raise ValueError("validation names every data set: none is left to train on")
+            return np.flatnonzero(~held), np.flatnonzero(held)
+        parts = split_cells(self.source.n_cells, 1 - validation, validation, seed)
+        if validation and not len(parts.validation):
+            raise ValueError(f"validation = {validation} of {self.source.n_cells:,} cells is none; hold out more, or 0")
+        return parts.train, parts.validation
+
+
+def read_cells(data: Any, config: PretrainConfig) -> PretrainCells:
+    """The cells of a corpus, its folder, an AnnData, or an ``.h5ad`` (opened, not read whole).
+
+    Raises ValueError for what is none of these, and as ``setup_anndata`` for cells that cannot be trained on.
+    """
+    if isinstance(data, str | Path):
+        data = _opened(Path(data))
+    if hasattr(data, "batch_codes"):
+        return _of_corpus(data, config)
+    if hasattr(data, "obs_names"):
+        return _of_anndata(data, config)
+    raise ValueError(f"expected a Corpus, its folder, an AnnData or an .h5ad file; found a {type(data).__name__}")
+
+
+def _opened(path: Path) -> Any:
+    if not path.exists():
+        raise ValueError(f"there is no {path}: name the folder of a corpus, or an .h5ad file")
+    if path.is_dir():
+        from scatacformer.corpus import Corpus
+
+        return Corpus(path)
+    if path.suffix != ".h5ad":
+        raise ValueError(f"{path} is neither the folder of a corpus nor an .h5ad file; build a corpus of it first")
+    import anndata
+
+    return anndata.read_h5ad(path, backed="r")
+
+
+def _of_corpus(corpus: Any, config: PretrainConfig) -> PretrainCells:
+    if config.layer is not None:
+        raise ValueError("layer is for an AnnData; a corpus holds one matrix")
+    codes, names = np.asarray(corpus.batch_codes), [str(name) for name in corpus.batch_names]
+    key: str | None = config.batch_key or CORPUS_BATCH
+    if not config.use_batches or len(names) == 1:
+        codes, names, key = np.zeros(corpus.n_cells, np.int64), ["0"], None
+    sets = np.repeat(np.arange(len(corpus.dataset_names)), np.diff(corpus.dataset_offsets))
+
+    def name(cell: int) -> str:
+        return f"{corpus.cell_names([cell])[0]} (row {cell})"
+
+    return PretrainCells(
+        corpus.source, corpus.vocabulary, codes.astype(np.int64), names, key, sets, list(corpus.dataset_names), name,
+        dict(corpus.card), _classes(config, corpus.vocabulary, None),
+    )  # fmt: skip
+
+
+def _of_anndata(adata: AnnData, config: PretrainConfig) -> PretrainCells:
+    validate_anndata(adata, min_cells=3)
+    if config.layer is not None and config.layer not in adata.layers:
+        raise ValueError(f"adata has no layer {config.layer!r}; it has {sorted(filter(None, adata.layers))} and X")
+    source = RowSource.from_matrix(adata.X if config.layer is None else adata.layers[config.layer])
+    counts = validate_counts(source, adata.obs_names)
+    codes, names, key = np.zeros(adata.n_obs, np.int64), ["0"], None
+    if config.batch_key is not None and config.use_batches:
+        if config.batch_key not in adata.obs:
+            raise ValueError(f"adata.obs has no column {config.batch_key!r}; it has {_some(list(adata.obs))}")
+        column = pd.Categorical(adata.obs[config.batch_key].astype(str))
+        codes, names, key = column.codes.astype(np.int64), list(column.categories), config.batch_key
+    obs_names = adata.obs_names
+    vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+    card = {"n_cells": adata.n_obs, "n_tokens": int(counts.n_open_per_cell.sum())}
+    return PretrainCells(
+        source,
+        vocabulary,
+        codes,
+        names,
+        key,
+        codes,
+        names,
+        lambda cell: f"{obs_names[cell]} (row {cell})",
+        card,
+        _classes(config, vocabulary, adata),
+    )
+
+
+def _classes(config: PretrainConfig, vocabulary: Vocabulary, adata: AnnData | None) -> RegionClasses | None:
+    """The classes of the bins: those handed over, of the files that are named, or those that ``adata`` was annotated with."""
+    given = config.model.get("region_classes")
+    if isinstance(given, dict):
+        return region_classes(vocabulary, **given)
+    if given is not None or config.model.get("eos") != "region_class":
+        return given
+    if adata is None:
+        raise ValueError(
+            "a corpus says nothing of the classes of its bins: name the files that do, as in "
+            "region_classes = {gtf = 'gencode.gtf.gz'} beside eos, or hand over sf.pp.annotate_bins(corpus.vocabulary, ...)"
+        )
+    return RegionClasses.from_anndata(adata)
+
+
+def _some(names: list[str], most: int = 10) -> str:
+    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")

@@ -1,0 +1,270 @@
+"""What a pretraining can be told: one frozen record, checked when it is built, and the TOML file that holds it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from scatacformer.genome import RegionClasses
+
+STARTS, LOGGERS, STRATEGIES = ("spectral", "random"), ("csv", "tensorboard", "wandb"), ("auto", "ddp", "fsdp")
+# loss scaling looks for infinite gradients in each process by itself, before the tables' rows are brought together
+PRECISIONS = ("32-true", "bf16-mixed", "64-true")
+# what may differ between a run and the one that resumes it, without any change in what is learned
+FREE = {
+    "num_workers", "accelerator", "devices", "num_nodes", "strategy", "timeout", "every_n_steps", "log_every_n_steps",
+    "logger", "progress",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of :func:`~scatacformer.pretrain`; the keys of a ``config.toml``, beside ``data`` and ``output``.
+
+    Parameters
+    ----------
+    model
+        Arguments of :class:`~scatacformer.ScAtacFormer` (``size``, ``d_model``, ``n_layers``, ``decoder``, ...); in TOML
+        the table ``[model]``. With ``eos="region_class"`` the classes are those of an annotated AnnData, or
+        ``region_classes``: a :class:`~scatacformer.genome.RegionClasses`, or the arguments of
+        :func:`~scatacformer.pp.annotate_bins` that name its files (``{"gtf": ..., "bed": {"enhancer": ...}}``). ``dna``
+        is the path of a table (``.npy``).
+    batch_key
+        Column of ``obs`` with the batch, for an AnnData. A corpus has its own batches; ``batch_key`` is the name that
+        the column will have in data that the model is loaded with.
+    use_batches
+        Whether the decoder is told the batches. Without, all cells are of one batch: a bias a bin and batch is
+        ``4 n_bins n_batch`` bytes, and three times that in training.
+    layer
+        Layer of an AnnData that holds the counts. Default: ``X``.
+    validation
+        Share of the cells, drawn by ``seed``, or names of data sets, that are held out: they take no part in any step
+        nor in the start, and ``validation_loss`` is theirs. Of an AnnData data sets are the batches. 0: none.
+    start
+        ``"spectral"``: the bin table starts from the leave-self-out spectral vectors of ``start_cells`` training cells.
+        ``"random"``: it is drawn, and learns at ``lr``.
+    start_cells
+        Training cells, drawn by ``seed``, that the start and the frequencies of bins are taken from.
+    max_epochs
+        Passes over the training cells.
+    max_steps
+        Stop after so many steps of the optimizer, if that is earlier. Default: no such limit.
+    batch_size
+        Cells of one minibatch of one process; a step is ``batch_size`` x processes x ``accumulate_grad_batches`` cells.
+    accumulate_grad_batches
+        Minibatches whose gradients make one step.
+    lr, weight_decay
+        Peak learning rate of the encoder, and its decay. The rate rises over ``warmup_steps`` and falls as a cosine to
+        zero at the last step; the decoder learns at three times the rate.
+    embedding_lr
+        Peak learning rate of what the embedding is made of: the bin table and the projection of ``<cls>``. Default: 0
+        with ``start="spectral"`` (the embedding stays the spectral one), ``lr`` with ``"random"``.
+    decoder_lr, decoder_steps
+        In the first ``decoder_steps`` steps the decoder alone learns, at ``decoder_lr``. Default: a tenth of all steps,
+        at most 1,000; 0 with ``start="random"``.
+    warmup_steps
+        Steps in which the rates rise after that. Default: a fiftieth of all steps, at most 2,000.
+    gradient_clip_val
+        Largest norm of a step's gradients, all parameters together; they are scaled down to it. 0: they are not.
+    kept_weight
+        Weight of telling kept from removed bins beside the removed-bin loss.
+    max_tokens
+        Open bins of a cell that the encoder reads in a step, drawn anew in each; all are pooled. Default: the model's.
+    max_targets, n_closed
+        Removed bins of a cell that are predicted in a step, at most; closed bins that they are told from, drawn by
+        frequency for the whole minibatch. ``n_closed = 0``: all closed bins.
+    seed
+        Of everything that is drawn.
+    precision
+        ``"32-true"``, ``"bf16-mixed"`` or ``"64-true"``, as in Lightning.
+    accelerator, devices, num_nodes
+        As in Lightning; ``torchrun`` and SLURM are recognised, and must agree with ``devices`` and ``num_nodes``.
+    strategy
+        ``"auto"``: one process, or DDP where there are more devices. ``"ddp"``. ``"fsdp"``: the encoder is divided among
+        the processes, its gradients and moments too; tables and decoder are whole in each.
+    timeout
+        Seconds that processes wait for one another in a step before the run ends with an error.
+    num_workers
+        Processes that prepare minibatches, for each device. The result does not depend on it.
+    every_n_steps
+        Steps between checkpoints; there is one at the end of each epoch in any case.
+    validate_every_n_steps
+        Minibatches between validations. Default: once an epoch.
+    log_every_n_steps
+        Steps between lines of the log.
+    logger
+        ``"csv"`` always; ``"tensorboard"`` or ``"wandb"`` beside it, where installed.
+    progress
+        Whether progress bars are drawn, on a terminal.
+
+    Raises
+    ------
+    ValueError
+        A value is out of range, or not one of those it may be.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    batch_key: str | None = None
+    use_batches: bool = True
+    layer: str | None = None
+    validation: float | list[str] = 0.02
+    start: str = "spectral"
+    start_cells: int = 20_000
+    max_epochs: int = 10
+    max_steps: int | None = None
+    batch_size: int = 64
+    accumulate_grad_batches: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    embedding_lr: float | None = None
+    decoder_lr: float = 1e-2
+    decoder_steps: int | None = None
+    warmup_steps: int | None = None
+    gradient_clip_val: float = 1.0
+    kept_weight: float = 0.1
+    max_tokens: int | None = None
+    max_targets: int = 512
+    n_closed: int = 4096
+    seed: int = 0
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int | str | list[int] = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    timeout: float = 600.0
+    num_workers: int = 0
+    every_n_steps: int = 1000
+    validate_every_n_steps: int | None = None
+    log_every_n_steps: int = 50
+    logger: str = "csv"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, kinds in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                expected = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
+                raise ValueError(f"{name} is {value!r}, expected {expected}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value >= least:
+                raise ValueError(f"{name} must be at least {least}, found {value}")
+        known = {"start": STARTS, "logger": LOGGERS, "strategy": STRATEGIES, "precision": PRECISIONS}
+        for name, choices in known.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}; found {getattr(self, name)!r}{_why(name)}"
+                )
+        if isinstance(self.validation, float | int) and not 0 <= self.validation < 1:
+            raise ValueError(
+                f"validation is a share from 0 to below 1, or a list of data sets; found {self.validation}"
+            )
+        from scatacformer.model.scatacformer._model import ScAtacFormer
+
+        arguments = inspect.signature(ScAtacFormer.__init__).parameters
+        check_keys(self.model, [a for a in arguments if a not in _NOT_MODEL], "[model]")
+        if not isinstance(self.model.get("dna", ""), str | os.PathLike):  # every process maps the same file
+            raise TypeError(f"[model]: dna is the path of a .npy file, found {type(self.model['dna']).__name__}")
+        if (classes := self.model.get("region_classes")) is not None:
+            if self.model.get("eos") != "region_class":
+                raise ValueError("[model]: region_classes are read with eos = 'region_class' alone")
+            if isinstance(classes, dict):
+                check_keys(classes, _OF_CLASSES, "[model] region_classes")
+            elif not isinstance(classes, RegionClasses):
+                raise TypeError(
+                    "[model]: region_classes are a RegionClasses, or name the files, as in {gtf = 'gencode.gtf.gz'}; found "
+                    f"{classes!r:.80}"
+                )
+        if self.model.get("supervised"):
+            raise ValueError("pretraining knows no labels: train on them afterwards, ScAtacFormer.for_fine_tuning(...)")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> PretrainConfig:
+        """The record of ``settings``; TypeError for a key that there is not, with the nearest that there is."""
+        check_keys(settings, [f.name for f in fields(cls)], "the settings of a pretraining")
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and a dict, for JSON; of region classes their names and a checksum."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        if "dna" in self.model:
+            plain["model"] = plain["model"] | {"dna": str(self.model["dna"])}
+        classes = self.model.get("region_classes")
+        if isinstance(classes, RegionClasses):
+            digest = hashlib.sha256(classes.matrix.indptr.tobytes() + classes.matrix.indices.tobytes()).hexdigest()
+            plain["model"] = plain["model"] | {"region_classes": {"names": list(classes.names), "sha256": digest}}
+        return plain
+
+
+_LEAST = {
+    "start_cells": 3, "max_epochs": 1, "max_steps": 1, "batch_size": 1, "accumulate_grad_batches": 1, "lr": 0,
+    "weight_decay": 0, "embedding_lr": 0, "decoder_lr": 0, "decoder_steps": 0, "warmup_steps": 0, "gradient_clip_val": 0,
+    "kept_weight": 0, "max_tokens": 1, "max_targets": 1, "n_closed": 0, "seed": 0, "num_nodes": 1, "timeout": 1,
+    "num_workers": 0, "every_n_steps": 1, "validate_every_n_steps": 1, "log_every_n_steps": 1,
+}  # fmt: skip
+_NUMBER, _MAYBE = (int, float), type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "model": (dict,), "batch_key": (str, _MAYBE), "use_batches": (bool,), "layer": (str, _MAYBE),
+    "validation": (int, float, list), "start_cells": (int,), "max_epochs": (int,), "max_steps": (int, _MAYBE),
+    "batch_size": (int,), "accumulate_grad_batches": (int,), "lr": _NUMBER, "weight_decay": _NUMBER,
+    "embedding_lr": (*_NUMBER, _MAYBE), "decoder_lr": _NUMBER, "decoder_steps": (int, _MAYBE),
+    "warmup_steps": (int, _MAYBE), "gradient_clip_val": _NUMBER, "kept_weight": _NUMBER, "max_tokens": (int, _MAYBE),
+    "max_targets": (int,), "n_closed": (int,), "seed": (int,), "accelerator": (str,), "devices": (int, str, list),
+    "num_nodes": (int,), "timeout": _NUMBER, "num_workers": (int,), "every_n_steps": (int,),
+    "validate_every_n_steps": (int, _MAYBE), "log_every_n_steps": (int,), "progress": (bool,),
+}  # fmt: skip
+# arguments of ScAtacFormer that are not the user's here
+_NOT_MODEL = {"self", "adata", "registry", "vocabulary", "seed"}
+_OF_CLASSES = ("gtf", "homer", "bed", "promoter", "min_share", "threshold")
+
+
+def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
+    """TypeError that names each unknown key and the known one nearest to it."""
+    known = list(known)
+    if unknown := [key for key in found if key not in known]:
+        near = [(key, difflib.get_close_matches(key, known, 1, 0.5)) for key in unknown]
+        named = ", ".join(f"{key!r}" + (f" (did you mean {match[0]!r}?)" if match else "") for key, match in near)
+        raise TypeError(f"{where}: there is no key {named}. There are: {', '.join(known)}")
+
+
+def read_config(path: str | Path) -> tuple[Path, Path, dict[str, Any]]:
+    """``data``, ``output`` and the settings of a TOML file; paths in it are relative to its folder.
+
+    Raises ValueError for what is no TOML and where ``data`` or ``output`` are missing, TypeError for unknown keys.
+    """
+    path = Path(path)
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    check_keys(settings, ["data", "output", *(f.name for f in fields(PretrainConfig))], str(path))
+    for name in ("data", "output"):
+        if not isinstance(settings.get(name), str):
+            raise ValueError(
+                f"{path} must name {name} in quotes, as in {name} = 'folder'; found {settings.get(name)!r}"
+            )
+    data, output = (path.parent / settings.pop(name) for name in ("data", "output"))
+    if isinstance(model := settings.get("model"), dict):
+        _start_paths_from(path.parent, model, ("dna",))
+        if isinstance(classes := model.get("region_classes"), dict):
+            _start_paths_from(path.parent, classes, ("gtf", "homer"))
+            if isinstance(bed := classes.get("bed"), dict):
+                _start_paths_from(path.parent, bed, tuple(bed))
+    return data, output, settings
+
+
+def _start_paths_from(folder: Path, table: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if isinstance(table.get(name), str):
+            table[name] = str(folder / table[name])
+
+
+def _why(name: str) -> str:
+    return ": loss scaling does not go with row-sparse gradients; use bf16-mixed" if name == "precision" else ""

@@ -1,0 +1,1 @@
+"""The network of paired RNA and ATAC: one space for both, links between genes and bins."""

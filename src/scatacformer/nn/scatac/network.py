@@ -1,0 +1,231 @@
+"""The network: a cell's kept bins in, its embedding and the state of every bin out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scatacformer.nn.paired.network import PairedNetwork
+
+from .config import NetworkConfig
+from .cross_attention import CrossAttention
+from .decoders import Context, check_readers, make_decoder, state_logits
+from .embedding import BinEmbedding
+from .encoder import Encoder
+from .labels import LabelHead, LabelTarget, label_loss
+from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
+
+N_CENTRES = 10  # around which what differs between batches is told; unused ones have no shift
+
+
+def shortened(z: Tensor) -> Tensor:
+    """Each embedding divided by its length to the power 3/4, as users get it.  (n_cells, d_embed)"""
+    return z / z.norm(dim=1, keepdim=True).clamp_min(1e-12) ** 0.75
+
+
+class Cells(NamedTuple):
+    """A minibatch after the encoder."""
+
+    z: Tensor  # (n_cells, d_embed): the embedding
+    eos: Tensor | None  # (n_cells, n_eos, d_model)
+    cls: Tensor | None = None  # (n_cells, d_model); None as well for a network without it
+
+
+class ScAtacNetwork(nn.Module):
+    """Encoder of cell sentences and decoder of bin states.
+
+    The embedding of a cell is ``<cls>`` at the encoder's output, brought to d_embed numbers by a projection that
+    starts at zero, added to the pooled rows of the cell's kept bins: before training the network *is* the pool.
+    Without ``cls_token`` it is the pool, whatever is trained.
+    A minibatch is a dict of tensors, see :meth:`loss` and ``scatacformer.cells.sentence``.
+    """
+
+    def __init__(self, config: NetworkConfig, group: Tensor, seed: int = 0, readers: Tensor | None = None) -> None:
+        """``group``: (n_bins,) int64, which ``<eos>`` reads each bin; ``seed`` of the first weights (global state is
+        kept). Where several may read a bin, ``readers`` (n_groups, n_eos) has the share of each in the bins of a group:
+        rows that sum to 1."""
+        check_readers(config, group, readers)
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.embedding = BinEmbedding(config)
+            self.encoder = Encoder(config)
+            self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False) if config.cls_token else None
+            self.decoder = make_decoder(config, readers)
+            self.cross = CrossAttention(config) if config.decoder == "cross_attention" else None
+            # last, so that what is drawn for the others does not depend on it
+            width = config.d_embed + config.d_model * config.cls_token
+            self.heads = nn.ModuleDict({task: LabelHead(width, n) for task, n in config.tasks.items()})
+        if self.to_latent is not None:
+            nn.init.zeros_(self.to_latent.weight)
+        # the vocabulary says which chromosome a bin is on; of which classes it is must be saved
+        self.register_buffer("group", group.long(), persistent=readers is not None)
+        self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero: a dimension that is not used
+        # log of each bin's share of all open entries: what closed bins are drawn by
+        self.register_buffer("log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins).log())))
+        self.register_buffer("mean_depth", torch.ones(()))
+        # where each batch lies in the embedding, and what is left of it around a few centres: taken out
+        self.register_buffer("batch_shift", torch.zeros(config.n_batch, config.d_embed))
+        self.register_buffer("local_shift", torch.zeros(config.n_batch, N_CENTRES, config.d_embed))
+        self.register_buffer("shift_centres", torch.zeros(N_CENTRES, config.d_embed))
+        self.register_buffer("shift_width", torch.ones(()))
+        self.paired: PairedNetwork | None = None  # encoders of RNA beside this one, once pairs were trained
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.latent_weight.device
+
+    def encode(self, batch: dict[str, Tensor], decoder_only: bool = False) -> Cells:
+        """Reads ``bins`` + ``cu_seqlens`` (all kept bins: pooled) and ``tokens`` + ``token_cu_seqlens`` (what the
+        encoder reads of them), ``batch`` (n_cells,) int64, and ``own_batch`` where another batch's
+        cell is predicted. ``decoder_only`` skips the encoder: the pool, without gradient."""
+        if decoder_only:
+            with torch.no_grad():
+                return Cells(self._pool(batch) * self.latent_weight, None)
+        pooled = self._pool(batch)
+        x, boundaries = self.embedding.sentences(pooled, batch["tokens"], batch["token_cu_seqlens"])
+        special = boundaries[:-1].long()[:, None] + torch.arange(self.embedding.n_special, device=x.device)
+        if self.cross is None:
+            head = self.encoder(x, boundaries, special)  # (n_cells, n_special, d_model)
+            eos = head[:, -self.config.n_eos :]  # (n_cells, n_eos, d_model)
+        else:
+            x = self.encoder(x, boundaries)
+            head = x.index_select(0, special.flatten()).unflatten(0, special.shape)
+            eos = self.cross(self.embedding.queries(pooled), x, boundaries)
+        if self.to_latent is None:
+            return Cells(pooled * self.latent_weight, eos)
+        return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, eos, head[:, 0])
+
+    def embed(self, batch: dict[str, Tensor]) -> Tensor:
+        """The embedding alone, as :meth:`encode` has it; without the encoder where ``<cls>`` adds nothing to the pool.
+
+        (n_cells, d_embed)
+        """
+        return self.encode(batch, decoder_only=self.to_latent is None or not bool(self.to_latent.weight.any())).z
+
+    def head_inputs(self, cells: Cells) -> Tensor:
+        """What the supervised heads read: the embedding over the root of its length, and ``<cls>`` where there is one.
+
+        (n_cells, d_embed + d_model) or (n_cells, d_embed)
+        """
+        z = cells.z / cells.z.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
+        return torch.cat([z, cells.cls], 1) if self.config.cls_token else z
+
+    def _pool(self, batch: dict[str, Tensor]) -> Tensor:
+        """The pooled cells, each batch brought to where the others are; a cell of no bins stays at zero."""
+        pooled = self.embedding.pool(batch["bins"], batch["cu_seqlens"])
+        if self.config.n_batch == 1:
+            return pooled
+        any_bins = batch["cu_seqlens"][1:] > batch["cu_seqlens"][:-1]
+        own = batch.get("own_batch", batch["batch"])
+        pooled = pooled - self.batch_shift[own] * any_bins[:, None]
+        with torch.no_grad():
+            z = shortened(pooled * self.latent_weight)
+            distance = ((z[:, None] - self.shift_centres) ** 2).sum(-1)  # (n_cells, N_CENTRES)
+            near = torch.softmax(-distance / self.shift_width, 1)
+            local = (near[:, :, None] * self.local_shift[own]).sum(1)
+        return pooled - local * any_bins[:, None]
+
+    def context(self, cells: Cells, depth: Tensor, batch: Tensor) -> Context:
+        """``depth``: (n_cells,) open bins of the cell that is predicted; ``batch``: (n_cells,) int64."""
+        return self.decoder.context(cells.z, cells.eos, torch.log(depth.clamp_min(1.0) / self.mean_depth), batch)
+
+    def loss(
+        self,
+        batch: dict[str, Tensor],
+        decoder_only: bool = False,
+        kept_weight: float = 0.1,
+        labels: dict[str, LabelTarget] | None = None,
+        shares: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of a minibatch: ``loss``, and its parts ``open``, ``kept`` and those of the ``labels`` by task.
+
+        Besides what :meth:`encode` reads: ``target_bins``, ``target_cell`` (removed bins, and whose), ``depth`` and
+        ``log_rate`` (n_cells,) of the cell that is predicted (log r: the share of its open bins among the targets),
+        ``batch``; ``sampled`` bins and ``closed`` (n_cells, n_sampled), or for all closed bins ``open_cell`` and
+        ``open_bins``; ``state_bins``, ``state_cell``, ``state_kept``.
+
+        ``shares`` (2,): factors of ``open`` and ``kept`` in ``loss``, where the minibatch is a part of a larger one.
+        """
+        cells = self.encode(batch, decoder_only)
+        context = self.context(cells, batch["depth"], batch["batch"])
+        target, cell = batch["target_bins"], batch["target_cell"]
+
+        def rows(bins: Tensor) -> Tensor:
+            # while the decoder learns alone, so do not the vectors that it reads
+            return self.embedding.decoder_rows(bins).detach() if decoder_only else self.embedding.decoder_rows(bins)
+
+        open_pairs = self.decoder.pairs(context, rows(target), target, cell, self.group[target])
+        if "sampled" in batch:
+            sampled = batch["sampled"]
+            log_g = self.log_frequency + float(torch.tensor(float(max(len(sampled), 1))).log())
+            opened = sampled_open_loss(
+                open_pairs,
+                batch["log_rate"][cell] - log_g[target],
+                self.decoder.block(context, rows(sampled), sampled, self.group[sampled]),
+                batch["log_rate"][:, None] - log_g[sampled],
+                batch["closed"],
+            )
+        else:
+            order, place = self._by_group()
+            opened = exhaustive_open_loss(
+                self.decoder, context, rows, order, self.group[order], open_pairs,
+                torch.exp(-batch["log_rate"])[cell], (batch["open_cell"], place[batch["open_bins"]]),
+            )  # fmt: skip
+        losses = {"open": opened}
+        total = opened if shares is None else shares[0] * opened
+        # with nothing removed there is nothing to tell
+        if cells.eos is not None and self.config.removed_share > 0 and len(batch["state_bins"]):
+            bins = batch["state_bins"]
+            logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.group[bins])
+            losses["kept"] = kept_loss(logits, batch["state_kept"])
+            total = total + kept_weight * (losses["kept"] if shares is None else shares[1] * losses["kept"])
+        for task, target in (labels or {}).items():
+            if decoder_only:
+                break
+            logits = self.heads[task](self.head_inputs(cells))
+            losses[task] = label_loss(logits, target.codes[batch["cells"]], target.class_weight)
+            total = total + target.weight * losses[task]
+        return {"loss": total, **losses}
+
+    def loss_counts(self, batch: dict[str, Tensor]) -> Tensor:
+        """Over how many bins :meth:`loss` takes the means ``open`` and ``kept`` of this minibatch.  (2,)"""
+        n_open = batch["depth"].new_tensor(len(batch["target_bins"]))
+        if "sampled" not in batch:
+            n_open = torch.exp(-batch["log_rate"])[batch["target_cell"]].sum()
+        return torch.stack([n_open, n_open.new_tensor(len(batch["state_bins"]))])
+
+    @torch.no_grad()
+    def accessibility(self, context: Context, bins: Tensor) -> Tensor:
+        """Probability that each bin is open: P(kept) + P(removed).  (n_cells, len(bins)), in the order of ``bins``."""
+        return self._states(context, bins, states=False)
+
+    @torch.no_grad()
+    def states(self, context: Context, bins: Tensor) -> Tensor:
+        """Probability of (closed, kept, removed); the last is 0 with ``removed_share`` 0.  (n_cells, len(bins), 3)"""
+        return self._states(context, bins, states=True)
+
+    def _states(self, context: Context, bins: Tensor, states: bool) -> Tensor:
+        order = torch.argsort(self.group[bins], stable=True)
+        back = torch.argsort(order)
+        bins = bins[order]
+        rows, group = self.embedding.decoder_rows(bins), self.group[bins]
+        open_logit = self.decoder.block(context, rows, bins, group)
+        if not states:
+            return torch.sigmoid(open_logit)[:, back]
+        if self.config.removed_share == 0:
+            kept_logit = torch.full_like(open_logit, torch.inf)
+        else:
+            kept_logit = self.decoder.kept_block(context, rows, group)
+        return torch.softmax(state_logits(open_logit, kept_logit), -1)[:, back]
+
+    def _by_group(self) -> tuple[Tensor, Tensor]:
+        """All bins sorted by group, and the place of each bin in that order."""
+        order = torch.argsort(self.group, stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        return order, place
