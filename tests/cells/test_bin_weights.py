@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from scatacformer.cells import RowSource, fit_spectral
-from scatacformer.cells.start.bin_weights import LAWS, bin_weights
+from scatacformer.cells.start.bin_weights import LAWS, _trend, _worth, bin_weights
 
 
 def drawn(rate: np.ndarray, seed: int = 0) -> sp.csr_matrix:
@@ -58,8 +58,8 @@ def test_bins_that_are_the_same_everywhere_are_worth_nothing_however_deep_the_ce
     n_open = np.bincount(x.indices, minlength=6000)
     halves = [np.arange(6000) // 100 % 2 == half for half in (0, 1)]
     seen = []
-    monkeypatch.setattr(bin_weights, "_trend", lambda variance, n_open: seen.append(variance))
-    bin_weights._worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
+    monkeypatch.setattr("scatacformer.cells.start.bin_weights._trend", lambda variance, n_open: seen.append(variance))
+    _worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
     assert seen[0][1::2].mean() > 0.1
     assert abs(seen[0][0::2][n_open[0::2] >= 2].mean()) < 0.02
 
@@ -69,7 +69,7 @@ def test_the_law_is_the_one_that_two_halves_of_the_genome_agree_on(often, seldom
     x = informative_by_frequency(often, seldom)
     n_open = np.bincount(x.indices, minlength=6000)
     halves = [np.arange(6000) // 100 % 2 == half for half in (0, 1)]
-    worth = bin_weights._worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
+    worth = _worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
     power, share = LAWS[expected]
     np.testing.assert_allclose(weigh(x), idf(x) ** power * worth**share, rtol=1e-4)
 
@@ -77,10 +77,10 @@ def test_the_law_is_the_one_that_two_halves_of_the_genome_agree_on(often, seldom
 def test_bins_too_rare_to_measure_are_worth_no_more_than_the_rarest_that_are_not():
     n_open = np.repeat([3, 6, 12, 14, 20, 40], 30)
     falling = np.log(np.maximum(n_open, 12) / 11.0)
-    found = bin_weights._trend(falling, n_open)
+    found = _trend(falling, n_open)
     assert found[0] == 0
     assert 0 <= found[30] < found[60] < found[120] < found[150] == 1
-    assert bin_weights._trend(1 / n_open, n_open)[0] == bin_weights._trend(1 / n_open, n_open)[60]
+    assert _trend(1 / n_open, n_open)[0] == _trend(1 / n_open, n_open)[60]
 
 
 def test_the_embedding_is_that_of_the_dense_matrix_in_which_deep_cells_count_for_more():

@@ -74,7 +74,7 @@ def test_rows_far_apart_on_disk_are_read_apart(tmp_path, monkeypatch):
     matrix = random_csr(seed=3)
     source = RowSource.from_matrix(place(matrix, "h5ad", tmp_path))
     asked = []
-    arrays = source.storage._arrays()
+    arrays = source._storage._arrays()
 
     class Watched:
         dtype = arrays[0].dtype
