@@ -2,6 +2,8 @@
 
 from .atacformer import AtacformerConfig, AtacformerNetwork, mean_pool
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
+from .contacts import ContactNetwork, contact_loss
+from .get import GETConfig, GETNetwork, jacobian, masked_error
 from .lora import LoraPlan, adapted, is_adapter
 from .optim import RowAdamW, clip_gradients
 from .paired.contrastive import nt_xent
@@ -22,9 +24,12 @@ __all__ = [
     "AtacformerNetwork",
     "BilinearDecoder",
     "Cells",
+    "ContactNetwork",
     "Context",
     "CrossAttention",
     "DnaProjection",
+    "GETConfig",
+    "GETNetwork",
     "LabelHead",
     "LabelTarget",
     "LinkAttention",
@@ -37,7 +42,10 @@ __all__ = [
     "ScAtacNetwork",
     "balanced_weights",
     "choose_backend",
+    "contact_loss",
+    "jacobian",
     "label_loss",
+    "masked_error",
     "nt_xent",
     "shortened",
     "state_logits",
