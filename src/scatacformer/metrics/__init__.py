@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._enhancers import auprc, crispri_benchmark, enhancer_scores, powerlaw_contact
     from ._expression import genewise_correlation, mean_genewise_correlation, rmse
     from ._hypersphere import alignment, uniformity
     from ._mixing import batch_asw, seurat_alignment_score
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
 _FILE_OF = {
     "alignment": "_hypersphere",
+    "auprc": "_enhancers",
     "batch_asw": "_mixing",
     "cell_type_asw": "_structure",
+    "crispri_benchmark": "_enhancers",
+    "enhancer_scores": "_enhancers",
     "foscttm": "_pairing",
     "genewise_correlation": "_expression",
     "graph_connectivity": "_structure",
@@ -24,6 +28,7 @@ _FILE_OF = {
     "mean_genewise_correlation": "_expression",
     "neighbor_conservation": "_structure",
     "paired_report": "_report",
+    "powerlaw_contact": "_enhancers",
     "rmse": "_expression",
     "seurat_alignment_score": "_mixing",
     "uniformity": "_hypersphere",
@@ -31,8 +36,11 @@ _FILE_OF = {
 
 __all__ = [
     "alignment",
+    "auprc",
     "batch_asw",
     "cell_type_asw",
+    "crispri_benchmark",
+    "enhancer_scores",
     "foscttm",
     "genewise_correlation",
     "graph_connectivity",
@@ -40,6 +48,7 @@ __all__ = [
     "mean_genewise_correlation",
     "neighbor_conservation",
     "paired_report",
+    "powerlaw_contact",
     "rmse",
     "seurat_alignment_score",
     "uniformity",
