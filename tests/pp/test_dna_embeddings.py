@@ -15,7 +15,6 @@ from scatacformer.pp import dna_embeddings
 from scatacformer.sequence import DnaTableWriter
 
 transformers = pytest.importorskip("transformers")
-pytest.importorskip("pyfaidx")
 
 SIZES = {"chr1": 40_000, "chr2": 12_345}
 SPECIAL = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>"]

@@ -76,7 +76,7 @@ def dna_embeddings(
         format than safetensors, or needs code of its own; the tokenizer does not read DNA; `out` is of something else;
         hidden states are not finite. All but the last before any work.
     ImportError
-        pyfaidx or transformers is not installed: they come with `pip install 'scatacformer[dna]'`.
+        transformers is not installed: it comes with `pip install 'scatacformer[dna]'`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the letters of DNA say: sequences of bins and their embeddings by language models."""
+"""What the letters of DNA say: FASTA files, one-hot arrays, motifs, variants, and embeddings by language models."""
 
 from __future__ import annotations
 
@@ -6,20 +6,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fasta import BinDna
+    from .bin_dna import BinDna
+    from .fasta import N_CODE, Fasta, codes_of, letters
     from .language_model import DnaCheckpoint
+    from .onehot import one_hot, reverse_complement, reverse_complement_one_hot
     from .table import DnaTableWriter, read_dna_table
 
 __all__ = [
     "BinDna",
     "DnaTableWriter",
+    "Fasta",
+    "codes_of",
+    "letters",
+    "one_hot",
     "read_dna_table",
+    "reverse_complement",
+    "reverse_complement_one_hot",
 ]
 _FILE_OF = {
-    "BinDna": "fasta",
+    "BinDna": "bin_dna",
     "DnaCheckpoint": "language_model",
     "DnaTableWriter": "table",
+    "Fasta": "fasta",
+    "N_CODE": "fasta",
+    "codes_of": "fasta",
+    "letters": "fasta",
+    "one_hot": "onehot",
     "read_dna_table": "table",
+    "reverse_complement": "onehot",
+    "reverse_complement_one_hot": "onehot",
 }
 
 

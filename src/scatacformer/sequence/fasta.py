@@ -1,144 +1,259 @@
-"""DNA of bins, read from an indexed FASTA file."""
+"""Bases of a genome, read from an indexed FASTA file when they are asked for."""
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 import tempfile
-from functools import cached_property
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from scatacformer._io import sha256
-from scatacformer.genome import check_sizes, fitting_assemblies, match_chroms, naming_hint
+from scatacformer.genome import naming_hint
 
-if TYPE_CHECKING:
-    from scatacformer.genome import Vocabulary
+N_CODE = 4
+"""Code of a base that is not A, C, G or T."""
 
-_KNOWN = frozenset("ACGT")
-_TO_N = str.maketrans(dict.fromkeys("RYSWKMBDHVUX", "N"))  # a base that is not one of four
+_CODES = np.full(256, N_CODE, dtype=np.uint8)
+for _code, _base in enumerate("ACGT"):
+    _CODES[ord(_base)] = _CODES[ord(_base.lower())] = _code
 
 
-class BinDna:
-    """The DNA of each bin of a vocabulary: `dna[bin]` is a string of A, C, G, T and N, in capitals.
+class Fasta:
+    """A FASTA file, plain or compressed by bgzip, of which any interval can be read.
 
-    It is read from the disk when it is asked for; nothing is kept. A bin that ends beyond its chromosome has the bases
-    that there are. `sizes` is the length in bp of each sequence in the file.
+    Nothing is kept in memory but the table of sequences. The index (``.fai``, and ``.gzi`` where the file is
+    compressed) is made beside the file if it is missing or older than the file; where that folder cannot be written
+    to, in a temporary folder that lasts as long as the object. The object can be pickled: each worker process opens
+    the file for itself.
 
     Parameters
     ----------
-    fasta
-        FASTA file, plain or compressed by bgzip (which needs Biopython). Its index (`.fai`) is made beside it if it is
-        not there; where that folder cannot be written to, in a temporary place.
-    vocabulary
-        The bins. Chromosomes of both are brought together whether or not they are called `chr1`, `1` or `NC_000001.11`.
+    path
+        FASTA file. Its lines may have any length that is the same within a sequence; lower case is read as upper case.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sizes
+        Length in bp of each sequence, by name, in the order of the file.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no FASTA file; it lacks a chromosome of the bins, or has it shorter than they reach; its chromosomes are
-        not as long as those of the vocabulary's assembly.
-    ImportError
-        pyfaidx is not installed.
+        It is not a FASTA file, cannot be indexed, or is compressed by gzip instead of bgzip.
     """
 
-    def __init__(self, fasta: str | Path, vocabulary: Vocabulary) -> None:
-        self.path, self.vocabulary = Path(fasta), vocabulary
-        self._file = _open(self.path)
-        self.sizes: dict[str, int] = {name: int(record.rlen) for name, record in self._file.faidx.index.items()}
-        names = list(self.sizes)
-        code = match_chroms(names, vocabulary, f"the FASTA file {self.path}")
-        self._name_of = self._names_of_chroms(names, code)
-        check_sizes(self.sizes, code, vocabulary, f"the FASTA file {self.path}")
-        self._refuse_short()
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        _refuse_other_files(self.path)
+        self._index: Path | None = None
+        self._handle: Any = None
+        self._process = -1
+        self.sizes: dict[str, int] = {}
+        file = self._file()
+        self.sizes = dict(zip(file.references, map(int, file.lengths), strict=True))
 
-    def __len__(self) -> int:
-        return self.vocabulary.n_bins
+    def codes(self, chrom: str, start: int, end: int, pad: bool = False) -> np.ndarray:
+        """Bases of an interval as codes.
 
-    def __getitem__(self, bin: int) -> str:
-        name = self._name_of[int(self.vocabulary.chrom[bin])]
-        start, end = int(self.vocabulary.start[bin]), int(self.vocabulary.end[bin])
-        sequence = str(self._file[name][start : min(end, self.sizes[name])]).upper()
-        return sequence if _KNOWN.issuperset(sequence) else sequence.translate(_TO_N)
+        Parameters
+        ----------
+        chrom
+            Name of the sequence.
+        start, end
+            The interval in bp, 0-based, half open.
+        pad
+            Fill with :data:`N_CODE` what lies beyond the ends of the sequence. Without it, an interval that reaches
+            beyond an end is refused.
 
-    @cached_property
-    def checksum(self) -> str:
-        """SHA-256 of the file: some 2 s for a human genome. Files that differ in what they mask are of one size."""
-        return sha256(self.path)
+        Returns
+        -------
+        ``(end - start,)`` uint8: 0, 1, 2, 3 for A, C, G, T and 4 for everything else.
+
+        Raises
+        ------
+        ValueError
+            An unknown sequence, ``end`` before ``start``, or an interval beyond an end without ``pad``.
+        """
+        size = self.sizes.get(chrom)
+        if size is None:
+            raise ValueError(f"{self.path} has no sequence {chrom!r}. It has: {_some(self.sizes)}")
+        if end < start:
+            raise ValueError(f"interval {chrom}:{start}-{end} ends before it starts")
+        inside = max(start, 0), min(end, size)
+        if (start, end) != inside and not pad:
+            raise ValueError(f"{chrom}:{start}-{end} reaches beyond {chrom}, which has {size:,} bp in {self.path}")
+        if inside[0] >= inside[1]:
+            return np.full(end - start, N_CODE, dtype=np.uint8)
+        bases = np.frombuffer(self._file().fetch(chrom, *inside).encode("ascii"), dtype=np.uint8)
+        codes = _CODES[bases]
+        if (start, end) == inside:
+            return codes
+        return np.pad(codes, (inside[0] - start, end - inside[1]), constant_values=N_CODE)
+
+    def sequence(self, chrom: str, start: int, end: int, pad: bool = False) -> str:
+        """Bases of an interval as a string of A, C, G, T and N; parameters as in :meth:`codes`."""
+        return letters(self.codes(chrom, start, end, pad))
+
+    def check(self, ends: Mapping[str, int], what: str = "the regions") -> None:
+        """Refuse a file of another assembly before work starts.
+
+        Parameters
+        ----------
+        ends
+            The furthest position in bp that is needed of each chromosome, by name.
+        what
+            What needs it, for the message.
+
+        Raises
+        ------
+        ValueError
+            The file lacks a chromosome (both sets of names are in the message) or has one that is too short.
+        """
+        if missing := [chrom for chrom in ends if chrom not in self.sizes]:
+            raise ValueError(
+                f"the FASTA file {self.path} lacks {len(missing)} of the {len(ends)} chromosomes of {what}: "
+                f"{_some(missing)}. The file has: {_some(self.sizes)}; {what} have: {_some(ends)}. "
+                f"{naming_hint(missing, self.sizes)}Use the FASTA file of the whole assembly, or rename the chromosomes."
+            )
+        short = [chrom for chrom, end in ends.items() if end > self.sizes[chrom]]
+        if short:
+            raise ValueError(
+                f"{what} reach beyond the end of {len(short)} chromosomes of the FASTA file {self.path} (first: "
+                f"{short[0]} to {ends[short[0]]:,}, which has {self.sizes[short[0]]:,} bp). "
+                "Use the FASTA file of their assembly."
+            )
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; it is opened again when it is next read."""
+        if self._handle is not None and self._process == os.getpid():
+            self._handle.close()
+        self._handle = None
 
-    def _names_of_chroms(self, names: list[str], code: np.ndarray) -> list[str]:
-        """What each chromosome of the vocabulary is called in the file."""
-        called: dict[int, list[str]] = {}
-        for name, number in zip(names, code.tolist(), strict=True):
-            called.setdefault(number, []).append(name)
-        chroms = self.vocabulary.chrom_names
-        if missing := [name for number, name in enumerate(chroms) if number not in called]:
-            n_bins = sum(len(self.vocabulary.bins_of_chrom(name)) for name in missing)
-            raise ValueError(
-                f"the FASTA file {self.path} lacks {len(missing)} of the {len(chroms)} chromosomes of the bins: "
-                f"{', '.join(missing[:5])} ({n_bins:,} of {self.vocabulary.n_bins:,} bins). It has: "
-                f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}. {naming_hint(missing, self.sizes)}"
-                "Take the FASTA file of the whole assembly, or leave those bins out of the data."
-            )
-        for number, found in called.items():
-            if number >= 0 and len(found) > 1:
-                raise ValueError(
-                    f"the FASTA file {self.path} has {chroms[number]} more than once: as {', '.join(found[:5])}. "
-                    "Keep one of them."
-                )
-        return [called[number][0] for number in range(len(chroms))]
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handle": None, "_process": -1, "_index": None}
 
-    def _refuse_short(self) -> None:
-        """A last bin that is left at full width is no sign of another assembly; a bin that begins past the end is."""
-        v = self.vocabulary
-        size = np.array([self.sizes[name] for name in self._name_of], dtype=np.int64)[v.chrom]
-        beyond = v.end > size
-        if v.bin_size:
-            beyond &= (v.start >= size) | (v.start % v.bin_size != 0)
-        if not beyond.any():
-            return
-        first = int(np.argmax(beyond))
-        furthest = np.zeros(v.n_chroms, dtype=np.int64)
-        np.maximum.at(furthest, v.chrom, v.end)
-        fitting = fitting_assemblies(dict(zip(v.chrom_names, furthest.tolist(), strict=True)))
-        raise ValueError(
-            f"{int(beyond.sum()):,} of {v.n_bins:,} bins end beyond their chromosome in the FASTA file {self.path} "
-            f"(first: {v.names[first]}, where {self._name_of[int(v.chrom[first])]} has {size[first]:,} bp). "
-            f"Take the FASTA file of the bins' assembly{': they fit ' + ' or '.join(fitting) if fitting else ''}."
-        )
+    def __repr__(self) -> str:
+        return f"Fasta({str(self.path)!r}: {len(self.sizes)} sequences, {sum(self.sizes.values()):,} bp)"
+
+    def _file(self) -> Any:
+        """The open file. A process that was forked must not share the file position of its parent: it opens anew."""
+        if self._handle is None or self._process != os.getpid():
+            if self._index is None or not self._index.exists():
+                self._index = _find_or_make_index(self.path, self)
+            self._handle, self._process = _open(self.path, self._index), os.getpid()
+        return self._handle
 
 
-def _open(path: Path) -> Any:
-    try:
-        import pyfaidx
-    except ImportError:
-        raise ImportError("DNA is read with pyfaidx, which is not installed: pip install 'scatacformer[dna]'") from None
+def letters(codes: np.ndarray) -> str:
+    """A string of A, C, G, T and N from an array of codes 0 to 4."""
+    return np.frombuffer(b"ACGTN", dtype=np.uint8)[np.asarray(codes, dtype=np.uint8)].tobytes().decode("ascii")
+
+
+def codes_of(sequence: str) -> np.ndarray:
+    """Codes (0 to 3 for A, C, G, T in either case, 4 for others) of a string, uint8."""
+    return _CODES[np.frombuffer(sequence.encode("ascii", "replace"), dtype=np.uint8)]
+
+
+def _refuse_other_files(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"there is no FASTA file {path}")
-    compressed = path.suffix.lower() in (".gz", ".bgz")
     with path.open("rb") as file:
-        head = file.read(2)
-    if not compressed and head[:1] != b">":
+        head = file.read(18)
+    if head[:2] == b"\x1f\x8b":
+        if head[12:14] != b"BC":  # the extra field of a bgzip block
+            raise ValueError(
+                f"{path} is compressed by gzip, of which no interval can be read. Unpack it, or compress it by bgzip: "
+                f"gunzip -c {path.name} | bgzip > {path.stem}.bgz"
+            )
+    elif head[:1] != b">":
         raise ValueError(f"{path} is not a FASTA file: expected '>' as its first character, found {head[:1]!r}")
+
+
+def _find_or_make_index(path: Path, owner: object) -> Path:
+    """The ``.fai`` file of a FASTA file; a ``.gzi`` lies beside it where the file is compressed."""
     index = Path(f"{path}.fai")
-    options = {"as_raw": True, "sequence_always_upper": True}
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    needed = [index, index.with_suffix(".gzi")] if compressed else [index]
+    written = path.stat().st_mtime
+    if all(part.exists() and part.stat().st_mtime >= written for part in needed):
+        return index
+    if os.access(path.parent, os.W_OK):
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            made = _make_index(path, folder)
+            for part in made[::-1]:  # a .fai without its .gzi would be taken for whole
+                os.replace(part, path.parent / part.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return index
+    folder = Path(tempfile.mkdtemp(prefix="scatacformer-fasta-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return _make_index(path, folder)[0]
+
+
+def _make_index(path: Path, folder: Path) -> list[Path]:
+    """Write the index of ``path`` into ``folder``; the files that were made, ``.fai`` first."""
+    pysam = _pysam()
+    index, compressed = folder / f"{path.name}.fai", folder / f"{path.name}.gzi"
     try:
-        if index.exists() or os.access(path.parent, os.W_OK):
-            return pyfaidx.Fasta(str(path), **options)
-        with tempfile.TemporaryDirectory() as folder:  # read into memory when it is opened
-            return pyfaidx.Fasta(str(path), indexname=str(Path(folder) / index.name), **options)
-    except ImportError:
-        raise ImportError(f"{path} is compressed, which needs Biopython: pip install biopython, or unpack it") from None
-    except (pyfaidx.FastaIndexingError, pyfaidx.IndexNotFoundError, pyfaidx.UnsupportedCompressionFormat) as error:
-        raise ValueError(f"{path} cannot be indexed as a FASTA file: {error}") from None
-    except ValueError as error:
+        pysam.faidx(str(path), "--fai-idx", str(index), "--gzi-idx", str(compressed))
+    except pysam.SamtoolsError as error:
+        raise ValueError(f"{path} cannot be indexed as a FASTA file: {str(error).strip()}") from None
+    if not index.exists() or index.stat().st_size == 0:
+        raise ValueError(f"{path} cannot be indexed as a FASTA file: it holds no sequence")
+    n_indexed = index.read_bytes().count(b"\n")
+    if (n_sequences := _count_headers(path)) != n_indexed:  # the index silently keeps the first of a name
         raise ValueError(
-            f"{path} or its index {index.name} is damaged: {error}. Delete the index, or copy the file anew"
+            f"{path} has {n_sequences} sequences of {n_indexed} different names: some are there more than once. "
+            "Keep one of each name"
+        )
+    return [part for part in (index, compressed) if part.exists()]
+
+
+def _count_headers(path: Path) -> int:
+    n_headers, last = 0, b"\n"
+    with path.open("rb") as raw:
+        compressed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        file = gzip.GzipFile(fileobj=raw) if compressed else raw
+        while block := file.read(1 << 24):
+            n_headers += (last + block).count(b"\n>")
+            last = block[-1:]
+    return n_headers
+
+
+def _open(path: Path, index: Path) -> Any:
+    compressed = index.with_suffix(".gzi")
+    try:
+        return _pysam().FastaFile(
+            str(path),
+            filepath_index=str(index),
+            filepath_index_compressed=str(compressed) if compressed.exists() else None,
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} or its index {index} is damaged: {error}. Delete the index, or copy the file again"
         ) from None
+
+
+def _pysam() -> Any:
+    try:
+        import pysam
+    except ImportError:
+        raise ImportError("FASTA files are read with pysam, which is not installed: pip install pysam") from None
+    return pysam
+
+
+def _some(names: Any) -> str:
+    names = list(names)
+    return ", ".join(map(str, names[:5])) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scatacformer.sequence.genome_fasta import Fasta, codes_of, letters
-from scatacformer.sequence.onehot import one_hot, reverse_complement, reverse_complement_one_hot
+from scatacformer.sequence import Fasta, codes_of, letters, one_hot, reverse_complement, reverse_complement_one_hot
 
 pysam = pytest.importorskip("pysam")
 
@@ -65,7 +64,8 @@ def test_names_that_differ_are_shown_with_both_sets(fasta: Path) -> None:
     genome = Fasta(fasta)
     genome.check({"chr1": len(SEQUENCES["chr1"]), "chr2": 6})
     with pytest.raises(
-        ValueError, match="(?s)lacks 2 of the 2 .*The file has: chr1, chr2; the tracks have: 1, 2.*'chr1'"
+        ValueError,
+        match="(?s)lacks 2 of the 2 .*The file has: chr1, chr2; the tracks have: 1, 2. They are named without 'chr'",
     ):
         genome.check({"1": 5, "2": 5}, "the tracks")
     with pytest.raises(ValueError, match="reach beyond the end of 1 chromosomes .*chr2 to 7, which has 6 bp"):
