@@ -3,6 +3,7 @@
 from .atacformer import AtacformerConfig, AtacformerNetwork, mean_pool
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
 from .contacts import ContactNetwork, contact_loss
+from .epiformer import EpiformerConfig, EpiformerNetwork
 from .get import GETConfig, GETNetwork, jacobian, masked_error
 from .lora import LoraPlan, adapted, is_adapter
 from .optim import RowAdamW, clip_gradients
@@ -30,6 +31,8 @@ __all__ = [
     "DnaProjection",
     "GETConfig",
     "GETNetwork",
+    "EpiformerConfig",
+    "EpiformerNetwork",
     "LabelHead",
     "LabelTarget",
     "LinkAttention",
