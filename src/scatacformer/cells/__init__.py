@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .differential import benjamini_hochberg, score_test
 from .loader import RaggedBatch, SentenceLoader, collate_bins
-from .match_columns import check_same_assembly, match_columns
+from .match_columns import match_columns
 from .overlap_source import OverlapSource
 from .paired.components import Components, canonical_start, fit_components, log_normalised
 from .paired.link_evidence import FAR_BINS, LinkEvidence, link_evidence

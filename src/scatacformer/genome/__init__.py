@@ -6,6 +6,7 @@ from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .classes.region_classes import ClassSets, Memberships, RegionClasses, region_classes
 from .genes import Genes
+from .identify_assembly import check_same_assembly, identify_assembly
 from .intervals import as_positions, find_columns, intervals_of_var, parse_region_names, read_bed, read_content
 from .lift import Lift, lift_regions
 from .links import LINK_COLUMNS, as_categories, check_links, links_table
@@ -27,6 +28,7 @@ __all__ = [
     "WindowPairs",
     "assembly_name",
     "chrom_sizes",
+    "identify_assembly",
     "links_table",
     "overlap_matrix",
     "region_classes",

@@ -1,4 +1,4 @@
-"""Do these bins lie on that assembly?"""
+"""Do these bins lie on that assembly, and which known assembly do they fit?"""
 
 from __future__ import annotations
 
@@ -10,30 +10,47 @@ import numpy as np
 from .chrom_sizes import KNOWN_ASSEMBLIES, assembly_name, chrom_sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from .vocabulary import Vocabulary
 
+def check_assembly(
+    chrom_names: Sequence[str],
+    chrom: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    bin_size: int | None,
+    genome: str | Path | Mapping[str, int],
+) -> None:
+    """Raise ValueError if bins lie on unknown chromosomes or end beyond theirs; say which assembly fits instead.
 
-def check_assembly(vocabulary: Vocabulary, genome: str | Path | Mapping[str, int]) -> None:
-    """Raise ValueError if bins lie on unknown chromosomes or end beyond theirs; say which assembly fits instead."""
+    Parameters
+    ----------
+    chrom_names, chrom, start, end, bin_size
+        The fields of a :class:`Vocabulary`.
+    genome
+        As for :func:`chrom_sizes`.
+    """
     sizes = chrom_sizes(genome)
     what = assembly_name(genome) or ("the given sizes" if isinstance(genome, Mapping) else str(genome))
-    unknown, beyond = _misfits(vocabulary, sizes)
-    if unknown.any():
-        names = [name for name in vocabulary.chrom_names if name not in sizes]
+    size_of_code = np.array([sizes.get(name, -1) for name in chrom_names], dtype=np.int64)
+    size = size_of_code[chrom]  # (n_bins,)
+    n_bins = len(size)
+    if (size < 0).any():
+        names = [name for name in chrom_names if name not in sizes]
         raise ValueError(
-            f"{int(unknown.sum()):,} of {vocabulary.n_bins:,} bins lie on chromosomes that {what} does not have: "
+            f"{int((size < 0).sum()):,} of {n_bins:,} bins lie on chromosomes that {what} does not have: "
             f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}. "
-            f"{naming_hint(names, sizes)}{_what_fits(vocabulary)}"
+            f"{naming_hint(names, sizes)}{_what_fits(chrom_names, chrom, end)}"
         )
+    beyond = _beyond(start, end, size, bin_size)
     if beyond.any():
         first = int(np.argmax(beyond))
-        chrom = vocabulary.chrom_names[vocabulary.chrom[first]]
+        name = chrom_names[chrom[first]]
         raise ValueError(
-            f"{int(beyond.sum()):,} of {vocabulary.n_bins:,} bins end beyond their chromosome in {what} "
-            f"(first: {vocabulary.names[first]}, where {chrom} has {sizes[chrom]:,} bp). "
-            f"The assembly is not {what}, or the positions are not in bp. {_what_fits(vocabulary)}"
+            f"{int(beyond.sum()):,} of {n_bins:,} bins end beyond their chromosome in {what} "
+            f"(first: {name}:{start[first]}-{end[first]}, where {name} has {sizes[name]:,} bp). "
+            f"The assembly is not {what}, or the positions are not in bp. {_what_fits(chrom_names, chrom, end)}"
         )
 
 
@@ -46,15 +63,11 @@ def naming_hint(names: list[str], sizes: Mapping[str, int]) -> str:
     return ""
 
 
-def _misfits(vocabulary: Vocabulary, sizes: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Bins on unknown chromosomes, and bins beyond the end of theirs; each (n_bins,), bool."""
-    size_of_code = np.array([sizes.get(name, -1) for name in vocabulary.chrom_names], dtype=np.int64)
-    size = size_of_code[vocabulary.chrom]
-    # Some tools leave the last bin of a chromosome at full width: no sign of a wrong assembly.
-    reaches = vocabulary.end > size
-    if vocabulary.bin_size:
-        reaches &= (vocabulary.start >= size) | (vocabulary.start % vocabulary.bin_size != 0)
-    return size < 0, (size >= 0) & reaches
+def _beyond(start: np.ndarray, end: np.ndarray, size: np.ndarray, bin_size: int | None) -> np.ndarray:
+    """Bins that reach beyond the end of their chromosome, (n_bins,), bool."""
+    # Some tools leave the last bin of a chromosome at full width: not a sign of a wrong assembly.
+    reaches = end > size
+    return reaches & ((start >= size) | (start % bin_size != 0)) if bin_size else reaches
 
 
 def fitting_assemblies(furthest_end: Mapping[str, int]) -> list[str]:
@@ -73,10 +86,10 @@ def fitting_assemblies(furthest_end: Mapping[str, int]) -> list[str]:
     return exact or fitting
 
 
-def _what_fits(vocabulary: Vocabulary) -> str:
-    furthest = np.zeros(vocabulary.n_chroms, dtype=np.int64)
-    np.maximum.at(furthest, vocabulary.chrom, vocabulary.end)
-    fitting = fitting_assemblies(dict(zip(vocabulary.chrom_names, furthest.tolist(), strict=True)))
+def _what_fits(chrom_names: Sequence[str], chrom: np.ndarray, end: np.ndarray) -> str:
+    furthest = np.zeros(len(chrom_names), dtype=np.int64)
+    np.maximum.at(furthest, chrom, end)
+    fitting = fitting_assemblies(dict(zip(chrom_names, furthest.tolist(), strict=True)))
     if not fitting:
         return f"They fit none of the assemblies known here ({', '.join(KNOWN_ASSEMBLIES)})."
     return f"These bins fit {' or '.join(fitting)}."

@@ -258,7 +258,7 @@ class Vocabulary:
         """
         if genome is None and (genome := assembly_name(self.assembly)) is None:
             raise ValueError(f"Unknown assembly {self.assembly!r}: pass a known name, a file or a dict of sizes.")
-        check_assembly(self, genome)
+        check_assembly(self.chrom_names, self.chrom, self.start, self.end, self.bin_size, genome)
 
     # ── written to ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scatacformer.cells import check_same_assembly, counts_of, match_columns
-from scatacformer.genome import Vocabulary, overlap_matrix
+from scatacformer.cells import counts_of, match_columns
+from scatacformer.genome import Vocabulary, check_same_assembly, overlap_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData

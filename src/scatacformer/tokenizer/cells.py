@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from scatacformer.cells import check_same_assembly, counts_of, match_columns
+from scatacformer.cells import counts_of, match_columns
 from scatacformer.cells.fragments import FragmentBlock, iter_fragments, read_barcodes
 from scatacformer.genome import (
     Vocabulary,
     assembly_name,
+    check_same_assembly,
     chrom_sizes,
     fitting_assemblies,
     naming_hint,

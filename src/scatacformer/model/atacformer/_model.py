@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from scatacformer.cells import OverlapSource, RowSource, SentenceLoader, check_same_assembly, counts_of, validate_counts
-from scatacformer.genome import Vocabulary, overlap_matrix, overlaps_allowed
+from scatacformer.cells import OverlapSource, RowSource, SentenceLoader, counts_of, validate_counts
+from scatacformer.genome import Vocabulary, check_same_assembly, overlap_matrix, overlaps_allowed
 from scatacformer.nn import AtacformerConfig, AtacformerNetwork
 from scatacformer.tokenizer import TokenizedCells, Tokenizer
 
