@@ -9,7 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import cells, cli, corpus, datasets, genome, metrics, model, nn, pl, pp, sequence, tl, tokenizer, training
+    from . import (
+        cells,
+        cli,
+        corpus,
+        datasets,
+        genome,
+        metrics,
+        model,
+        nn,
+        pl,
+        pp,
+        pseudobulk,
+        sequence,
+        tl,
+        tokenizer,
+        training,
+    )
     from .corpus import Corpus
     from .genome import Vocabulary
     from .model import Atacformer, ScAtacFormer, pretrain
@@ -28,6 +44,7 @@ _ROOMS: tuple[str, ...] = (
     "nn",
     "pl",
     "pp",
+    "pseudobulk",
     "sequence",
     "tl",
 )
@@ -53,6 +70,7 @@ __all__ = [
     "pl",
     "pp",
     "pretrain",
+    "pseudobulk",
     "sequence",
     "tl",
     "tokenizer",

@@ -5,7 +5,7 @@ import pytest
 
 from scatacformer.genome import Vocabulary
 from scatacformer.pseudobulk import Stretches
-from scatacformer.training.holdout import hold_out
+from scatacformer.training import hold_out
 
 SIZES = {"chr1": 173, "chr2": 91, "chr3": 40, "chr4": 7, "chrX": 1}
 GROUPS = ("b cells", "t cells", "monocytes")

@@ -9,32 +9,44 @@ if TYPE_CHECKING:
     from .bin_dna import BinDna
     from .fasta import N_CODE, Fasta, codes_of, letters
     from .language_model import DnaCheckpoint
+    from .motifs import Motifs
     from .onehot import one_hot, reverse_complement, reverse_complement_one_hot
+    from .scan import ScanSettings, scan_regions, scan_sequences, score_thresholds
     from .table import DnaTableWriter, read_dna_table
 
 __all__ = [
     "BinDna",
     "DnaTableWriter",
     "Fasta",
+    "Motifs",
+    "ScanSettings",
     "codes_of",
     "letters",
     "one_hot",
     "read_dna_table",
     "reverse_complement",
     "reverse_complement_one_hot",
+    "scan_regions",
+    "scan_sequences",
+    "score_thresholds",
 ]
 _FILE_OF = {
     "BinDna": "bin_dna",
     "DnaCheckpoint": "language_model",
     "DnaTableWriter": "table",
     "Fasta": "fasta",
+    "Motifs": "motifs",
     "N_CODE": "fasta",
+    "ScanSettings": "scan",
     "codes_of": "fasta",
     "letters": "fasta",
     "one_hot": "onehot",
     "read_dna_table": "table",
     "reverse_complement": "onehot",
     "reverse_complement_one_hot": "onehot",
+    "scan_regions": "scan",
+    "scan_sequences": "scan",
+    "score_thresholds": "scan",
 }
 
 

@@ -9,21 +9,25 @@ if TYPE_CHECKING:
     from .callbacks import BestWeights, GracefulInterrupt, LastCheckpoint, Progress
     from .processes import average_rows, average_whole, n_processes, row_parameters, sum_over_processes
     from .sharding import ShardedEncoder, whole_weights
-    from .split import CellSplit, split_cells
+    from .split import CellSplit, HoldOut, hold_out, split_cells
 
 __all__ = [
     "CellSplit",
+    "HoldOut",
+    "hold_out",
     "split_cells",
 ]
 _FILE_OF = {
     "BestWeights": "callbacks",
     "CellSplit": "split",
     "GracefulInterrupt": "callbacks",
+    "HoldOut": "split",
     "LastCheckpoint": "callbacks",
     "Progress": "callbacks",
     "ShardedEncoder": "sharding",
     "average_rows": "processes",
     "average_whole": "processes",
+    "hold_out": "split",
     "n_processes": "processes",
     "row_parameters": "processes",
     "split_cells": "split",

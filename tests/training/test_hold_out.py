@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scatacformer.training.holdout import hold_out
+from scatacformer.training import hold_out
 
 CHROMS = np.repeat(["chr1", "chr2", "chr3"], 4)
 GROUPS = np.tile(["a", "b", "c", "c"], 3)
