@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from scatacformer.nn import PAIRINGS, PairedConfig, PairedNetwork
-from scatacformer.nn.paired.network import BinPool, GenePool, Head
+from scatacformer.nn import PAIRINGS, Head, PairedConfig, PairedNetwork
+from scatacformer.nn.paired.network import BinPool, GenePool
 
 N_GENES, N_BINS, D_RNA, D_ATAC = 20, 30, 5, 7
 CONFIG = PairedConfig(N_GENES, N_BINS, D_RNA, D_ATAC, d_latent=4, d_hidden=16, n_predictors=4, n_batch=2)

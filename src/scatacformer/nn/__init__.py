@@ -5,6 +5,7 @@ from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_
 from .contacts import ContactNetwork, contact_loss
 from .epiformer import EpiformerConfig, EpiformerNetwork
 from .get import GETConfig, GETNetwork, jacobian, masked_error
+from .head import Head
 from .lora import LoraPlan, adapted, is_adapter
 from .optim import RowAdamW, clip_gradients
 from .paired.contrastive import nt_xent
@@ -16,6 +17,7 @@ from .scatac.decoders import BilinearDecoder, Context, MLPDecoder, state_logits
 from .scatac.dna import DnaProjection
 from .scatac.encoder import Encoder
 from .scatac.labels import LabelHead, LabelTarget, balanced_weights, label_loss
+from .scatac.minibatch import Minibatch, TrainingMinibatch
 from .scatac.network import Cells, ScAtacNetwork, shortened
 
 __all__ = [
@@ -29,20 +31,23 @@ __all__ = [
     "Context",
     "CrossAttention",
     "DnaProjection",
-    "GETConfig",
-    "GETNetwork",
     "EpiformerConfig",
     "EpiformerNetwork",
+    "GETConfig",
+    "GETNetwork",
+    "Head",
     "LabelHead",
     "LabelTarget",
     "LinkAttention",
     "LinkConfig",
     "MLPDecoder",
+    "Minibatch",
     "NetworkConfig",
     "PairedConfig",
     "PairedNetwork",
     "RowAdamW",
     "ScAtacNetwork",
+    "TrainingMinibatch",
     "balanced_weights",
     "choose_backend",
     "contact_loss",

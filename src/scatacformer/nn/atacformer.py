@@ -50,10 +50,10 @@ class AtacformerConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads"
             )
-        if self.pad_token_id is None:
-            object.__setattr__(self, "pad_token_id", self.n_regions + SPECIAL_TOKENS.index("pad"))
-        if not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(f"pad_token_id {self.pad_token_id} is not among the {self.vocab_size:,} tokens")
+        pad = self.n_regions + SPECIAL_TOKENS.index("pad") if self.pad_token_id is None else self.pad_token_id
+        if not 0 <= pad < self.vocab_size:
+            raise ValueError(f"pad_token_id {pad} is not among the {self.vocab_size:,} tokens")
+        object.__setattr__(self, "pad_token_id", pad)
 
     @property
     def n_regions(self) -> int:
@@ -63,7 +63,8 @@ class AtacformerConfig:
     @property
     def special_ids(self) -> dict[str, int]:
         """Token ids of unk, pad, mask, cls, eos, bos and sep."""
-        return {name: self.n_regions + i for i, name in enumerate(SPECIAL_TOKENS)} | {"pad": self.pad_token_id}
+        ids = {name: self.n_regions + i for i, name in enumerate(SPECIAL_TOKENS)}
+        return ids if self.pad_token_id is None else ids | {"pad": self.pad_token_id}
 
     def to_dict(self) -> dict[str, Any]:
         """As in ``config.json``; the discriminator's width only where it is one of its own."""
@@ -140,6 +141,8 @@ class AtacformerNetwork(nn.Module):
 
     def replaced_logits(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Log-odds that each token stands where another one stood.  (n_tokens,)"""
+        if self.discriminator is None:
+            raise RuntimeError("the network has no head for replaced tokens: add one with add_discriminator()")
         return self.discriminator(self(tokens, cu_seqlens))
 
 

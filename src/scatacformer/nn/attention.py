@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from functools import cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +106,7 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     longest = _longest(cu)
-    return varlen_attn(q, k, v, cu, cu, longest, longest)
+    return cast("Tensor", varlen_attn(q, k, v, cu, cu, longest, longest))  # a tuple only if more is asked for
 
 
 def _grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
@@ -126,8 +127,9 @@ def _grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     within = torch.arange(len(q), device=q.device) - torch.repeat_interleave(ends - sorted_lengths, sorted_lengths)
     take = first + within  # (n_tokens,)
     sizes = [n * m for n, m in groups]
-    parts = zip(*(x.index_select(0, take).split(sizes) for x in (q, k, v)), strict=True)
-    out = torch.cat([_one_length(*part, *group) for part, group in zip(parts, groups, strict=True)])
+    qs, ks, vs = (x.index_select(0, take).split(sizes) for x in (q, k, v))
+    parts = zip(qs, ks, vs, groups, strict=True)
+    out = torch.cat([_one_length(q, k, v, length, n) for q, k, v, (length, n) in parts])
     back = torch.empty_like(take)
     back[take] = torch.arange(len(take), device=take.device)
     return out.index_select(0, back)
@@ -143,11 +145,14 @@ def _padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     n_cells, longest = len(lengths), _longest(cu)
     cell = torch.repeat_interleave(torch.arange(n_cells, device=q.device), lengths)
     place = torch.arange(len(q), device=q.device) - cu[:-1].long()[cell]
-    pads = [x.new_zeros(n_cells, longest, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (q, k, v)]
+    # (n_cells, n_heads, longest, d_head) each
+    q, k, v = (
+        x.new_zeros(n_cells, longest, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (q, k, v)
+    )
     mask = torch.arange(longest, device=q.device) < lengths[:, None]  # (n_cells, longest)
     # a cell of no tokens has nothing to attend to; let it see the padding so that no softmax is over nothing
     mask = (mask | (lengths == 0)[:, None])[:, None, None, :]
-    out = F.scaled_dot_product_attention(*pads, attn_mask=mask)  # (n_cells, n_heads, longest, d_head)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.transpose(1, 2)[cell, place]
 
 
@@ -198,11 +203,11 @@ def _cross_padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     cell = torch.repeat_interleave(torch.arange(len(lengths), device=q.device), lengths)
     place = torch.arange(len(k), device=q.device) - cu[:-1].long()[cell]
     shape = (len(lengths), _longest(cu))
-    pads = [x.new_zeros(*shape, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (k, v)]
+    keys, values = (x.new_zeros(*shape, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (k, v))
     mask = torch.arange(shape[1], device=q.device) < lengths[:, None]
     empty = lengths == 0  # zero, for its keys and values are
     mask = (mask | empty[:, None])[:, None, None, :]
-    return F.scaled_dot_product_attention(q.transpose(1, 2), *pads, attn_mask=mask).transpose(1, 2)
+    return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask).transpose(1, 2)
 
 
 def _longest(cu: Tensor) -> int:

@@ -24,17 +24,19 @@ class ContactNetwork(nn.Module):
             raise ValueError(f"width must be at least 1, found {width}")
         self.width = width
         sizes = (1, width, 2 * width, 1)
-        self.layers = nn.ModuleList(
+        layers = [
             nn.Conv2d(a, b, 3, padding=1, padding_mode="replicate") for a, b in zip(sizes, sizes[1:], strict=False)
-        )
+        ]
+        self.layers = nn.ModuleList(layers)
         generator = torch.Generator().manual_seed(seed)
-        for layer in self.layers:
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Centres of regions in bp, (B, R), to log10(contacts + 1), (B, R, R)."""
-        x = torch.log10((positions[:, :, None] - positions[:, None]).abs().to(self.layers[0].weight.dtype) + 1)
+        x = torch.log10((positions[:, :, None] - positions[:, None]).abs().to(next(self.parameters()).dtype) + 1)
         x = x[:, None] - 4  # (B, 1, R, R); 10 kb is zero
         for layer in self.layers[:-1]:
             x = F.gelu(layer(x))

@@ -254,8 +254,8 @@ class _Block(nn.Module):
         d = config.d_model
         self.norm1, self.norm2 = nn.LayerNorm(d, eps=1e-6), nn.LayerNorm(d, eps=1e-6)
         self.attention = _Attention(config)
-        self.up = nn.Linear(d, config.d_feedforward)
-        self.down = nn.Linear(config.d_feedforward, d)
+        width = config.d_feedforward or 4 * d
+        self.up, self.down = nn.Linear(d, width), nn.Linear(width, d)
 
     def forward(self, x: Tensor, seen: Tensor | None, generator: torch.Generator, read: Tensor | None = None) -> Tensor:
         """(B, T, d_model) -> the same, or (B, k, d_model) of the positions in ``read`` (B, k)."""

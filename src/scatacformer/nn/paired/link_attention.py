@@ -32,6 +32,16 @@ class LinkAttention(nn.Module):
     + ``closeness`` cos(z_rna, z_atac) + const: the log-likelihood ratio of Gaussian residuals where gain is one.
     """
 
+    bins: Tensor
+    used: Tensor
+    score: Tensor
+    partial: Tensor
+    bin_state: Tensor
+    bin_deviation: Tensor
+    gene_state: Tensor
+    gene_deviation: Tensor
+    reliability: Tensor
+
     def __init__(self, config: LinkConfig) -> None:
         super().__init__()
         self.config = c = config

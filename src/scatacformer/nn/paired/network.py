@@ -1,7 +1,7 @@
 """Paired RNA: two encoders for each modality, a teacher and a student, and expression predicted from chromatin.
 
-Each encoder ends in a :class:`Head` that starts as a linear map (the canonical correlations of the two modalities) with
-a multilayer perceptron beside it that starts at zero: before training the network *is* the linear map.
+Each encoder ends in a :class:`~scatacformer.nn.head.Head` that starts as a linear map, the canonical correlations of the
+two modalities: before training the network *is* this map.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from scatacformer.nn.head import Head
 
 from .contrastive import nt_xent
 from .link_attention import LinkAttention
@@ -65,85 +67,6 @@ class PairedConfig:
         return asdict(self)
 
 
-class Head(nn.Module):
-    """A linear map plus a perceptron that starts at zero.  (n, d_in) -> (n, d_out)"""
-
-    def __init__(self, d_in: int, d_out: int, d_hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(d_in, d_out)
-        self.mlp = nn.Sequential(
-            nn.Linear(d_in, d_hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(d_hidden, d_out, bias=False)
-        )
-        nn.init.zeros_(self.linear.bias)
-        nn.init.zeros_(self.mlp[-1].weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x) + self.mlp(x)
-
-
-class GenePool(nn.Module):
-    """A cell as the attention-weighted sum of its genes' vectors times their values.
-
-    z = sum_g a_g x_g E_g, a = n softmax(u . tanh(W x_g E_g)) over the n expressed genes (Yang et al. 2016, eq. 5-7), so
-    that with u = 0, as it starts, every gene counts once. E is the loadings of the components of expression, and the
-    mean cell is taken off: at the start z is the components' scores.
-    """
-
-    def __init__(self, config: PairedConfig) -> None:
-        super().__init__()
-        self.register_buffer("vectors", torch.zeros(config.n_genes, config.d_rna))
-        self.register_buffer("centre", torch.zeros(config.d_rna))
-        self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("target", torch.ones(()))  # counts that every cell is brought to
-        self.hidden = nn.Linear(config.d_rna, config.d_attention)
-        self.query = nn.Linear(config.d_attention, 1, bias=False)
-        nn.init.zeros_(self.query.weight)
-
-    def forward(self, genes: Tensor, values: Tensor, cell: Tensor, n_cells: int) -> Tensor:
-        """``genes``, ``values``, ``cell`` (n_values,): gene, log-normalised value and row of each; -> (n_cells, d_rna)."""
-        x = self.vectors[genes] * values[:, None]  # (n_values, d_rna)
-        logit = self.query(torch.tanh(self.hidden(x))).squeeze(1)
-        # the logits are bounded by |u|: no maximum needs to be taken off first
-        weight = logit.exp()
-        count = torch.zeros(n_cells, device=x.device).index_add(0, cell, torch.ones_like(weight))
-        total = torch.zeros(n_cells, device=x.device).index_add(0, cell, weight)
-        pooled = torch.zeros(n_cells, x.shape[1], device=x.device).index_add(0, cell, x * weight[:, None])
-        return (pooled * (count / total.clamp_min(1e-12))[:, None] - self.centre) / self.scale
-
-    def sums(self, genes: Tensor, values: Tensor, cell: Tensor, n_cells: int) -> Tensor:
-        """The scores without attention: what the student reads.  (n_cells, d_rna)"""
-        x = self.vectors[genes] * values[:, None]
-        pooled = torch.zeros(n_cells, x.shape[1], device=x.device).index_add(0, cell, x)
-        return (pooled - self.centre) / self.scale
-
-
-class BinPool(nn.Module):
-    """A cell as the weighted mean of its open bins' vectors: the expression of the other cells that have them open.
-
-    The vector of a bin is v_b = sum_i W_ib r_i / sum_i W_ib over the training cells, r their components of expression,
-    W_ib = g_b / |x_i g| with the weights g of the spectral start. The mean of a cell's bins, weighted by a_b = g_b sum_i
-    W_ib, is then (sum_j K_ij r_j) / sum_j K_ij, the mean of r over cells by their similarity K in chromatin.
-    """
-
-    def __init__(self, config: PairedConfig) -> None:
-        super().__init__()
-        self.register_buffer("vectors", torch.zeros(config.n_bins, config.d_rna))
-        self.register_buffer("weight", torch.zeros(config.n_bins))
-        self.register_buffer("centre", torch.zeros(config.d_rna))
-        self.register_buffer("scale", torch.ones(()))
-
-    def forward(self, bins: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """``bins`` of the cells, packed -> (n_cells, d_rna); zero for a cell with no bin that has a vector."""
-        total, mass = self.sums(bins, cu_seqlens)
-        return (total / mass.clamp_min(1e-12)[:, None] - self.centre) / self.scale * (mass > 0)[:, None]
-
-    def sums(self, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted sum of the vectors (n_cells, d_rna), and of the weights (n_cells,)."""
-        weight, offsets = self.weight[bins], cu_seqlens[:-1].long()
-        total = F.embedding_bag(bins, self.vectors, offsets, mode="sum", per_sample_weights=weight)
-        return total, F.embedding_bag(bins, self.weight[:, None], offsets, mode="sum").squeeze(1)
-
-
 class PairedNetwork(nn.Module):
     """Teacher and student of RNA and ATAC, and predictors of expression from chromatin alone.
 
@@ -151,6 +74,14 @@ class PairedNetwork(nn.Module):
     vectors were learned from expression; the RNA teacher reads genes by attention, the student their plain sum. Of the
     predictors one half reads what the ATAC teacher reads, the other what the student does.
     """
+
+    atac_used: Tensor
+    atac_centre: Tensor
+    atac_scale: Tensor
+    batch_shift: Tensor
+    expression_mean: Tensor
+    expression_loadings: Tensor
+    expression_variance: Tensor
 
     def __init__(self, config: PairedConfig, seed: int = 0) -> None:
         super().__init__()
@@ -217,4 +148,78 @@ class PairedNetwork(nn.Module):
     def contrastive_loss(self, inputs: dict[str, Tensor], pairing: str, temperature: float) -> Tensor:
         """Mean NT-Xent of the two pairs of encoders; ``inputs`` of each of the four heads.  Scalar."""
         z = {name: head(inputs[name]) for name, head in self.heads.items()}
-        return sum(nt_xent(z[a], z[b], temperature) for a, b in PAIRINGS[pairing]) / 2
+        first, second = (nt_xent(z[a], z[b], temperature) for a, b in PAIRINGS[pairing])
+        return (first + second) / 2
+
+
+class GenePool(nn.Module):
+    """A cell as the attention-weighted sum of its genes' vectors times their values.
+
+    z = sum_g a_g x_g E_g, a = n softmax(u . tanh(W x_g E_g)) over the n expressed genes (Yang et al. 2016, eq. 5-7), so
+    that with u = 0, as it starts, every gene counts once. E is the loadings of the components of expression, and the
+    mean cell is taken off: at the start z is the components' scores.
+    """
+
+    vectors: Tensor
+    centre: Tensor
+    scale: Tensor
+    target: Tensor
+
+    def __init__(self, config: PairedConfig) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(config.n_genes, config.d_rna))
+        self.register_buffer("centre", torch.zeros(config.d_rna))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("target", torch.ones(()))  # counts that every cell is brought to
+        self.hidden = nn.Linear(config.d_rna, config.d_attention)
+        self.query = nn.Linear(config.d_attention, 1, bias=False)
+        nn.init.zeros_(self.query.weight)
+
+    def forward(self, genes: Tensor, values: Tensor, cell: Tensor, n_cells: int) -> Tensor:
+        """``genes``, ``values``, ``cell`` (n_values,): gene, log-normalised value and row of each; -> (n_cells, d_rna)."""
+        x = self.vectors[genes] * values[:, None]  # (n_values, d_rna)
+        logit = self.query(torch.tanh(self.hidden(x))).squeeze(1)
+        # the logits are bounded by |u|: no maximum needs to be taken off first
+        weight = logit.exp()
+        count = torch.zeros(n_cells, device=x.device).index_add(0, cell, torch.ones_like(weight))
+        total = torch.zeros(n_cells, device=x.device).index_add(0, cell, weight)
+        pooled = torch.zeros(n_cells, x.shape[1], device=x.device).index_add(0, cell, x * weight[:, None])
+        return (pooled * (count / total.clamp_min(1e-12))[:, None] - self.centre) / self.scale
+
+    def sums(self, genes: Tensor, values: Tensor, cell: Tensor, n_cells: int) -> Tensor:
+        """The scores without attention: what the student reads.  (n_cells, d_rna)"""
+        x = self.vectors[genes] * values[:, None]
+        pooled = torch.zeros(n_cells, x.shape[1], device=x.device).index_add(0, cell, x)
+        return (pooled - self.centre) / self.scale
+
+
+class BinPool(nn.Module):
+    """A cell as the weighted mean of its open bins' vectors: the expression of the other cells that have them open.
+
+    The vector of a bin is v_b = sum_i W_ib r_i / sum_i W_ib over the training cells, r their components of expression,
+    W_ib = g_b / |x_i g| with the weights g of the spectral start. The mean of a cell's bins, weighted by a_b = g_b sum_i
+    W_ib, is then (sum_j K_ij r_j) / sum_j K_ij, the mean of r over cells by their similarity K in chromatin.
+    """
+
+    vectors: Tensor
+    weight: Tensor
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, config: PairedConfig) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(config.n_bins, config.d_rna))
+        self.register_buffer("weight", torch.zeros(config.n_bins))
+        self.register_buffer("centre", torch.zeros(config.d_rna))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, bins: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """``bins`` of the cells, packed -> (n_cells, d_rna); zero for a cell with no bin that has a vector."""
+        total, mass = self.sums(bins, cu_seqlens)
+        return (total / mass.clamp_min(1e-12)[:, None] - self.centre) / self.scale * (mass > 0)[:, None]
+
+    def sums(self, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the vectors (n_cells, d_rna), and of the weights (n_cells,)."""
+        weight, offsets = self.weight[bins], cu_seqlens[:-1].long()
+        total = F.embedding_bag(bins, self.vectors, offsets, mode="sum", per_sample_weights=weight)
+        return total, F.embedding_bag(bins, self.weight[:, None], offsets, mode="sum").squeeze(1)

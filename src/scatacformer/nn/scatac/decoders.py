@@ -47,6 +47,7 @@ def state_logits(open_logit: Tensor, kept_logit: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """What both decoders share: the bias of a bin in a batch, the depth of a cell, the walk over groups of bins."""
 
+    readers: Tensor | None
     linear = True  # in the query: the mean of the logits is the logit of the mean query, and costs nothing
 
     def __init__(self, config: NetworkConfig, readers: Tensor | None = None) -> None:
@@ -86,6 +87,18 @@ class Decoder(nn.Module):
     def kept_block(self, context: Context, rows: Tensor, group: Tensor) -> Tensor:
         """``kept`` logits of every cell at the same bins.  (n_cells, n_bins)"""
         return torch.cat([q @ part.T for q, part in _by_run(context.kept_query, rows, group)], 1) + self.kept_shift
+
+    def queries(self, z: Tensor, eos: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What every ``<eos>`` of a cell brings to the logits ``open`` and ``kept``.  (n_cells, n_eos, d) each"""
+        raise NotImplementedError
+
+    def score_pairs(self, query: Tensor, rows: Tensor) -> Tensor:
+        """Score of each query with its own row.  (n_pairs, d) and (n_pairs, d_row) -> (n_pairs,)"""
+        raise NotImplementedError
+
+    def score_block(self, query: Tensor, rows: Tensor) -> Tensor:
+        """Score of every query with every row.  (n_cells, d) and (n_bins, d_row) -> (n_cells, n_bins)"""
+        raise NotImplementedError
 
     def scores_of_pairs(self, query: Tensor, rows: Tensor, cell: Tensor, group: Tensor) -> Tensor:
         """Mean over the ``<eos>`` that read a bin of what they and its row give.  (n_pairs,)"""

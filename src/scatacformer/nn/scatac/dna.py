@@ -20,6 +20,10 @@ class DnaProjection(nn.Module):
     zero (N alone) get nothing, nor do special tokens, which are no bins. The table is not part of ``state_dict``.
     """
 
+    bits: Tensor
+    centre: Tensor
+    scale: Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.shape = (config.n_bins, config.d_dna)
@@ -72,6 +76,7 @@ class DnaProjection(nn.Module):
 
     def rows(self, bins: Tensor) -> Tensor:
         """Added to what the decoder reads of bins.  (len(bins), d_embed)"""
+        assert self.to_rows is not None, "a decoder that reads what the encoder does has no map of its own"
         return self._project(bins, self.to_rows)
 
     def _project(self, bins: Tensor, weight: Tensor) -> Tensor:
@@ -83,8 +88,9 @@ class DnaProjection(nn.Module):
         if not torch.is_grad_enabled():
             return torch.cat([self._linear(part, weight) for part in parts])
         # gathered again on the way back instead of kept
-        options = {"use_reentrant": False, "preserve_rng_state": False}
-        return torch.cat([checkpoint(self._linear, part, weight, **options) for part in parts])
+        return torch.cat(
+            [checkpoint(self._linear, part, weight, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        )
 
     def _linear(self, bins: Tensor, weight: Tensor) -> Tensor:
         rows = self.bits.index_select(0, bins).view(torch.float16)  # (len(bins), d_dna)

@@ -18,6 +18,11 @@ class BinEmbedding(nn.Module):
     the formulas). Gradients of the table are sparse: a step touches only the rows that it read.
     """
 
+    pool_weight: Tensor
+    norm_weight: Tensor
+    eigenvalue: Tensor
+    by_depth: Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.table = nn.Embedding(config.n_bins, config.d_embed, sparse=True)

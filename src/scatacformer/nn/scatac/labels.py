@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scatacformer.nn.paired.network import Head
+from scatacformer.nn.head import Head
 
 
 class LabelTarget(NamedTuple):
@@ -28,6 +28,9 @@ class LabelHead(nn.Module):
 
     All labels are equally probable before it is trained.
     """
+
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, d_in: int, n_labels: int, d_hidden: int = 64, dropout: float = 0.3) -> None:
         super().__init__()

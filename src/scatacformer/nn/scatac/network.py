@@ -16,6 +16,7 @@ from .embedding import BinEmbedding
 from .encoder import Encoder
 from .labels import LabelHead, LabelTarget, label_loss
 from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
+from .minibatch import Minibatch, TrainingMinibatch
 
 N_CENTRES = 10  # around which what differs between batches is told; unused ones have no shift
 
@@ -39,8 +40,16 @@ class ScAtacNetwork(nn.Module):
     The embedding of a cell is ``<cls>`` at the encoder's output, brought to d_embed numbers by a projection that
     starts at zero, added to the pooled rows of the cell's kept bins: before training the network *is* the pool.
     Without ``cls_token`` it is the pool, whatever is trained.
-    A minibatch is a dict of tensors, see :meth:`loss` and ``scatacformer.cells.sentence``.
     """
+
+    group: Tensor
+    latent_weight: Tensor
+    log_frequency: Tensor
+    mean_depth: Tensor
+    batch_shift: Tensor
+    local_shift: Tensor
+    shift_centres: Tensor
+    shift_width: Tensor
 
     def __init__(self, config: NetworkConfig, group: Tensor, seed: int = 0, readers: Tensor | None = None) -> None:
         """``group``: (n_bins,) int64, which ``<eos>`` reads each bin; ``seed`` of the first weights (global state is
@@ -79,10 +88,11 @@ class ScAtacNetwork(nn.Module):
         """Where the weights are."""
         return self.latent_weight.device
 
-    def encode(self, batch: dict[str, Tensor], decoder_only: bool = False) -> Cells:
-        """Reads ``bins`` + ``cu_seqlens`` (all kept bins: pooled) and ``tokens`` + ``token_cu_seqlens`` (what the
-        encoder reads of them), ``batch`` (n_cells,) int64, and ``own_batch`` where another batch's
-        cell is predicted. ``decoder_only`` skips the encoder: the pool, without gradient."""
+    def encode(self, batch: Minibatch, decoder_only: bool = False) -> Cells:
+        """Embedding of each cell, and the encoder's output at ``<eos>`` and ``<cls>``.
+
+        ``decoder_only`` skips the encoder: the embedding is the pool, without gradient.
+        """
         if decoder_only:
             with torch.no_grad():
                 return Cells(self._pool(batch) * self.latent_weight, None)
@@ -100,7 +110,7 @@ class ScAtacNetwork(nn.Module):
             return Cells(pooled * self.latent_weight, eos)
         return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, eos, head[:, 0])
 
-    def embed(self, batch: dict[str, Tensor]) -> Tensor:
+    def embed(self, batch: Minibatch) -> Tensor:
         """The embedding alone, as :meth:`encode` has it; without the encoder where ``<cls>`` adds nothing to the pool.
 
         (n_cells, d_embed)
@@ -113,9 +123,9 @@ class ScAtacNetwork(nn.Module):
         (n_cells, d_embed + d_model) or (n_cells, d_embed)
         """
         z = cells.z / cells.z.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
-        return torch.cat([z, cells.cls], 1) if self.config.cls_token else z
+        return z if cells.cls is None else torch.cat([z, cells.cls], 1)
 
-    def _pool(self, batch: dict[str, Tensor]) -> Tensor:
+    def _pool(self, batch: Minibatch) -> Tensor:
         """The pooled cells, each batch brought to where the others are; a cell of no bins stays at zero."""
         pooled = self.embedding.pool(batch["bins"], batch["cu_seqlens"])
         if self.config.n_batch == 1:
@@ -136,18 +146,13 @@ class ScAtacNetwork(nn.Module):
 
     def loss(
         self,
-        batch: dict[str, Tensor],
+        batch: TrainingMinibatch,
         decoder_only: bool = False,
         kept_weight: float = 0.1,
         labels: dict[str, LabelTarget] | None = None,
         shares: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Losses of a minibatch: ``loss``, and its parts ``open``, ``kept`` and those of the ``labels`` by task.
-
-        Besides what :meth:`encode` reads: ``target_bins``, ``target_cell`` (removed bins, and whose), ``depth`` and
-        ``log_rate`` (n_cells,) of the cell that is predicted (log r: the share of its open bins among the targets),
-        ``batch``; ``sampled`` bins and ``closed`` (n_cells, n_sampled), or for all closed bins ``open_cell`` and
-        ``open_bins``; ``state_bins``, ``state_cell``, ``state_kept``.
 
         ``shares`` (2,): factors of ``open`` and ``kept`` in ``loss``, where the minibatch is a part of a larger one.
         """
@@ -184,15 +189,15 @@ class ScAtacNetwork(nn.Module):
             logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.group[bins])
             losses["kept"] = kept_loss(logits, batch["state_kept"])
             total = total + kept_weight * (losses["kept"] if shares is None else shares[1] * losses["kept"])
-        for task, target in (labels or {}).items():
+        for task, label in (labels or {}).items():
             if decoder_only:
                 break
             logits = self.heads[task](self.head_inputs(cells))
-            losses[task] = label_loss(logits, target.codes[batch["cells"]], target.class_weight)
-            total = total + target.weight * losses[task]
+            losses[task] = label_loss(logits, label.codes[batch["cells"]], label.class_weight)
+            total = total + label.weight * losses[task]
         return {"loss": total, **losses}
 
-    def loss_counts(self, batch: dict[str, Tensor]) -> Tensor:
+    def loss_counts(self, batch: TrainingMinibatch) -> Tensor:
         """Over how many bins :meth:`loss` takes the means ``open`` and ``kept`` of this minibatch.  (2,)"""
         n_open = batch["depth"].new_tensor(len(batch["target_bins"]))
         if "sampled" not in batch:
