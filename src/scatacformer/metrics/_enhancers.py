@@ -129,7 +129,7 @@ def auprc(
     if positive.all() or not positive.any():
         raise ValueError(f"{int(positive.sum()):,} of {len(positive):,} pairs are positive: expected some of each kind")
     rng = np.random.default_rng(seed)
-    resampled = []
+    resampled: list[float] = []
     while len(resampled) < n_resamples:
         rows = rng.integers(len(score), size=len(score))
         if positive[rows].any() and not positive[rows].all():

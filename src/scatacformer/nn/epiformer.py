@@ -142,7 +142,8 @@ class EpiformerNetwork(nn.Module):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5, generator=generator)
             elif isinstance(module, nn.Conv1d):
                 nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5, generator=generator)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Linear):
                 bound = module.in_features**-0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
@@ -203,8 +204,11 @@ class _Stage(nn.Sequential):
         first, residual, _ = self
         norm, convolution = (first[0], first[2]) if isinstance(first, nn.Sequential) else (None, first)
         assert isinstance(convolution, nn.Conv1d) and isinstance(residual, _Residual)
+        inner_norm, _, pointwise = residual.module.children()
+        assert isinstance(inner_norm, nn.BatchNorm1d) and isinstance(pointwise, nn.Conv1d)
+        bias, inner_bias = convolution.bias, pointwise.bias
+        assert bias is not None and inner_bias is not None and (norm is None or isinstance(norm, nn.BatchNorm1d))
         taps = convolution.weight.permute(2, 1, 0).contiguous()  # (kernel, C, C')
-        inner_norm, _, pointwise = residual.module
         mix = pointwise.weight[:, :, 0].t()  # (C', C')
         half, length = len(taps) // 2, len(x)
         out = x.new_empty(length // 2, taps.shape[2])
@@ -217,19 +221,20 @@ class _Stage(nn.Sequential):
             n = stop - start
             if taps.shape[1] < 16:  # few channels: one product over all taps, whose rows overlap in memory
                 rows = tile.as_strided((n, taps[:, :, 0].numel()), (tile.shape[1], 1)).contiguous()
-                y = torch.addmm(convolution.bias, rows, taps.flatten(0, 1))
+                y = torch.addmm(bias, rows, taps.flatten(0, 1))
             else:
-                y = torch.addmm(convolution.bias, tile[:n], taps[0])
+                y = torch.addmm(bias, tile[:n], taps[0])
                 for i in range(1, len(taps)):
                     y.addmm_(tile[i : i + n], taps[i])
             inner = F.gelu(_normalise(inner_norm, y))
-            y.add_(pointwise.bias).addmm_(inner, mix)
+            y.add_(inner_bias).addmm_(inner, mix)
             torch.maximum(y[0::2], y[1::2], out=out[start // 2 : stop // 2])
         return out
 
 
 def _normalise(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
     """Batch norm in evaluation of rows ``(n, C)``."""
+    assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return torch.addcmul(norm.bias - norm.running_mean * scale, x, scale)
 
