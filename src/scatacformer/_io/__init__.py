@@ -1,4 +1,4 @@
-"""Files that are whole or not there, tensors without code, folders of the hub, JSON, model cards."""
+"""Files and folders that are whole or old, tensors without code, folders of the hub, JSON, model cards."""
 
 from __future__ import annotations
 
@@ -7,41 +7,105 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .card import model_card
-    from .files import put_in_place, read_json, refuse_to_replace, sha256, whole_file
+    from .errors import in_words, reading, writing
+    from .files import (
+        holds_nothing,
+        inside,
+        partial_of,
+        put_in_place,
+        read_json,
+        refuse_to_replace,
+        remove,
+        remove_dead_partials,
+        sha256,
+        sync_folder,
+        whole_file,
+    )
+    from .folder import FolderWriter, alone, listed_file, read_whole, whole_folder
     from .hub import folder_of
     from .plain import decode, encode
-    from .tensors import check_finite, check_tensors, read_tensors, refuse_pointer
+    from .tensors import TensorShape, check_finite, check_tensors, read_tensors, refuse_pointer, tensor_shapes
+    from .unpack import open_unpacked, read_unpacked
 
 __all__ = [
+    "FolderWriter",
+    "TensorShape",
+    "alone",
     "check_finite",
     "check_tensors",
     "decode",
     "encode",
     "folder_of",
+    "holds_nothing",
+    "in_words",
+    "inside",
+    "listed_file",
     "model_card",
+    "open_unpacked",
+    "partial_of",
     "put_in_place",
     "read_json",
     "read_tensors",
+    "read_unpacked",
+    "read_whole",
+    "reading",
     "refuse_pointer",
     "refuse_to_replace",
+    "remove",
+    "remove_dead_partials",
     "sha256",
+    "sync_folder",
+    "tensor_shapes",
     "whole_file",
+    "whole_folder",
+    "writing",
 ]
-_FILE_OF = {
-    "check_finite": "tensors",
-    "check_tensors": "tensors",
-    "decode": "plain",
-    "encode": "plain",
-    "folder_of": "hub",
-    "model_card": "card",
-    "put_in_place": "files",
-    "read_json": "files",
-    "read_tensors": "tensors",
-    "refuse_pointer": "tensors",
-    "refuse_to_replace": "files",
-    "sha256": "files",
-    "whole_file": "files",
+_FILES = {
+    "card": ("model_card",),
+    "errors": (
+        "in_words",
+        "reading",
+        "writing",
+    ),
+    "files": (
+        "holds_nothing",
+        "inside",
+        "partial_of",
+        "put_in_place",
+        "read_json",
+        "refuse_to_replace",
+        "remove",
+        "remove_dead_partials",
+        "sha256",
+        "sync_folder",
+        "whole_file",
+    ),
+    "folder": (
+        "FolderWriter",
+        "alone",
+        "listed_file",
+        "read_whole",
+        "whole_folder",
+    ),
+    "hub": ("folder_of",),
+    "plain": (
+        "decode",
+        "encode",
+    ),
+    "tensors": (
+        "TensorShape",
+        "check_finite",
+        "check_tensors",
+        "read_tensors",
+        "refuse_pointer",
+        "tensor_shapes",
+    ),
+    "unpack": (
+        "open_unpacked",
+        "read_unpacked",
+    ),
 }
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

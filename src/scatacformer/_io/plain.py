@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+_MOST_LETTERS = 1 << 28  # of all texts of an array, each as long as the longest: NumPy keeps them so
+
 
 def encode(value: Any) -> Any:
     """Dicts, lists, numbers, strings, NumPy arrays and DataFrames to what ``json`` can write. TypeError for others."""
@@ -33,7 +35,23 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "__array__" in value:
-        return np.array(value["__array__"], dtype=value["dtype"])
+        return _array(value["__array__"], str(value.get("dtype")))
     if "__frame__" in value:
         return pd.DataFrame(value["__frame__"], index=pd.Index(value["index"], name=value["name"]))
     return {k: decode(v) for k, v in value.items()}
+
+
+def _array(values: Any, dtype: str) -> np.ndarray:
+    """The array of a list. Its type is believed for numbers alone: that of texts says how much memory each takes."""
+    if dtype == "object":
+        return np.array(values, dtype=object)
+    if dtype.startswith(("<U", "U", "str")):
+        longest = max((len(v) for v in values if isinstance(v, str)), default=0)
+        if longest * len(values) > _MOST_LETTERS:
+            raise ValueError(
+                f"an array of {len(values):,} texts, the longest of {longest:,} letters, is not one of ours"
+            )
+        return np.array(values, dtype=str)
+    if dtype.lstrip("<>=|")[:1] not in ("b", "i", "u", "f"):
+        raise ValueError(f"an array of {dtype[:40]!r} is not one that is saved; expected numbers or texts")
+    return np.array(values, dtype=dtype)

@@ -4,10 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import reading
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class TensorShape(NamedTuple):
+    """What the header of a safetensors file says of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """As safetensors writes it: ``"F32"``, ``"BF16"``, ``"I64"``, ``"BOOL"``."""
+
+
+def tensor_shapes(path: Path) -> dict[str, TensorShape]:
+    """Shape and type of each tensor of a safetensors file, of its header alone: nothing is allocated for the numbers.
+
+    Raises ValueError for a file that is truncated or is not safetensors, and for what git-lfs leaves in its place.
+    """
+    from safetensors import safe_open
+
+    refuse_pointer(path)
+    with reading(path, "a safetensors file", f"It has {path.stat().st_size:,} bytes. Download it again"):
+        with safe_open(path, framework="numpy") as file:  # checks the header against the size of the file
+            slices = {name: file.get_slice(name) for name in file.keys()}
+            return {name: TensorShape(tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

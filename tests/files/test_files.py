@@ -1,0 +1,180 @@
+"""Whole files, errors that name them, and sizes that are looked at before they are believed."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+
+from scatacformer._io import (
+    decode,
+    encode,
+    holds_nothing,
+    open_unpacked,
+    read_json,
+    read_tensors,
+    read_unpacked,
+    reading,
+    tensor_shapes,
+    whole_file,
+)
+
+from .killed import names_in, run_killed_at
+
+
+def save(path, text):
+    with whole_file(path) as partial:
+        partial.write_text(text)
+
+
+def test_killed_at_every_step(tmp_path):
+    path, k, seen = tmp_path / "f", 0, set()
+    while True:
+        k += 1
+        save(path, "old")
+        killed = run_killed_at(k, lambda: save(path, "new"))
+        seen.add(path.read_text())
+        save(path, "old")
+        assert names_in(tmp_path) == ["f"]  # nothing is left of the one that was killed
+        if not killed:
+            break
+    assert seen == {"old", "new"}
+
+
+def test_what_a_killed_process_leaves_counts_as_nothing(tmp_path):
+    (tmp_path / ".f.99999999.partial").write_text("half")
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / ".x.99999999.partial").mkdir()
+    assert holds_nothing(tmp_path) and holds_nothing(tmp_path / "not there")
+    (tmp_path / "datasets" / "f").write_text("something")
+    assert not holds_nothing(tmp_path)
+
+
+def test_the_partial_file_of_a_running_process_stays(tmp_path):
+    running = tmp_path / f".f.{os.getppid()}.partial"
+    running.write_text("half")
+    save(tmp_path / "f", "new")
+    assert running.read_text() == "half"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_decides_who_may_read(tmp_path, umask, mode):
+    from safetensors.numpy import save_file  # makes files that only their owner can read
+
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "f") as partial:
+            save_file({"a": np.zeros(3)}, partial)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == mode
+
+
+def test_an_error_of_the_caller_passes(tmp_path):
+    with pytest.raises(ValueError, match="^mine$"):
+        with whole_file(tmp_path / "f"):
+            raise ValueError("mine")
+    with pytest.raises(FileNotFoundError, match="elsewhere/other"):
+        with whole_file(tmp_path / "f"):
+            (tmp_path / "elsewhere" / "other").read_text()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none/f could not be written: No such file or directory"):
+        save(tmp_path / "none" / "f", "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (KeyError("indptr"), "it has no 'indptr'"),
+        (RecursionError(), "its values are nested too deeply"),
+        (OSError("Unable to synchronously open file (truncated file)"), "Unable to synchronously open file"),
+        (OverflowError("int too big"), "OverflowError: int too big"),
+        (MemoryError(), "more memory than there is"),
+        (zlib.error("Error -3"), "Error -3"),
+        (type("PanicException", (BaseException,), {})("index out of bounds"), "index out of bounds"),
+    ],
+)
+def test_raw_errors_get_a_name(tmp_path, error, found):
+    with pytest.raises(ValueError, match="x.h5ad is not an AnnData, or is damaged") as caught:
+        with reading(tmp_path / "x.h5ad", "an AnnData"):
+            raise error
+    assert found in str(caught.value)
+
+
+def test_errors_with_a_name_and_interruptions_pass(tmp_path):
+    path = tmp_path / "x"
+    for error in (ValueError(f"{path}: line 3"), KeyboardInterrupt(), ImportError("h5py"), SystemExit(3)):
+        with pytest.raises(type(error)) as caught:
+            with reading(path, "a table"):
+                raise error
+        assert caught.value is error
+    with pytest.raises(FileNotFoundError):
+        with reading(path, "a table"):
+            path.read_text()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 500 + "1" + "}" * 500, "[1]", "{", "\ufeff", "NaN"])
+def test_json_that_is_not_ours(tmp_path, text):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(ValueError, match="c.json"):
+        read_json(tmp_path / "c.json")
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros = bytes(1 << 24)
+    bomb = b"".join(packer.compress(zeros) for _ in range(16)) + packer.flush()
+    path = tmp_path / "b.gz"
+    path.write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="b.gz unpacks to more than 100 times its size"):
+            read_unpacked(path)
+        assert tracemalloc.get_traced_memory()[1] < 200e6  # of 268 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_plain_and_packed_read_alike(tmp_path):
+    text = b"chr1\t0\t5\n" * 1000
+    (tmp_path / "a").write_bytes(text)
+    (tmp_path / "b").write_bytes(gzip.compress(text))
+    (tmp_path / "c").write_bytes(gzip.compress(text)[:-9])
+    assert read_unpacked(tmp_path / "a") == read_unpacked(tmp_path / "b") == text
+    with open_unpacked(tmp_path / "b") as file:
+        assert sum(1 for _ in file) == 1000
+    with pytest.raises(ValueError, match="c is a truncated or damaged gzip file"):
+        read_unpacked(tmp_path / "c")
+
+
+def test_shapes_are_read_of_the_header_alone(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "w.safetensors"
+    save_file({"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.int64)}, path)
+    found = tensor_shapes(path)
+    assert found["a"] == ((3, 4), "F32") and found["b"] == ((5,), "I64")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    for read in (tensor_shapes, read_tensors):
+        with pytest.raises(ValueError, match="w.safetensors"):
+            read(path)
+    path.write_bytes(struct.pack("<Q", 1 << 60) + whole[8:])
+    with pytest.raises(ValueError, match="w.safetensors"):
+        tensor_shapes(path)
+
+
+def test_arrays_come_back_and_types_ask_for_no_memory():
+    for array in (np.arange(3.0), np.array(["a", "bcd"]), np.array([["a", None]], object), np.array([True])):
+        back = decode(encode(array))
+        assert back.dtype.kind == array.dtype.kind and back.shape == array.shape and (back == array).all()
+    with pytest.raises(ValueError, match="is not one that is saved"):
+        decode({"__array__": [b"x"], "dtype": "S1000000000"})
+    assert decode({"__array__": ["x"] * 9, "dtype": "<U1000000000"}).nbytes < 100
