@@ -21,7 +21,6 @@ DRAWN = {
     "embedding.pool_weight": 400.0,
     "embedding.norm_weight": 400.0,
     "embedding.eigenvalue": 6.0,
-    "embedding.by_depth": 1.0,
     "embedding.table.weight": 37.246761,
     "embedding.project.weight": 19.046352,
     "embedding.project.bias": 3.5685229,

@@ -57,12 +57,6 @@ def saved_without(saved, folder, *names):
     return SF.load(folder, adata=planted())
 
 
-def test_a_model_saved_before_deep_cells_counted_for_more_is_read_as_it_was_made(model, saved, tmp_path):
-    before = saved_without(saved, tmp_path / "before", "embedding.by_depth")
-    assert not before.module.embedding.by_depth
-    assert np.abs(before.get_latent_representation() - model.get_latent_representation()).max() > 1e-3
-
-
 def test_a_model_saved_before_batches_were_compared_place_by_place_is_read_as_it_was_made(model, saved, tmp_path):
     known = SF.load(saved, adata=planted())
     known.module.local_shift.zero_()

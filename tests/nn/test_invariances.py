@@ -64,16 +64,14 @@ def test_before_training_the_embedding_is_the_pool():
     assert pool.abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("by_depth", [True, False])
-def test_the_pool_is_the_shrunken_weighted_mean(by_depth):
+def test_the_pool_is_the_shrunken_weighted_mean():
     module, cells = network(), sentences((5, 9))
     e = module.embedding
-    e.by_depth.fill_(by_depth)
     found = e.pool(packed(cells)["bins"], packed(cells)["cu_seqlens"])
     for row, bins in zip(found, cells, strict=True):
         a, n = e.pool_weight[bins], e.norm_weight[bins]
         mean = (a[:, None] * e.table.weight[bins]).sum(0) / a.sum()
-        d_1 = max(float(a.sum() / (n.sum() if by_depth else n.sum().sqrt())), 1.0)
+        d_1 = max(float(a.sum() / n.sum()), 1.0)
         torch.testing.assert_close(row, mean * d_1 / ((d_1 - 1) * e.eigenvalue + 1))
 
 

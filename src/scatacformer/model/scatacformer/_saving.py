@@ -157,7 +157,6 @@ class SavingMixin:
             )
             model = cls(adata, **init)
         model._restore_pairs(attributes)
-        weights.setdefault("embedding.by_depth", torch.tensor(False))  # saved before a deep cell counted for more
         for name in (
             "local_shift",
             "shift_centres",

@@ -21,7 +21,6 @@ class BinEmbedding(nn.Module):
     pool_weight: Tensor
     norm_weight: Tensor
     eigenvalue: Tensor
-    by_depth: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -39,7 +38,6 @@ class BinEmbedding(nn.Module):
         self.register_buffer("pool_weight", torch.ones(config.n_bins))
         self.register_buffer("norm_weight", torch.ones(config.n_bins))
         self.register_buffer("eigenvalue", torch.ones(config.d_embed))  # 1: no shrinkage
-        self.register_buffer("by_depth", torch.tensor(True))  # what the start counted a deep cell for, see `pool`
         nn.init.normal_(self.table.weight, std=0.02)
         self.dna = DnaProjection(config) if config.d_dna else None  # starts at zero: nothing is drawn for it
 
@@ -75,8 +73,7 @@ class BinEmbedding(nn.Module):
         sums = weight.new_zeros(len(lengths), 2)
         sums.index_add_(0, cell, torch.stack([weight, self.norm_weight[bins]], 1))
         mass, norm = sums.clamp_min(1e-12).unbind(1)  # (n_cells,) each
-        # d / n + 1; the first models counted all cells alike, n = 1
-        evidence = (mass / torch.where(self.by_depth, norm, norm.sqrt())).clamp_min(1.0)[:, None]
+        evidence = (mass / norm).clamp_min(1.0)[:, None]  # d / n + 1
         return total / mass[:, None] * evidence / ((evidence - 1) * self.eigenvalue + 1)
 
     def queries(self, pooled: Tensor) -> Tensor:
