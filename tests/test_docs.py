@@ -66,7 +66,7 @@ def test_all_that_is_public_is_in_the_api_page():
         "nn",
         "model",
     )
-    for room in (*rooms, "training"):
+    for room in (*rooms, "tracks", "training"):
         for member in importlib.import_module(f"scatacformer.{room}").__all__:
             assert f"{room}.{member}" in listed
 

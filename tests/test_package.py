@@ -17,7 +17,7 @@ import scatacformer
 
 SOURCE = Path(scatacformer.__file__).parent
 ROOMS = ("cells", "corpus", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "sequence", "tl", "tokenizer")
-ROOMS += ("pseudobulk", "training")
+ROOMS += ("pseudobulk", "tracks", "training")
 HEAVY = ("anndata", "bioframe", "lightning", "matplotlib", "mudata", "muon", "numba", "pandas", "scanpy", "scipy")
 HEAVY += ("scvi", "sklearn", "snapatac2", "torch", "zarr")
 
@@ -28,13 +28,26 @@ ARROWS = {
     "sequence": {"_io", "genome"},
     "cells": {"_io", "genome"},
     "pseudobulk": {"_io", "genome", "sequence", "cells"},
+    "tracks": {"_io", "genome", "sequence", "cells"},
     "tokenizer": {"_io", "genome", "cells"},
     "corpus": {"_io", "genome", "cells"},
     "metrics": set(),
     "nn": set(),
     "training": {"_io", "nn"},
-    "model": {"_io", "genome", "sequence", "cells", "pseudobulk", "tokenizer", "corpus", "metrics", "nn", "training"},
-    "pp": {"_io", "genome", "sequence", "cells", "pseudobulk"},
+    "model": {
+        "_io",
+        "genome",
+        "sequence",
+        "cells",
+        "pseudobulk",
+        "tracks",
+        "tokenizer",
+        "corpus",
+        "metrics",
+        "nn",
+        "training",
+    },
+    "pp": {"_io", "genome", "sequence", "cells", "pseudobulk", "tracks"},
     "tl": {"_io", "genome", "cells", "model"},
     "pl": {"_io", "genome", "cells", "model"},
     "datasets": {"_io", "genome", "sequence", "cells", "corpus"},

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         sequence,
         tl,
         tokenizer,
+        tracks,
         training,
     )
     from .corpus import Corpus
@@ -48,7 +49,7 @@ _ROOMS: tuple[str, ...] = (
     "sequence",
     "tl",
 )
-_ROOMS += ("tokenizer", "training")
+_ROOMS += ("tokenizer", "tracks", "training")
 _ROOM_OF = {"Atacformer": "model", "Corpus": "corpus", "ScAtacFormer": "model", "Tokenizer": "tokenizer"}
 _ROOM_OF |= {"Vocabulary": "genome", "pretrain": "model"}
 
@@ -74,6 +75,7 @@ __all__ = [
     "sequence",
     "tl",
     "tokenizer",
+    "tracks",
     "training",
 ]
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._lift_vocabulary import lift_vocabulary
     from ._match_vocabulary import match_vocabulary
     from ._qc_sentences import qc_sentences
+    from ._sequence_windows import sequence_windows
     from ._transfer_labels import transfer_labels
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "lift_vocabulary",
     "match_vocabulary",
     "qc_sentences",
+    "sequence_windows",
     "transfer_labels",
 ]
 

@@ -1,0 +1,38 @@
+"""Signal along the genome: windows of DNA, the coverage of each track in their bins, and minibatches of both."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .coverage import array_signal, bigwig_signal, check_bigwig_sizes, check_signal, insertion_signal
+    from .loader import Batch, WindowData, WindowLoader, conservation_factor
+    from .windows import SequenceWindows, bins_of_windows, place_windows, windows_at
+
+__all__ = ["SequenceWindows", "WindowData", "WindowLoader"]
+_FILE_OF = {
+    "Batch": "loader",
+    "SequenceWindows": "windows",
+    "WindowData": "loader",
+    "WindowLoader": "loader",
+    "array_signal": "coverage",
+    "bigwig_signal": "coverage",
+    "bins_of_windows": "windows",
+    "check_bigwig_sizes": "coverage",
+    "check_signal": "coverage",
+    "conservation_factor": "loader",
+    "insertion_signal": "coverage",
+    "place_windows": "windows",
+    "windows_at": "windows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FILE_OF:  # imported when first used
+        return getattr(importlib.import_module(f".{_FILE_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,231 @@
+"""Minibatches of windows: DNA × conservation and the signal of all tracks, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from scatacformer.sequence import Fasta, one_hot, reverse_complement
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scatacformer.genome import BigWig
+
+
+@dataclass(frozen=True, eq=False)
+class WindowData:
+    """Where the DNA, the conservation and the signal of windows are read. Nothing is copied, and it can be pickled.
+
+    Parameters
+    ----------
+    fasta
+        The genome.
+    chrom
+        ``(n_windows,)``, name of the chromosome of each window.
+    start
+        ``(n_windows,)``, bp.
+    seq_len, bin_size, crop
+        See :class:`SequenceWindows`.
+    conservation
+        bigWig file of phastCons or the like; None: every base counts alike.
+    signal
+        ``(n_tracks, n_bins)``, in memory or an h5py data set; None where windows are only predicted.
+    first
+        ``(n_windows,)``, column of the first bin of each window.
+    """
+
+    fasta: Fasta
+    chrom: np.ndarray
+    start: np.ndarray
+    seq_len: int
+    bin_size: int
+    crop: int
+    conservation: BigWig | None = None
+    signal: Any = None
+    first: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of a window, those of the crop included."""
+        return self.seq_len // self.bin_size
+
+    def sequence(self, window: int, shift: int = 0, reverse: bool = False) -> np.ndarray:
+        """One-hot × exp(conservation) of a window, ``(4, seq_len)`` float32.
+
+        It is read ``shift`` bp further right, from the other strand if ``reverse``. Beyond the ends of the chromosome
+        there are zeros, as for N.
+        """
+        chrom, start = str(self.chrom[window]), int(self.start[window]) + shift
+        codes = self.fasta.codes(chrom, start, start + self.seq_len, pad=True)
+        factor = conservation_factor(self.conservation, chrom, start, start + self.seq_len)
+        if reverse:
+            codes = reverse_complement(codes)
+            factor = None if factor is None else factor[::-1]
+        encoded = one_hot(codes)
+        if factor is not None:
+            encoded *= factor
+        return encoded
+
+    def target(self, window: int, shift: int = 0, reverse: bool = False) -> np.ndarray:
+        """Signal of the bins that the crop leaves, ``(n_tracks, n_bins - 2 crop)`` float32; NaN where it is missing.
+
+        It moves with the sequence: by a part of a bin, a bin and its neighbour are mixed by the share of each.
+        """
+        if self.signal is None or self.first is None:
+            raise ValueError("these windows have no signal")
+        begin = int(self.first[window])
+        values = np.asarray(self.signal[:, begin : begin + self.n_bins], dtype=np.float32)
+        whole, part = divmod(shift, self.bin_size)
+        share = np.float32(part / self.bin_size)
+        n_outputs = self.n_bins - 2 * self.crop
+        moved = _taken(values, self.crop + whole, n_outputs)
+        if part:
+            moved = (1 - share) * moved + share * _taken(values, self.crop + whole + 1, n_outputs)
+        return np.ascontiguousarray(moved[:, ::-1]) if reverse else moved
+
+
+@dataclass
+class Batch:
+    """A minibatch.
+
+    ``sequence`` ``(B, 4, seq_len)`` float32; ``signal`` ``(B, n_tracks, n_outputs)`` float32, NaN where it is missing,
+    None where windows are only predicted; ``window`` ``(B,)`` int64, their numbers; ``shift`` and ``reverse`` ``(B,)``,
+    how each was moved.
+    """
+
+    sequence: Tensor
+    signal: Tensor | None
+    window: Tensor
+    shift: Tensor
+    reverse: Tensor
+
+
+class WindowLoader:
+    """Iterates over windows in minibatches; the memory does not depend on their number.
+
+    What is sampled (the order, the strand and the shift of each window) depends on ``seed`` and the number of the pass
+    alone, not on ``n_workers``.
+
+    Parameters
+    ----------
+    data
+        Where windows are read.
+    windows
+        Numbers of the windows to go through.
+    batch_size
+        Windows in a minibatch.
+    shuffle
+        Another order in each pass.
+    reverse_complement
+        Read half of the windows, sampled anew in each pass, from the other strand.
+    max_shift
+        Move each window by a number of bp sampled from -max_shift to max_shift. At most ``crop`` bins, so that what
+        moves in has been measured; with a crop of 0 it is missing.
+    seed
+        Of all that is sampled.
+    n_workers
+        Processes that read. 0: this one.
+    """
+
+    def __init__(
+        self,
+        data: WindowData,
+        windows: np.ndarray,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        reverse_complement: bool = False,
+        max_shift: int = 0,
+        seed: int = 0,
+        n_workers: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        if max_shift < 0 or (data.crop and max_shift > data.crop * data.bin_size):
+            raise ValueError(
+                f"max_shift must lie in 0 ... {data.crop * data.bin_size} bp (the crop), found {max_shift}"
+            )
+        self.data, self.windows, self.batch_size = data, np.asarray(windows, dtype=np.int64), batch_size
+        self.shuffle, self.reverse_complement, self.max_shift = shuffle, reverse_complement, max_shift
+        self.seed, self.n_workers = seed, n_workers
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.windows) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number of the next pass; each pass over the loader is followed by the next number."""
+        self.epoch = epoch
+
+    def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Window, shift in bp and strand (True: reverse) of each position of a pass, each ``(n_windows,)``."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(self.windows) if self.shuffle else self.windows
+        shift = rng.integers(-self.max_shift, self.max_shift + 1, size=len(order))
+        reverse = rng.random(len(order)) < 0.5 if self.reverse_complement else np.zeros(len(order), dtype=bool)
+        return order, shift, reverse
+
+    def __iter__(self) -> Iterator[Batch]:
+        import torch
+        from torch.utils.data import DataLoader, Dataset
+
+        windows = cast("Dataset[Any]", _Windows(self.data, self.plan(self.epoch)))
+        self.epoch += 1
+        loader = DataLoader(
+            windows,
+            batch_size=self.batch_size,
+            num_workers=self.n_workers,
+            collate_fn=_collate,
+            generator=torch.Generator().manual_seed(self.seed),  # else it takes a number from the global one
+        )
+        yield from loader
+
+
+class _Windows:
+    """Positions of a pass, as torch's loader reads them."""
+
+    def __init__(self, data: WindowData, plan: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        self.data, self.plan = data, plan
+
+    def __len__(self) -> int:
+        return len(self.plan[0])
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray | None, int, int, bool]:
+        window, shift, reverse = (column[position].item() for column in self.plan)
+        target = None if self.data.signal is None else self.data.target(window, shift, reverse)
+        return self.data.sequence(window, shift, reverse), target, window, shift, reverse
+
+
+def conservation_factor(track: BigWig | None, chrom: str, start: int, end: int) -> np.ndarray | None:
+    """exp(conservation) of each base, ``(end - start,)`` float32: 1 where the track has no value; None without track."""
+    return None if track is None else np.exp(track.values(chrom, start, end))
+
+
+def _taken(values: np.ndarray, begin: int, n: int) -> np.ndarray:
+    """Columns ``begin`` to ``begin + n``; those that are not there are NaN."""
+    low, high = max(begin, 0), min(begin + n, values.shape[1])
+    if (low, high) == (begin, begin + n):
+        return values[:, low:high]
+    out = np.full((len(values), n), np.nan, dtype=np.float32)
+    out[:, low - begin : high - begin] = values[:, low:high]
+    return out
+
+
+def _collate(rows: list[tuple[np.ndarray, np.ndarray | None, int, int, bool]]) -> Batch:
+    import torch
+
+    sequence, target, window, shift, reverse = zip(*rows, strict=True)
+    return Batch(
+        torch.from_numpy(np.stack(sequence)),
+        None if target[0] is None else torch.from_numpy(np.stack(target)),
+        torch.tensor(window),
+        torch.tensor(shift),
+        torch.tensor(reverse),
+    )
