@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,42 @@ def _small_adata():
 def small_adata(_small_adata):
     """300 cells of 3 types and 2 batches × 1,001 bins; a copy for each test."""
     return _small_adata.copy()
+
+
+STEPS = ("replace", "fsync", "unlink", "open", "mkdir")
+
+
+@pytest.fixture
+def killed_at():
+    """``killed_at(k, write)``: whether `write` was killed (SIGKILL) at the k-th call that changes the disk; else it ended."""
+
+    def run(k, write):
+        pid = os.fork()
+        if pid == 0:
+            _count_down(k)
+            try:
+                write()
+            except BaseException:  # noqa: BLE001 of whatever kind: this process ends here
+                os._exit(3)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), "the child failed by itself"
+        return os.WIFSIGNALED(status)
+
+    return run
+
+
+def _count_down(k):
+    left = [k]
+
+    def counted(step):
+        def call(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(*args, **kwargs)
+
+        return call
+
+    for name in STEPS:
+        setattr(os, name, counted(getattr(os, name)))

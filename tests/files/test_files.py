@@ -24,7 +24,9 @@ from scatacformer._io import (
     whole_file,
 )
 
-from .killed import names_in, run_killed_at
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def save(path, text):
@@ -32,12 +34,12 @@ def save(path, text):
         partial.write_text(text)
 
 
-def test_killed_at_every_step(tmp_path):
+def test_killed_at_every_step(tmp_path, killed_at):
     path, k, seen = tmp_path / "f", 0, set()
     while True:
         k += 1
         save(path, "old")
-        killed = run_killed_at(k, lambda: save(path, "new"))
+        killed = killed_at(k, lambda: save(path, "new"))
         seen.add(path.read_text())
         save(path, "old")
         assert names_in(tmp_path) == ["f"]  # nothing is left of the one that was killed

@@ -11,7 +11,10 @@ import pytest
 
 from scatacformer._io import alone, listed_file, read_json, read_whole, sha256, whole_folder
 
-from .killed import names_in, run_killed_at
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
 
 OWNS = ("weights", "regions", "cells")
 
@@ -43,14 +46,14 @@ def test_written_and_replaced(tmp_path):
     assert names_in(folder) == ["config.json", "regions", "weights"]  # cells of the old one are gone
 
 
-def test_killed_at_every_step(tmp_path):
+def test_killed_at_every_step(tmp_path, killed_at):
     """Old or new, never a mixture; and the next writer clears up."""
     seen, k = set(), 0
     while True:
         k += 1
         folder = tmp_path / str(k)
         write(folder, "old", OWNS)
-        killed = run_killed_at(k, lambda folder=folder: write(folder, "new"))
+        killed = killed_at(k, lambda folder=folder: write(folder, "new"))
         seen.add(read(folder)[0])
         write(folder, "third")
         assert read(folder) == ("third", ["regions", "weights"])
@@ -60,13 +63,13 @@ def test_killed_at_every_step(tmp_path):
     assert seen == {"old", "new"} and k > 15
 
 
-def test_killed_while_the_first_is_written(tmp_path):
+def test_killed_while_the_first_is_written(tmp_path, killed_at):
     """What is left is nothing: the folder can be written without overwrite=True."""
     nothing, k = 0, 0
     while True:
         k += 1
         folder = tmp_path / str(k)
-        killed = run_killed_at(k, lambda folder=folder: write(folder, "new", overwrite=False))
+        killed = killed_at(k, lambda folder=folder: write(folder, "new", overwrite=False))
         if (folder / "config.json").exists():
             assert read(folder)[0] == "new"
         else:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -11,6 +12,8 @@ import pytest
 
 import scatacformer as sf
 from scatacformer.genome import Vocabulary
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* have no token:UserWarning")
 
 REGIONS = [("chr1", 100, 200), ("chr2", 50, 80), ("chr1", 150, 400), ("chr1", 120, 160), ("chr1", 1000, 2000)]
 SPECIAL = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>", "<sep>"]
@@ -301,3 +304,18 @@ def test_one_wide_region_does_not_slow_the_others():
     ids = np.array(sf.Tokenizer(vocabulary)(queries)["input_ids"]).reshape(n, 2)
     assert ids[0].tolist() == [0, n]  # both start at 0, the narrow one ends first
     assert np.array_equal(ids[1:], np.column_stack([np.full(n - 1, n), np.arange(1, n)]))
+
+
+def test_regions_that_leave_no_token_are_counted(tokenizer):
+    """Two of four have none; `<unk>` says it where nothing is left, and so does a warning where there is no `<unk>`."""
+    some = ["chr1:100-200", "chr9:0-5", "chr2:50-60", "chr1:5000-6000"]
+    with pytest.warns(UserWarning, match=r"2 of 4 regions overlap no region .*first: chr9:0-5.*chr1, chr2"):
+        assert len(tokenizer(some)["input_ids"]) == 4  # chr1:100-200 overlaps three
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tokenizer(["chr9:0-5", "chr8:0-5"])["input_ids"] == [tokenizer.unk_token_id]
+        tokenizer(["chr1:100-200", "chr2:50-60"])
+        tokenizer([])
+    without = sf.Tokenizer(tokenizer.vocabulary, "scatacformer")
+    with pytest.warns(UserWarning, match="3 of 5 regions"):
+        assert without([some, ["chr9:0-5"]])["input_ids"][1] == []

@@ -262,3 +262,43 @@ def test_without_huggingface_hub_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"scatacformer\[hub\]"):
         sf.Tokenizer.from_pretrained("databio/some")
+
+
+# ---- killed, shared, damaged
+
+
+def test_killed_at_every_step_the_folder_is_the_old_or_the_new(tmp_path, killed_at):
+    old = sf.Tokenizer.from_bed(bed(tmp_path / "a.bed", GOOD))
+    new = sf.Tokenizer.from_bed(bed(tmp_path / "b.bed", GOOD + "chr9\t1\t2\n"))
+    folder, k, seen = tmp_path / "t", 0, set()
+    while True:
+        k += 1
+        old.save_pretrained(folder, for_gtars=True)
+        killed = killed_at(k, lambda: new.save_pretrained(folder))
+        found = sf.Tokenizer.from_pretrained(folder)
+        assert found in (old, new)
+        seen.add(found)
+        if not killed:
+            break
+    assert seen == {old, new}
+    # the universe of the old one would give gtars other ids
+    assert sorted(path.name for path in folder.iterdir()) == ["tokenizer_config.json", "vocabulary.bed.gz"]
+
+
+def test_a_model_of_other_regions_keeps_its_vocabulary(tmp_path):
+    tokenizer = sf.Tokenizer.from_bed(bed(tmp_path / "u.bed", GOOD))
+    (tmp_path / "config.json").write_text(json.dumps({"vocabulary": "0" * 64}))
+    with pytest.raises(ValueError, match="holds a model of other regions"):
+        tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"vocabulary": tokenizer.vocabulary.checksum}))
+    tokenizer.save_pretrained(tmp_path)
+    assert sf.Tokenizer.from_pretrained(tmp_path) == tokenizer
+
+
+@pytest.mark.parametrize("layout", [["gtars"], {}, 3, "other"])
+def test_special_tokens_of_another_type_are_refused_by_name(tmp_path, layout):
+    sf.Tokenizer.from_bed(bed(tmp_path / "u.bed", GOOD)).save_pretrained(tmp_path / "t")
+    path = tmp_path / "t" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"special_tokens": layout}))
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json names special tokens"):
+        sf.Tokenizer.from_pretrained(tmp_path / "t")

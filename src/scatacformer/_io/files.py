@@ -47,9 +47,12 @@ def partial_of(path: Path) -> Path:
 def remove_dead_partials(folder: Path, *names: str) -> None:
     """Remove what processes that no longer run have left of the files `names` in `folder`; of any file without names."""
     for path in _entries(folder):
-        found = _PARTIAL.fullmatch(path.name)
-        ours = found and (not names or found["name"] in names or found["name"].startswith(_PROBE))
-        if found and ours and not _runs(int(found["pid"])):
+        if (found := _PARTIAL.fullmatch(path.name)) is None or _runs(int(found["pid"])):
+            continue
+        name = found["name"]
+        while inner := _PARTIAL.fullmatch(name):  # a whole file that was written within another
+            name = inner["name"]
+        if not names or name in names or name.startswith(_PROBE):
             with contextlib.suppress(PermissionError):  # somebody else's: theirs to remove
                 remove(path)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scatacformer._io import whole_file
+from scatacformer._io import read_unpacked, whole_file
 
 from .formats.bed_problem import HEADERS, bed_problem
 
@@ -127,16 +126,10 @@ def read_bed(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str 
 def read_content(path: str | Path) -> bytes:
     """The bytes of a file, unpacked if they are gzip.
 
-    Raises ValueError for truncated or damaged gzip, and FileNotFoundError.
+    Raises ValueError for gzip that is truncated or damaged or unpacks to more than 100 times its size, and
+    FileNotFoundError.
     """
-    path = Path(path)
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            return gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
-    return content
+    return read_unpacked(Path(path))
 
 
 def write_bed(
@@ -146,13 +139,14 @@ def write_bed(
     start: np.ndarray,
     end: np.ndarray,
     assembly: str | None,
+    packed: bool | None = None,
 ) -> None:
     """Write intervals, one line each, such that :func:`read_bed` gives them back; whole or not at all."""
     path = Path(path)
     rows = zip(chrom.tolist(), start.tolist(), end.tolist(), strict=True)
     text = "".join([f"{chrom_names[code]}\t{first}\t{stop}\n" for code, first, stop in rows])
     content = ((f"#assembly={assembly}\n" if assembly else "") + text).encode()
-    if path.suffix == ".gz":
+    if path.suffix == ".gz" if packed is None else packed:
         content = gzip.compress(content, compresslevel=6, mtime=0)  # no time of day: same intervals, same bytes
     with whole_file(path) as partial:
         partial.write_bytes(content)

@@ -270,12 +270,19 @@ class Vocabulary:
         columns = {"chrom": chrom, "start": self.start.astype(np.int64), "end": self.end.astype(np.int64)}
         return pd.DataFrame(columns, index=pd.Index(self.names, dtype=object))
 
-    def to_bed(self, path: str | Path) -> None:
-        """Write chromosome, start, end, one line per bin in token order; gzip if the name ends in `.gz`.
+    def to_bed(self, path: str | Path, packed: bool | None = None) -> None:
+        """Write chromosome, start, end, one line per bin in token order.
 
         The same vocabulary gives the same bytes, and an interrupted call leaves no half-written file behind.
+
+        Parameters
+        ----------
+        path
+            The file.
+        packed
+            Whether as gzip; default: if the name ends in `.gz`.
         """
-        write_bed(path, self.chrom_names, self.chrom, self.start, self.end, self.assembly)
+        write_bed(path, self.chrom_names, self.chrom, self.start, self.end, self.assembly, packed)
 
     # ── as an object ───────────────────────────────────────────────────────────────────────────────────────────────
 

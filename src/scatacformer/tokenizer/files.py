@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from scatacformer._io import folder_of, read_json, whole_file
+from scatacformer._io import folder_of, listed_file, read_json, read_whole, whole_folder
 from scatacformer.genome import Vocabulary, overlaps_allowed
 
 from .special_tokens import LAYOUTS, Layout, SpecialTokens
@@ -32,10 +31,8 @@ def read_tokenizer(name: str | Path, **hub: Any) -> tuple[Vocabulary, Layout, li
         "a tokenizer is a folder. For a BED file: Tokenizer.from_bed(path).",
         **hub,
     )
-    if (folder / CONFIG).exists():
-        config = read_json(folder / CONFIG)
-        if "scatacformer_format" in config:
-            return _read_ours(folder, config)
+    if (folder / CONFIG).exists() and "scatacformer_format" in read_json(folder / CONFIG):
+        return read_whole(folder / CONFIG, lambda: _read_ours(folder, read_json(folder / CONFIG)))
     if (folder / UNIVERSE).exists():
         return read_universe(folder / UNIVERSE), "gtars", None
     if (folder / VOCABULARY).exists():  # beside a saved model, whose ids these are
@@ -66,18 +63,17 @@ def read_universe(path: str | Path, assembly: str | None = None) -> Vocabulary:
 
 
 def write_tokenizer(folder: Path, vocabulary: Vocabulary, special: SpecialTokens, for_gtars: bool) -> None:
-    """Write each file whole; the configuration last, so that a folder with one is complete."""
+    """Write the folder, which is the old tokenizer or the new one at every moment.
+
+    Raises ValueError for a file in place of the folder, for a model in it that has other regions, and for `for_gtars`
+    with special tokens that are not theirs; RuntimeError where another process is writing the folder.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a tokenizer is saved to a folder.")
     if for_gtars and special.layout != "gtars":
         raise ValueError(
             "gtars numbers the special tokens in its own way: save a tokenizer with special_tokens='gtars'."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    vocabulary.to_bed(folder / VOCABULARY)
-    if for_gtars:  # which takes no header line
-        with overlaps_allowed():
-            dataclasses.replace(vocabulary, assembly=None).to_bed(folder / UNIVERSE)
     config = {
         "scatacformer_format": FORMAT,
         "tokenizer_class": "scatacformer.Tokenizer",
@@ -89,22 +85,42 @@ def write_tokenizer(folder: Path, vocabulary: Vocabulary, special: SpecialTokens
     }
     if special.layout == "scatacformer":
         config["eos_names"] = special.eos_names
-    with whole_file(folder / CONFIG) as partial:
-        partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    _refuse_other_model(folder, vocabulary)
+    beside_model = (folder / MODEL_CONFIG).exists()  # databio's models have the same universe.bed.gz
+    owns = [VOCABULARY] + ([] if beside_model and not for_gtars else [UNIVERSE])
+    with whole_folder(folder, CONFIG, owns, overwrite=True, beside=[MODEL_CONFIG]) as new:
+        with new.file(VOCABULARY) as path:
+            vocabulary.to_bed(path, packed=True)
+        if for_gtars:  # which takes no header line
+            with overlaps_allowed(), new.file(UNIVERSE) as path:
+                dataclasses.replace(vocabulary, assembly=None).to_bed(path, packed=True)
+        new.point(config)
+
+
+def _refuse_other_model(folder: Path, vocabulary: Vocabulary) -> None:
+    """A model's folder may hold the tokenizer of that model; that of other regions would take its vocabulary away."""
+    if not (folder / MODEL_CONFIG).exists():
+        return
+    named = read_json(folder / MODEL_CONFIG).get("vocabulary")
+    if isinstance(named, str) and named != vocabulary.checksum:
+        raise ValueError(f"{folder} holds a model of other regions than this tokenizer's. Choose another folder.")
 
 
 def _read_ours(folder: Path, config: Mapping[str, Any]) -> tuple[Vocabulary, Layout, list[str] | None]:
     path = folder / CONFIG
-    if not isinstance(config["scatacformer_format"], int) or config["scatacformer_format"] > FORMAT:
+    if not isinstance(config.get("scatacformer_format"), int) or config["scatacformer_format"] > FORMAT:
         raise ValueError(
-            f"{path} has format {config['scatacformer_format']!r}, expected at most {FORMAT}; update scatacformer."
+            f"{path} has format {config.get('scatacformer_format')!r}, expected at most {FORMAT}; update scatacformer."
         )
-    if (layout := config.get("special_tokens")) not in LAYOUTS:
+    layout = config.get("special_tokens")
+    if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"{path} names special tokens {layout!r}; expected one of {', '.join(LAYOUTS)}.")
-    if not (folder / VOCABULARY).exists():
+    sums = config.get("sha256")
+    file = listed_file(folder, VOCABULARY, sums if isinstance(sums, dict) else {})
+    if not file.exists():
         raise ValueError(f"{folder / VOCABULARY} is missing; copy the whole folder.")
-    vocabulary = read_universe(folder / VOCABULARY, config.get("assembly"))
-    _check(folder / VOCABULARY, vocabulary, config.get("vocabulary"), CONFIG)
+    vocabulary = read_universe(file, config.get("assembly"))
+    _check(file, vocabulary, config.get("vocabulary"), CONFIG)
     return vocabulary, cast("Layout", layout), _eos_names(config.get("eos_names"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,7 @@ class Tokenizer:
 
     A query hits every region that shares a bp with it (half-open: neighbours do not), and gives their token ids by start
     and end; queries keep their order, and repeats stay. A list of queries that hits nothing gives `<unk>`, where there
-    is one. No special token is added otherwise. All as gtars does it, and with the same ids.
+    is one; of other queries that hit nothing a warning says how many. No special token is added otherwise. All as gtars does it, and with the same ids.
 
     Parameters
     ----------
@@ -163,8 +164,12 @@ class Tokenizer:
     def save_pretrained(self, folder: str | Path, *, for_gtars: bool = False) -> None:
         """Write `tokenizer_config.json` and `vocabulary.bed.gz`; with `for_gtars` also `universe.bed.gz`.
 
-        The last is what `gtars.tokenizers.Tokenizer.from_pretrained` reads. Each file is whole or not there; the folder
-        is made if need be, and other files in it stay.
+        The last is what `gtars.tokenizers.Tokenizer.from_pretrained` reads. The folder is made if need be, and at every
+        moment holds the earlier tokenizer or this one; other files in it stay.
+
+        Raises ValueError for a file in its place, for a folder with a model of other regions, and for `for_gtars` with
+        other special tokens than those of gtars; RuntimeError where another process is writing it; OSError for a disk
+        that is full.
         """
         write_tokenizer(Path(folder), self.vocabulary, self._special, for_gtars)
 
@@ -206,7 +211,8 @@ class Tokenizer:
         """
         check_batch_options(padding, truncation, max_length, return_tensors)
         single = not is_batch(regions)
-        ids = [self._ids(as_regions(one)) for one in ([regions] if single else regions)]
+        lists = [as_regions(one) for one in ([regions] if single else regions)]
+        ids = self._ids(lists)
         return make_batch(
             ids,
             single=single,
@@ -245,7 +251,7 @@ class Tokenizer:
 
     def tokenize(self, regions: Any) -> list[str]:
         """The tokens of a list of regions, as strings: `["chr1:0-5000", ...]`."""
-        return self.convert_ids_to_tokens(self._ids(as_regions(regions)))
+        return self.convert_ids_to_tokens(self._ids([as_regions(regions)])[0])
 
     def tokenize_fragments(
         self, path: str | Path, barcodes: str | Path | Iterable[str] | None = None
@@ -387,11 +393,29 @@ class Tokenizer:
     def _index(self) -> OverlapIndex:
         return OverlapIndex.of(self.vocabulary)
 
-    def _ids(self, regions: Regions) -> np.ndarray:
-        _, ids = self._index.hits(self._codes(regions), regions.start, regions.end)
-        if len(ids) or self.unk_token_id is None:
-            return ids
-        return np.array([self.unk_token_id])
+    def _ids(self, lists: list[Regions]) -> list[np.ndarray]:
+        """Token ids of each list of regions. One UserWarning where regions of them leave no token, not even `<unk>`."""
+        ids = []
+        n_lost, first = 0, ""
+        for regions in lists:
+            queries, found = self._index.hits(self._codes(regions), regions.start, regions.end)
+            if not len(found) and self.unk_token_id is not None:
+                found = np.array([self.unk_token_id])
+            elif len(lost := np.setdiff1d(np.arange(len(regions.start)), queries)):
+                at = int(lost[0])
+                first = first or f"{regions.chrom_names[regions.chrom[at]]}:{regions.start[at]}-{regions.end[at]}"
+                n_lost += len(lost)
+            ids.append(found)
+        if n_lost:
+            n_all = sum(len(regions.start) for regions in lists)
+            warnings.warn(
+                f"{n_lost:,} of {n_all:,} regions overlap no region of the vocabulary and have no token (first: {first}). "
+                "Where these are many, compare the assembly and the names of the chromosomes "
+                f"({', '.join(self.vocabulary.chrom_names[:3])}, ...).",
+                UserWarning,
+                stacklevel=3,
+            )
+        return ids
 
     def _codes(self, regions: Regions) -> np.ndarray:
         """Chromosome of each region as the vocabulary numbers them; -1: none of its."""
