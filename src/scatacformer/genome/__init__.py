@@ -6,7 +6,7 @@ from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .classes.region_classes import ClassSets, Memberships, RegionClasses, region_classes
 from .formats.bigwig import BigWig, write_bigwig
-from .genes import Genes
+from .genes import Genes, gene_starts
 from .identify_assembly import check_same_assembly, identify_assembly
 from .intervals import as_positions, find_columns, intervals_of_var, parse_region_names, read_bed, read_content
 from .lift import Lift, lift_regions
@@ -29,6 +29,7 @@ __all__ = [
     "WindowPairs",
     "assembly_name",
     "chrom_sizes",
+    "gene_starts",
     "identify_assembly",
     "links_table",
     "overlap_matrix",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .formats.gtf import read_gtf_genes
+from .formats.gtf import read_gtf_genes, read_gtf_starts
 from .intervals import find_columns, parse_region_names
 
 if TYPE_CHECKING:
@@ -145,8 +145,6 @@ class Genes:
             No line of a gene in the file, none of the names, or a name twice.
         FileNotFoundError
         """
-        import pandas as pd
-
         table = read_gtf_genes(path)
         by_name = table.drop_duplicates("name")
         if names is None:
@@ -154,12 +152,7 @@ class Genes:
             names = by_name["name"].tolist()
         else:
             names = [str(name) for name in names]
-            row = np.full(len(names), -1)
-            trimmed = table.assign(id=table["id"].str.replace(r"\.\d+$", "", regex=True))
-            for some, column in ((by_name, "name"), (table, "id"), (trimmed, "id")):
-                some = some.drop_duplicates(column)
-                at = pd.Index(some[column]).get_indexer(pd.Index(names))
-                row = np.where((row < 0) & (at >= 0), some.index.to_numpy()[at], row)
+            row = _rows_of(names, table)
             if names and (row < 0).all():
                 raise ValueError(
                     f"None of the {len(names):,} genes (first: {names[0]}) is in {path}, whose genes are called "
@@ -197,6 +190,54 @@ class Genes:
 
     def __repr__(self) -> str:
         return f"{self.n_genes:,} genes, {int(self.known.sum()):,} with a known start on {len(self.chrom_names)} chromosomes"
+
+
+def gene_starts(
+    path: str | Path, names: Sequence[str], *, tss: Literal["transcript", "gene"] = "transcript"
+) -> pd.DataFrame:
+    """All transcription starts of genes in a GTF file: a row each, with `gene`, an index into `names`.
+
+    Genes are looked up as :meth:`Genes.from_gtf` does. The other columns are `chrom`, `strand` and `tss` (bp, 0-based).
+    Genes that are not in the file have no row; rows are sorted by gene.
+
+    Parameters
+    ----------
+    path
+        GTF file of GENCODE, Ensembl or RefSeq, plain or `.gz`.
+    names
+        Names or ids of genes.
+    tss
+        `"transcript"`: a row for each start of a transcript; `"gene"`: one row, the start of the gene's own line.
+
+    Raises
+    ------
+    ValueError
+        No line of a gene in the file, or another word for `tss`.
+    FileNotFoundError
+    """
+    import pandas as pd
+
+    if tss not in ("transcript", "gene"):
+        raise ValueError(f"tss is 'transcript' or 'gene'; found {tss!r}.")
+    table = read_gtf_starts(path) if tss == "transcript" else read_gtf_genes(path)
+    genes = table.drop_duplicates(["id", "chrom"])  # of one id on X and on Y, the first counts
+    row = _rows_of([str(name) for name in names], genes)
+    chosen = genes.loc[row[row >= 0], ["id", "chrom"]].assign(gene=np.flatnonzero(row >= 0))
+    starts = pd.merge(chosen, table, on=["id", "chrom"]).sort_values("gene", kind="stable")
+    return starts[["gene", "chrom", "strand", "tss"]].reset_index(drop=True)
+
+
+def _rows_of(names: list[str], table: pd.DataFrame) -> np.ndarray:
+    """Label of the first row of each name among the names, the ids, the ids without version; -1 where there is none."""
+    import pandas as pd
+
+    row = np.full(len(names), -1)
+    trimmed = table.assign(id=table["id"].str.replace(r"\.\d+$", "", regex=True))
+    for some, column in ((table, "name"), (table, "id"), (trimmed, "id")):
+        some = some.drop_duplicates(column)
+        at = pd.Index(some[column]).get_indexer(pd.Index(names))
+        row = np.where((row < 0) & (at >= 0), some.index.to_numpy()[at], row)
+    return row
 
 
 def _positions(var: pd.DataFrame) -> tuple[pd.Series, np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,55 @@
 
 from __future__ import annotations
 
-from .loader import RegionData, WindowLoader
-from .windows import Stretches, Windows
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["RegionData", "Stretches", "WindowLoader", "Windows"]
+if TYPE_CHECKING:
+    from .count import acpm, log_tpm, sum_by_group
+    from .loader import RegionData, WindowLoader, check_values
+    from .regions import as_vocabulary, refuse_overlaps, refuse_unsorted
+    from .targets import GeneRegions, expression_of_regions, genes_of_regions, table_of
+    from .windows import Stretches, Windows
+
+__all__ = [
+    "GeneRegions",
+    "RegionData",
+    "Stretches",
+    "WindowLoader",
+    "Windows",
+    "acpm",
+    "as_vocabulary",
+    "expression_of_regions",
+    "genes_of_regions",
+    "log_tpm",
+    "refuse_overlaps",
+    "refuse_unsorted",
+    "sum_by_group",
+]
+_FILE_OF = {
+    "GeneRegions": "targets",
+    "RegionData": "loader",
+    "Stretches": "windows",
+    "WindowLoader": "loader",
+    "Windows": "windows",
+    "acpm": "count",
+    "as_vocabulary": "regions",
+    "check_values": "loader",
+    "expression_of_regions": "targets",
+    "genes_of_regions": "targets",
+    "log_tpm": "count",
+    "refuse_overlaps": "regions",
+    "refuse_unsorted": "regions",
+    "sum_by_group": "count",
+    "table_of": "targets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FILE_OF:  # imported when first used
+        return getattr(importlib.import_module(f".{_FILE_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -37,6 +37,34 @@ def read_gtf_genes(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "id", "chrom", "strand", "tss"])
 
 
+def read_gtf_starts(path: str | Path) -> pd.DataFrame:
+    """Where transcription starts: as :func:`read_gtf_genes`, with a row for each start of a transcript of a gene.
+
+    Rows of a gene that are alike stand once. A gene without a line of type transcript has the start of its own line.
+    Raises ValueError for a file without a line of a gene, and FileNotFoundError.
+    """
+    import pandas as pd
+
+    rows: dict[bytes, list[tuple[str, str, str, str, int]]] = {b"gene": [], b"transcript": []}
+    for line in gtf_lines(path):
+        for kind, found in rows.items():
+            if b"\t" + kind + b"\t" in line and not line.startswith(b"#") and (row := _parse(line, kind)) is not None:
+                found.append(row)
+    if not rows[b"gene"]:
+        raise ValueError(no_genes(path))
+    columns = ["name", "id", "chrom", "strand", "tss"]
+    starts = pd.DataFrame(rows[b"transcript"], columns=columns).drop_duplicates()
+    genes = pd.DataFrame(rows[b"gene"], columns=columns)
+    has_transcripts = pd.MultiIndex.from_frame(genes[["id", "chrom"]]).isin(
+        pd.MultiIndex.from_frame(starts[["id", "chrom"]])
+    )
+    alone = genes[~has_transcripts]
+    # in the order of the genes in the file
+    order = pd.Index(genes["id"].drop_duplicates())
+    both = pd.concat([alone, starts])
+    return both.iloc[order.get_indexer(pd.Index(both["id"])).argsort(kind="stable")].reset_index(drop=True)
+
+
 def no_genes(path: str | Path) -> str:
     """What to say of a file without a line of a gene."""
     return (
@@ -73,9 +101,9 @@ def gtf_lines(path: str | Path, block_size: int = 1 << 24) -> Iterator[bytes]:
         yield rest
 
 
-def _parse(line: bytes) -> tuple[str, str, str, str, int] | None:
+def _parse(line: bytes, kind: bytes = b"gene") -> tuple[str, str, str, str, int] | None:
     fields = line.rstrip(b"\r\n").split(b"\t")
-    if len(fields) < 9 or fields[2] != b"gene":
+    if len(fields) < 9 or fields[2] != kind:
         return None
     gene_id = _ID.search(fields[8])
     named = dict(reversed(_NAME.findall(fields[8])))  # the first of each counts
