@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .onehot import one_hot, reverse_complement, reverse_complement_one_hot
     from .scan import ScanSettings, scan_regions, scan_sequences, score_thresholds
     from .table import DnaTableWriter, read_dna_table
+    from .variants import Variant, VariantReader, allele_codes, flanks, write_vcf
 
 __all__ = [
     "BinDna",
@@ -20,6 +21,9 @@ __all__ = [
     "Fasta",
     "Motifs",
     "ScanSettings",
+    "Variant",
+    "VariantReader",
+    "allele_codes",
     "codes_of",
     "letters",
     "one_hot",
@@ -29,6 +33,7 @@ __all__ = [
     "scan_regions",
     "scan_sequences",
     "score_thresholds",
+    "write_vcf",
 ]
 _FILE_OF = {
     "BinDna": "bin_dna",
@@ -38,7 +43,11 @@ _FILE_OF = {
     "Motifs": "motifs",
     "N_CODE": "fasta",
     "ScanSettings": "scan",
+    "Variant": "variants",
+    "VariantReader": "variants",
+    "allele_codes": "variants",
     "codes_of": "fasta",
+    "flanks": "variants",
     "letters": "fasta",
     "one_hot": "onehot",
     "read_dna_table": "table",
@@ -47,6 +56,7 @@ _FILE_OF = {
     "scan_regions": "scan",
     "scan_sequences": "scan",
     "score_thresholds": "scan",
+    "write_vcf": "variants",
 }
 
 
