@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scatacformer.genome import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
+from scatacformer.genome import DEFAULT_EXCLUDED, Vocabulary, assembly_name, chrom_sizes
 from scatacformer.genome.chrom_sizes import KNOWN_ASSEMBLIES
 
 
@@ -70,3 +70,23 @@ def test_a_length_must_be_a_positive_integer(length):
 def test_nothing_left_is_an_error():
     with pytest.raises(ValueError, match="no chromosome"):
         chrom_sizes({"chrM": 16_571}, exclude=DEFAULT_EXCLUDED)
+
+
+@pytest.mark.parametrize(
+    ("mine", "organelles"),
+    [
+        (["Chr1", "Chr2"], ["ChrM", "ChrC"]),  # TAIR
+        (["1", "2"], ["Mt", "Pt"]),  # Ensembl Plants
+        (["2L", "X"], ["mitochondrion_genome"]),  # Ensembl, FlyBase
+        (["I", "II"], ["MtDNA"]),  # WormBase
+        (["I", "II"], ["Mito"]),  # Ensembl's yeast
+    ],
+)
+def test_organelles_have_no_bins_under_any_name(mine, organelles):
+    sizes = dict.fromkeys([*mine, *organelles], 60_000)
+    assert list(chrom_sizes(sizes, exclude=DEFAULT_EXCLUDED)) == mine
+    assert Vocabulary.from_chrom_sizes(sizes).chrom_names == tuple(mine)
+
+
+def test_excluded_names_are_those_given_in_any_case():
+    assert list(chrom_sizes({"chrX": 9, "chrx2": 9, "ChrUn": 5}, exclude=["CHRX", "absent"])) == ["chrx2", "ChrUn"]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -299,3 +301,163 @@ def test_real_fragments_equal_a_count_with_pandas():
     rows, columns = np.concatenate([row, row[crosses]]), np.concatenate([column, column[crosses] + 1])
     expected = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=adata.shape)
     assert (adata.X != expected).nnz == 0
+
+
+def many(n=20_000, seed=0):
+    """So many fragments that one in a thousand may be misplaced."""
+    table = simulate(n, seed=seed)
+    return table[table["end"] > table["start"]]
+
+
+def appended(path, table, lines):
+    """A file with `lines` (chromosome, start, end) of an existing barcode after the table's."""
+    more = pd.DataFrame([(*line, table["barcode"].iloc[0], 1) for line in lines], columns=table.columns)
+    order = {name: i for i, name in enumerate(SIZES)}
+    both = pd.concat([table, more]).sort_values("chrom", key=lambda c: c.map(order), kind="stable")
+    return write(path, both)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("chr1", 22_900, 23_003),
+        ("chr1", 90_000, 155_000),
+        ("chr2", -4, 60),
+        ("chr1", -90, -4),
+        ("chrX", 8_999, 9_001),
+    ],
+)
+@pytest.mark.parametrize("counting", ["fragment", "insertion"])
+def test_a_few_fragments_outside_of_their_chromosome_are_left_out_and_counted(tmp_path, line, counting):
+    table = many()
+    expected = bin_fragments(write(tmp_path / "a.tsv.gz", table), SIZES, min_fragments=1, counting=counting)
+    path = appended(tmp_path / "b.tsv.gz", table, [line, line])
+    with pytest.warns(UserWarning, match=r"2 of [\d,]+ fragments \(0\.01\d* %\) .* left out"):
+        adata = bin_fragments(path, SIZES, min_fragments=1, counting=counting)
+    assert (adata.X != expected.X).nnz == 0
+    assert adata.obs.equals(expected.obs)
+    report = adata.uns["scatacformer"]["bin_fragments"]
+    assert report["n_fragments_misplaced"] == 2
+    assert report["n_fragments"] == len(table) + 2
+
+
+@pytest.mark.parametrize("line", [("chrM", 700, 872), ("chrUn_1", 600, 703), ("chrY", 4_000, 90_000)])
+def test_what_lies_beyond_an_end_of_a_chromosome_without_bins_does_not_matter(tmp_path, line):
+    path = appended(tmp_path / "b.tsv.gz", simulate(), [line] * 500)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*beyond")
+        with pytest.warns(UserWarning, match="not sorted"):
+            bin_fragments(path, SIZES, min_fragments=1)
+
+
+def test_from_some_share_on_misplaced_fragments_are_an_error_that_says_the_share(tmp_path):
+    table = many()
+    n = len(table[~table["chrom"].isin(["chrM", "chrY", "chrUn_1"])])
+    too_many = [("chr1", 22_900, 23_100)] * (n // 500)
+    with pytest.raises(ValueError, match=r"beyond 1 of 4 chromosomes of the given sizes .*\(0\.\d+ %\); up to 0\.1 %"):
+        bin_fragments(appended(tmp_path / "b.tsv.gz", table, too_many), SIZES)
+    negative = [("chr1", -5, 9)] * (n // 500)
+    with pytest.raises(ValueError, match=r"line [\d,]+, .*no position.*\(0\.\d+ %\) lie outside"):
+        bin_fragments(appended(tmp_path / "b.tsv.gz", table, negative), SIZES)
+
+
+def test_a_file_of_another_assembly_is_refused_though_its_share_beyond_the_ends_is_small(tmp_path):
+    rng = np.random.default_rng(0)
+    sizes = {f"chr{k}": v for k, v in ((1, 249_250_621), (4, 191_154_276), (8, 146_364_022), (9, 141_213_431))}
+    rows = [
+        (name, start, start + 100, "a", 1)
+        for name, size in sizes.items()
+        for start in [*np.sort(rng.integers(0, size - 9_000_000, 2_500)).tolist(), size - 200]
+    ]
+    path = write(tmp_path / "f.tsv.gz", pd.DataFrame(rows))  # 4 in 10,000
+    with pytest.raises(ValueError, match=r"end beyond 4 of 4 chromosomes of hg38 .*\(0\.04 %\).*they fit hg19\."):
+        bin_fragments(path, "hg38")
+
+
+def same_cells(found, expected):
+    assert (found.X != expected.X).nnz == 0
+    assert found.obs.equals(expected.obs)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("{0}\t{1}\t{2}\t{3}\t1\tfoo\tbar", "has 7 columns; a fragments file has five"),
+        ("{0}\t{1}\t{2}\t{3}\t1\t", "has 6 columns"),
+        ("{0}\t{1}\t{2}\t{3}\t1\t+", "has 6 columns"),
+        ("{0}\t{1}\t{2}\t{3}\t1.0", "fifth column that does not hold whole numbers"),
+        ("{0}\t{1}\t{2}\t{3}\tx", "fifth column that does not hold whole numbers"),
+    ],
+)
+@pytest.mark.parametrize("counting", ["fragment", "insertion"])
+def test_other_columns_are_read_with_a_warning(tmp_path, fragments, columns, message, counting):
+    expected = bin_fragments(write(tmp_path / "a.tsv.gz", fragments), SIZES, min_fragments=1, counting=counting)
+    lines = [columns.format(*row) + "\n" for row in fragments.itertuples(index=False)]
+    (tmp_path / "b.tsv").write_text("".join(lines))
+    with pytest.warns(UserWarning, match=message):
+        same_cells(bin_fragments(tmp_path / "b.tsv", SIZES, min_fragments=1, counting=counting), expected)
+
+
+@pytest.mark.parametrize("block", [500, 1 << 24])
+def test_byte_order_mark_carriage_returns_and_empty_lines_at_the_end_lose_no_fragment(
+    tmp_path, fragments, block, monkeypatch
+):
+    expected = bin_fragments(write(tmp_path / "a.tsv.gz", fragments), SIZES, min_fragments=1)
+    text = fragments.to_csv(sep="\t", header=False, index=False)
+    monkeypatch.setattr(read, "BLOCK", block)
+    for odd in (
+        "\ufeff" + text,
+        "\ufeff#c\n" + text,
+        text + "\n",
+        text + "\n" * 1200,
+        text.replace("\n", "\r\n") + "\r\n\r\n",
+        text.removesuffix("\n"),
+    ):
+        (tmp_path / "b.tsv").write_text(odd, newline="")
+        same_cells(bin_fragments(tmp_path / "b.tsv", SIZES, min_fragments=1), expected)
+
+
+def test_bedpe_is_named_with_the_way_to_convert_it(tmp_path, fragments):
+    lines = [
+        f"{c}\t{s}\t{s + 1}\t{c}\t{e - 1}\t{e}\t{k}\t60\t-\t+\n" for c, s, e, k, _ in fragments.itertuples(index=False)
+    ]
+    (tmp_path / "f.bed.gz").write_bytes(gzip.compress("".join(lines).encode()))
+    with pytest.raises(ValueError, match=r"is a BEDPE file: .*awk"):
+        bin_fragments(tmp_path / "f.bed.gz", SIZES)
+
+
+@pytest.mark.parametrize("name", ["Mt", "ChrC", "mitochondrion_genome", "MtDNA", "Pt", "chrMT"])
+def test_organelles_have_no_bins_whatever_their_name(tmp_path, name):
+    table = simulate().replace({"chrom": {"chrM": name}})
+    sizes = {name if one == "chrM" else one: size for one, size in SIZES.items()}
+    adata = bin_fragments(write(tmp_path / "f.tsv.gz", table), sizes, min_fragments=1)
+    assert name not in set(adata.var["chrom"])
+
+
+def test_an_organelle_of_another_name_is_noticed_by_its_density(tmp_path):
+    rng = np.random.default_rng(0)
+    sizes = {"chr1": 3_000_000, "chr2": 2_000_000, "scaffold_77": 16_000}
+    rows = [
+        (name, start, start + 50, "a", 1)
+        for name, size, n in zip(sizes, sizes.values(), (900, 600, 800), strict=True)
+        for start in np.sort(rng.integers(0, size - 60, n)).tolist()
+    ]
+    path = write(tmp_path / "f.tsv.gz", pd.DataFrame(rows))
+    with pytest.warns(UserWarning, match=r"35% of all fragments lie on scaffold_77.*exclude_chroms="):
+        bin_fragments(path, sizes)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="one core is needed for the race to be lost")
+def test_a_process_that_ends_on_an_error_ends_well(tmp_path):
+    rows = [
+        (str(1 + k // 2_000), (k % 2_000) * 1_000, (k % 2_000) * 1_000 + 150, f"c{k % 20}", 1) for k in range(20_000)
+    ]
+    path = write(tmp_path / "ensembl.tsv.gz", pd.DataFrame(rows))
+    code = (
+        "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import scatacformer as sf\n"
+        "try: sf.pp.bin_fragments(sys.argv[1], 'hg38')\n"
+        "except ValueError as error: print('caught', 'without' in str(error))"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "caught True\n"), done.stderr

@@ -261,3 +261,15 @@ def test_what_is_no_count_is_refused_and_named(value):
     tokenizer = sf.Tokenizer.from_chrom_sizes({"chr1": 20_000}, bin_size=5000)
     with pytest.raises(ValueError, match=rf"found {value} in cell 1, region 1"):
         tokenizer.tokenize_anndata(adata)
+
+
+def test_a_few_fragments_outside_of_their_chromosome_are_unknown(tmp_path):
+    tokenizer = sf.Tokenizer(Vocabulary.from_chrom_sizes("sacCer3", 50_000))
+    rng = np.random.default_rng(0)
+    starts = np.sort(rng.integers(0, 200_000, 5_000))
+    table = pd.DataFrame({"chrom": "chrI", "start": starts, "end": starts + 90, "barcode": "a", "n": 1})
+    odd = pd.DataFrame({"chrom": "chrI", "start": [-9, 230_100], "end": [40, 230_300], "barcode": "a", "n": 1})
+    expected = tokenizer.tokenize_fragments(write(tmp_path / "a.tsv", table))
+    with pytest.warns(UserWarning, match=r"2 of 5,002 fragments .* left out"):
+        cells = tokenizer.tokenize_fragments(write(tmp_path / "b.tsv", pd.concat([table, odd])))
+    assert (cells.X != expected.X).nnz == 0

@@ -10,8 +10,14 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-# Mitochondria are read hundreds of times a cell and chrY says the donor's sex: neither says the cell's type.
-DEFAULT_EXCLUDED: tuple[str, ...] = ("chrM", "chrMT", "MT", "M", "chrY", "Y")
+# Mitochondria and plastids are read hundreds of times a cell, and chrY depends on the donor's sex: none of them depends
+# on the cell's type. Their names at UCSC, Ensembl, FlyBase, WormBase, SGD, TAIR and RefSeq (human, mouse).
+DEFAULT_EXCLUDED: tuple[str, ...] = (
+    *("chrM", "chrMT", "MT", "M", "MtDNA", "Mito", "mitochondrion", "mitochondria", "mitochondrial"),
+    *("mitochondrion_genome", "dmel_mitochondrion_genome", "NC_012920.1", "NC_005089.1"),
+    *("chrC", "chrPt", "Pt", "chrCp", "Cp", "chloroplast", "plastid", "chrPltd", "Pltd"),
+    *("chrY", "Y"),
+)
 
 KNOWN_ASSEMBLIES: tuple[str, ...] = (
     "hg19",
@@ -71,7 +77,7 @@ def chrom_sizes(
         path of a UCSC `chrom.sizes` file or of a `.fai` index (name and length are the first two columns), or a
         mapping of name to length.
     exclude
-        Names to leave out; names that the assembly lacks are ignored.
+        Names to leave out, in upper or lower case; names that the assembly lacks are ignored.
     standard_only
         Leave out unplaced, unlocalised, alternative and patch sequences.
 
@@ -96,11 +102,11 @@ def chrom_sizes(
             f"Known: {', '.join(KNOWN_ASSEMBLIES)} (and names such as GRCh38). "
             "For another one pass the path of its chrom.sizes or .fai file, or a dict of chromosome sizes."
         )
-    left_out = set(exclude)
+    left_out = {name.lower() for name in exclude}
     sizes = {
         name: length
         for name, length in sizes.items()
-        if name not in left_out and not (standard_only and not is_standard(name))
+        if name.lower() not in left_out and not (standard_only and not is_standard(name))
     }
     if not sizes:
         raise ValueError(f"{where} has no chromosome (left after excluding {sorted(left_out) or 'none'}).")

@@ -96,8 +96,8 @@ class Vocabulary:
     ) -> Vocabulary:
         """Bins of `bin_size` bp side by side over the standard chromosomes; the last of each may be shorter.
 
-        `genome` is read by :func:`chrom_sizes`; `exclude` names chromosomes without bins (mitochondria and chrY by
-        default). Raises ValueError for an unknown genome or a bin size below 1.
+        `genome` is read by :func:`chrom_sizes`; `exclude` names chromosomes without bins (mitochondria,
+        plastids and chrY by default). Raises ValueError for an unknown genome or a bin size below 1.
         """
         if bin_size != int(bin_size) or bin_size < 1:
             raise ValueError(f"bin_size must be a positive number of bp; found {bin_size!r}.")

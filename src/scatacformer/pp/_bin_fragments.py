@@ -53,7 +53,8 @@ def bin_fragments(
     min_fragments
         Fragments on the counted chromosomes that a barcode needs to be a cell. Default: 200; 1 if `barcodes` are given.
     exclude_chroms
-        Chromosomes without bins: mitochondria and chrY by default. Scaffolds never have bins.
+        Chromosomes without bins, in upper or lower case: mitochondria, plastids and chrY by default. Scaffolds never
+        have bins.
     counting
         `"fragment"`: a fragment counts once in each bin it overlaps. `"insertion"`: each of its two ends counts in its
         bin. `"paired-insertion"`: the same, but once if both ends share a bin.
@@ -93,10 +94,10 @@ def bin_fragments(
     counted = {name: all_sizes[name] for name in vocabulary.chrom_names}
 
     scan = scan_fragments(path, counted)
-    check_chromosomes(path, scan, genome, all_sizes)
+    check_chromosomes(path, scan, genome, all_sizes, counted)
     warn_of_format(path, scan)
     cells = choose_cells(path, scan, wanted, max(1, int(min_fragments)))
-    X = count_fragments(path, cells, counted, vocabulary, counting, scan.barcodes_contiguous, temp_dir)
+    X = count_fragments(path, scan, cells, counted, vocabulary, counting, temp_dir)
 
     from anndata import AnnData
 
@@ -112,6 +113,7 @@ def bin_fragments(
             "n_barcodes": len(scan.fragments_per_barcode),
             "n_fragments": scan.n_fragments,
             "n_fragments_outside": scan.n_fragments - sum(scan.fragments_per_barcode.values()),
+            "n_fragments_misplaced": scan.misplaced.n,
             "n_fragments_of_cells": int(n_fragments.sum()),
         }
     }

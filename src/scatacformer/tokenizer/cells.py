@@ -11,13 +11,12 @@ import numpy as np
 from scipy import sparse
 
 from scatacformer.cells import counts_of, match_columns
-from scatacformer.cells.fragments import FragmentBlock, iter_fragments, read_barcodes
+from scatacformer.cells.fragments import FragmentBlock, Misplaced, iter_fragments, read_barcodes
 from scatacformer.genome import (
     Vocabulary,
     assembly_name,
     check_same_assembly,
     chrom_sizes,
-    fitting_assemblies,
     naming_hint,
     overlaps_allowed,
 )
@@ -36,7 +35,8 @@ def tokenize_fragments(
     """One pass over the file; see :meth:`Tokenizer.tokenize_fragments`."""
     wanted = None if barcodes is None else read_barcodes(barcodes)
     cell_of: dict[str, int] = {} if wanted is None else {name: number for number, name in enumerate(wanted)}
-    sizes = chrom_sizes(vocabulary.assembly) if vocabulary.assembly and assembly_name(vocabulary.assembly) else None
+    sizes = chrom_sizes(vocabulary.assembly) if vocabulary.assembly and assembly_name(vocabulary.assembly) else {}
+    misplaced = Misplaced()
     chrom_of = {name: number for number, name in enumerate(vocabulary.chrom_names)}
     cells_of_hits, tokens, unknown = [], [], []  # of each block
     n_fragments = np.zeros(len(cell_of), dtype=np.int64)
@@ -44,15 +44,14 @@ def tokenize_fragments(
     n_reversed = 0
     for block in iter_fragments(path, "tokenizing fragments"):
         chroms_seen.update(dict.fromkeys(block.chrom_names))
-        if sizes is not None:
-            _check_ends(path, block, sizes, vocabulary)
+        inside = misplaced.take(block, sizes)
         cell = _cells(block, cell_of, grow=wanted is None)
         chrom = np.array([chrom_of.get(name, -1) for name in block.chrom_names], dtype=np.int64)[block.chrom]
         start, end = block.start, block.end
         is_reversed = end < start
-        if is_reversed.any():
+        if is_reversed.any() or not inside.all():
             n_reversed += int(is_reversed.sum())
-            chrom = np.where(is_reversed, -1, chrom)
+            chrom = np.where(is_reversed | ~inside, -1, chrom)
         if wanted is not None and (cell < 0).any():
             kept = np.flatnonzero(cell >= 0)
             cell, chrom, start, end = cell[kept], chrom[kept], start[kept], end[kept]
@@ -65,6 +64,7 @@ def tokenize_fragments(
         n_here[: len(n_fragments)] += n_fragments
         n_fragments = n_here
     _check_found(path, vocabulary, chroms_seen, wanted, cell_of, n_fragments)
+    misplaced.judge(path, str(vocabulary.assembly), sizes, stacklevel=3)
     if n_reversed:
         warnings.warn(
             f"{n_reversed:,} fragments of {path} end before their start; they count as unknown.",
@@ -120,21 +120,6 @@ def _cells(block: FragmentBlock, cell_of: dict[str, int], grow: bool) -> np.ndar
     else:
         codes = [cell_of.get(name, -1) for name in block.barcode_names]
     return np.array(codes, dtype=np.int32)[block.barcode]
-
-
-def _check_ends(path: Path, block: FragmentBlock, sizes: Mapping[str, int], vocabulary: Vocabulary) -> None:
-    """Refuse fragments that end beyond the chromosomes of the vocabulary's assembly."""
-    furthest = np.zeros(len(block.chrom_names), dtype=np.int64)
-    np.maximum.at(furthest, block.chrom, block.end)
-    reach = {name: end for name, end in zip(block.chrom_names, furthest.tolist(), strict=True) if name in sizes}
-    beyond = [name for name, end in reach.items() if end > sizes[name]]
-    if beyond:
-        fitting = fitting_assemblies(reach)
-        raise ValueError(
-            f"Fragments of {path} end beyond the chromosomes of {vocabulary.assembly}, the tokenizer's assembly (first: "
-            f"{beyond[0]} has {sizes[beyond[0]]:,} bp, and a fragment ends at {reach[beyond[0]]:,}). They were aligned "
-            f"to another; those seen so far fit {' or '.join(fitting) or 'none that is known here'}."
-        )
 
 
 def _check_found(

@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .count import check_chromosomes, choose_cells, count_fragments, count_tiles, warn_of_format
+    from .check import check_chromosomes, choose_cells, warn_of_format
+    from .count import count_fragments, count_tiles
+    from .misplaced import Misplaced
     from .read import CALLS_CELLS, IS_CELL, FragmentBlock, iter_fragments, read_barcodes
     from .scan import FragmentScan, scan_fragments
     from .stream import fragments_on_disk
@@ -16,6 +18,7 @@ __all__ = [
     "FragmentBlock",
     "FragmentScan",
     "IS_CELL",
+    "Misplaced",
     "check_chromosomes",
     "choose_cells",
     "count_fragments",
@@ -31,15 +34,16 @@ _FILE_OF = {
     "FragmentBlock": "read",
     "FragmentScan": "scan",
     "IS_CELL": "read",
-    "check_chromosomes": "count",
-    "choose_cells": "count",
+    "Misplaced": "misplaced",
+    "check_chromosomes": "check",
+    "choose_cells": "check",
     "count_fragments": "count",
     "count_tiles": "count",
     "fragments_on_disk": "stream",
     "iter_fragments": "read",
     "read_barcodes": "read",
     "scan_fragments": "scan",
-    "warn_of_format": "count",
+    "warn_of_format": "check",
 }
 
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 BLOCK = 1 << 24  # bytes of text parsed at once: 16 MB, some 400,000 fragments
 # columns of Cell Ranger's tables that say which barcodes are cells, and what they say of those that are
 CALLS_CELLS, IS_CELL = re.compile(r"is_(_|\w+_)?cell(_barcode)?"), ("1", "1.0", "true", "yes")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WANTED = "chromosome, start, end, barcode, count, separated by tabs"
 
 
 class FragmentBlock(NamedTuple):
-    """Consecutive fragments of a file, each array (n_fragments,)."""
+    """Consecutive fragments of a file, each array (n_fragments,); without those that start before 0."""
 
     chrom: np.ndarray  # int32, index in chrom_names
     chrom_names: list[str]  # by first appearance
@@ -32,26 +33,50 @@ class FragmentBlock(NamedTuple):
     barcode: np.ndarray  # int32, index in barcode_names
     barcode_names: list[str]
     n_columns: int  # of the file's first line
+    has_counts: bool  # the fifth column, if there is one, holds whole numbers or "."
+    is_plain: bool  # as Cell Ranger writes it: nothing that another reader would stumble over
+    n_negative: int  # fragments that start before 0 and are left out
+    first_negative: str | None  # what is wrong with the line of the first of them
 
 
 def iter_fragments(path: Path, what: str) -> Iterator[FragmentBlock]:
-    """Read a fragments file once, 16 MB at a time; `what` is said by the progress bar.  0.4 s per million, gzip.
+    """Read a fragments file once, 16 MB at a time.  0.4 s per million, gzip.
+
+    Skipped are lines that begin with `#`, a byte-order mark, and empty lines at the end.
+
+    Parameters
+    ----------
+    path
+        The file, plain, gzip or bgzip.
+    what
+        Text of the progress bar.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        Not gzip though named `.gz`; truncated or damaged gzip; a line that is no fragment; no fragment at all.
+        Not gzip though named `.gz`; truncated or damaged gzip; a line that is not a fragment; a BEDPE file; no
+        fragment at all.
     """
-    n_columns = 0
+    n_columns, empty_line = 0, 0
     for first_line, block in _blocks(path, what):
-        text = block
-        if b"#" in block and (block.startswith(b"#") or b"\n#" in block):  # the second search takes 40 times as long
-            text = b"".join(line for line in block.splitlines(keepends=True) if not line.startswith(b"#"))
+        text = block.rstrip(b"\r\n")
+        if text and empty_line:
+            raise _bad_line(path, b"\n", empty_line, "an empty line")
+        if block.count(b"\n", len(text)) > 1 or not text:  # nothing may follow it
+            empty_line = empty_line or first_line + text.count(b"\n") + bool(text)
+        is_plain = not empty_line
+        if first_line == 1 and text.startswith(_BYTE_ORDER_MARK):
+            text, is_plain = text.removeprefix(_BYTE_ORDER_MARK), False
+        if b"#" in text and (text.startswith(b"#") or b"\n#" in text):  # the second search takes 40 times as long
+            text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))
         if text:
-            n_columns = n_columns or len(text.split(b"\n", 1)[0].rstrip().split(b"\t"))
-            yield _parse(path, block, text, first_line, n_columns)
+            n_columns = n_columns or len(text.split(b"\n", 1)[0].rstrip(b"\r").split(b"\t"))
+            yield _parse(path, block, text + b"\n", first_line, n_columns, is_plain)
+        elif n_columns and not is_plain:
+            none = np.empty(0, dtype=np.int32)
+            yield FragmentBlock(none, [], none, none, none, [], n_columns, True, False, 0, None)
     if not n_columns:
         raise ValueError(f"{path} holds no fragments. Expected lines of {_WANTED}.")
 
@@ -126,39 +151,63 @@ def _blocks(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
                 bar.update(raw.tell() - bar.n)
 
 
-def _parse(path: Path, block: bytes, text: bytes, first_line: int, n_columns: int) -> FragmentBlock:
+def _parse(path: Path, block: bytes, text: bytes, first_line: int, n_columns: int, is_plain: bool) -> FragmentBlock:
     """Chromosome, start, end and barcode of each line of `text`, which is `block` without its comments."""
     import pyarrow as pa
     from pyarrow import csv
 
     name = pa.dictionary(pa.int32(), pa.binary())
+    types = {"f0": name, "f1": pa.int64(), "f2": pa.int64(), "f3": name}
+    if n_columns > 4:
+        types["f4"] = name
     try:
-        # 8 million lines a second and core, where pandas reads 2.7 million
+        # 8 million lines a second, where pandas reads 2.7 million; on one thread, since a pool of threads that is
+        # still at work when Python ends aborts the process, and unpacking gzip takes most of the time anyway
         table = csv.read_csv(
             pa.BufferReader(text),
-            read_options=csv.ReadOptions(autogenerate_column_names=True, block_size=len(text) + 1),
+            read_options=csv.ReadOptions(autogenerate_column_names=True, block_size=len(text) + 1, use_threads=False),
             parse_options=csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
-            convert_options=csv.ConvertOptions(
-                include_columns=["f0", "f1", "f2", "f3"],
-                column_types={"f0": name, "f1": pa.int64(), "f2": pa.int64(), "f3": name},
-                null_values=[],
-            ),
+            convert_options=csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=[]),
         )
-        chrom, start, end, barcode = (column.combine_chunks() for column in table.columns)
+        chrom, start, end, barcode, *counts = (column.combine_chunks() for column in table.columns)
         chrom_names, barcode_names = (
             [value.decode() for value in column.dictionary.to_pylist()] for column in (chrom, barcode)
         )
     except (ValueError, KeyError) as error:  # pyarrow's own errors are both
         raise _bad_line(path, block, first_line, error) from None
-    starts = start.to_numpy()
-    if "" in barcode_names or int(starts.min()) < 0:
-        raise _bad_line(path, block, first_line, "a line without barcode, or a negative start")
-    codes = chrom.indices.to_numpy(), barcode.indices.to_numpy()
-    return FragmentBlock(codes[0], chrom_names, starts, end.to_numpy(), codes[1], barcode_names, n_columns)
+    if "" in barcode_names:
+        raise _bad_line(path, block, first_line, "a line without barcode")
+    if n_columns > 5 and set(barcode_names) <= set(chrom_names):
+        raise ValueError(
+            f"{path} is a BEDPE file: its fourth column names chromosomes, such as {barcode_names[0]!r}. Expected "
+            f"{_WANTED}. Convert it; if the seventh column holds the barcodes: "
+            f"zcat {path.name} | awk -v OFS='\\t' '{{print $1, $2, $6, $7, 1}}' | gzip > fragments.tsv.gz"
+        )
+    has_counts = all(value.isdigit() or value == b"." for column in counts for value in column.dictionary.to_pylist())
+    columns = [chrom.indices.to_numpy(), start.to_numpy(), end.to_numpy(), barcode.indices.to_numpy()]
+    n_negative, first_negative = 0, None
+    if int(columns[1].min()) < 0:
+        kept = columns[1] >= 0
+        n_negative, first_negative = len(kept) - int(kept.sum()), str(_bad_line(path, block, first_line, ""))
+        columns = [column[kept] for column in columns]
+    chroms, starts, ends, barcodes = columns
+    return FragmentBlock(
+        chroms,
+        chrom_names,
+        starts,
+        ends,
+        barcodes,
+        barcode_names,
+        n_columns,
+        has_counts,
+        is_plain and has_counts and n_columns <= 5,
+        n_negative,
+        first_negative,
+    )
 
 
 def _bad_line(path: Path, block: bytes, first_line: int, reason: object) -> ValueError:
-    """The error that shows the first line that is no fragment."""
+    """The error that shows the first line that is not a fragment."""
     for number, line in enumerate(block.splitlines(), first_line):
         columns = line.split(b"\t")
         if line.startswith(b"#"):

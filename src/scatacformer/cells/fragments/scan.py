@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .misplaced import Misplaced
 from .read import iter_fragments
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ class FragmentScan:
 
     n_fragments: int = 0
     n_columns: int = 0
+    has_counts: bool = True  # the fifth column, if there is one, holds whole numbers or "."
+    is_plain: bool = True  # nothing that another reader would stumble over, but for what is misplaced
+    misplaced: Misplaced = field(default_factory=Misplaced)  # on the chromosomes that are counted
     n_empty: int = 0  # fragments whose end is not after their start
-    furthest_end: dict[str, int] = field(default_factory=dict)  # chromosome -> bp
     fragments_per_chrom: dict[str, int] = field(default_factory=dict)
     fragments_per_barcode: dict[str, int] = field(default_factory=dict)  # on the chromosomes that are counted
     barcodes_contiguous: bool = True  # each barcode's fragments follow one another
@@ -31,32 +34,35 @@ class FragmentScan:
 def scan_fragments(path: Path, counted: Mapping[str, int]) -> FragmentScan:
     """Read the whole file once and sum it up; only fragments on `counted` chromosomes count for their barcode.
 
-    Takes 0.4 s per million fragments, a fifth of what counting them takes.
+    Those that start before 0 or end beyond their chromosome (`counted`: name -> bp) do not. Takes 0.4 s per million fragments, a fifth of what counting them takes.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        Not gzip though named `.gz`; truncated or damaged gzip; no fragment; a line that is no fragment.
+        Not gzip though named `.gz`; truncated or damaged gzip; no fragment; a line that is not a fragment.
     """
     scan = FragmentScan()
     chroms, barcodes = _Runs(), _Runs()
     last_start = -1
     for block in iter_fragments(path, "checking fragments"):
         scan.n_columns = block.n_columns
+        scan.has_counts &= block.has_counts
+        scan.is_plain &= block.is_plain
+        scan.n_fragments += block.n_negative
+        inside = scan.misplaced.take(block, counted)
+        if not len(inside):
+            continue
         chrom_codes, chrom_names, start, end = block.chrom, block.chrom_names, block.start, block.end
         barcode_codes, barcode_names = block.barcode, block.barcode_names
         valid = start < end
         scan.n_empty += int((~valid).sum())
 
-        furthest = np.zeros(len(chrom_names), dtype=np.int64)
-        np.maximum.at(furthest, chrom_codes, end)
         on_chrom = np.bincount(chrom_codes, minlength=len(chrom_names))
-        for name, end_here, n_here in zip(chrom_names, furthest.tolist(), on_chrom.tolist(), strict=True):
-            scan.furthest_end[name] = max(end_here, scan.furthest_end.get(name, 0))
+        for name, n_here in zip(chrom_names, on_chrom.tolist(), strict=True):
             scan.fragments_per_chrom[name] = n_here + scan.fragments_per_chrom.get(name, 0)
-        valid &= np.fromiter((name in counted for name in chrom_names), dtype=bool)[chrom_codes]
+        valid &= inside & np.fromiter((name in counted for name in chrom_names), dtype=bool)[chrom_codes]
         per_barcode = np.bincount(barcode_codes[valid], minlength=len(barcode_names))
         for name, n_here in zip(barcode_names, per_barcode.tolist(), strict=True):
             scan.fragments_per_barcode[name] = n_here + scan.fragments_per_barcode.get(name, 0)

@@ -11,7 +11,8 @@ from typing import Any
 
 from scatacformer.genome import Vocabulary, assembly_name, chrom_sizes, known_sizes
 
-from .count import check_chromosomes, choose_cells, count_tiles, warn_of_format
+from .check import check_chromosomes, choose_cells, warn_of_format
+from .count import count_tiles
 from .scan import scan_fragments
 
 
@@ -43,7 +44,7 @@ def fragments_on_disk(
         counted = {name: int(vocabulary.end[vocabulary.bins_of_chrom(name)].max()) for name in counted}
     scan = scan_fragments(path, counted)
     assembly = assembly_name(vocabulary.assembly)
-    check_chromosomes(path, scan, assembly or counted, counted if assembly is None else chrom_sizes(assembly))
+    check_chromosomes(path, scan, assembly or counted, counted if assembly is None else chrom_sizes(assembly), counted)
     warn_of_format(path, scan)
     # a fragment of up to 2 kb opens at most 2 + 2000 / width bins
     least = 1 if barcodes is not None else max(1, min_bins // (2 + 2000 // width))
@@ -52,7 +53,7 @@ def fragments_on_disk(
         cells = choose_cells(path, scan, None if barcodes is None else list(barcodes), least)
     with tempfile.TemporaryDirectory(prefix="scatacformer_") as folder:
         out = Path(folder) / "tiles.h5ad"
-        tiles = count_tiles(path, cells, counted, width, "fragment", scan.barcodes_contiguous, folder, out)
+        tiles = count_tiles(path, scan, cells, counted, width, "fragment", folder, out)
         try:
             yield tiles
         finally:
