@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import scatacformer as sf
-from scatacformer.model._sharing import TRAVELS
-from scatacformer.model.scatacformer._saving import DNA
+from scatacformer.model._folder import TRAVELS
 from scatacformer.sequence import DnaTableWriter
 
 from ._cells import N_BINS, SIZES, TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
@@ -85,8 +84,8 @@ def test_it_travels(path, tmp_path):
     model.save_pretrained(tmp_path / "model")
     there = sf.ScAtacFormer.from_pretrained(tmp_path / "model", adata=planted())
     assert torch.equal(there.module.embedding.dna.table, model.module.embedding.dna.table)
-    assert DNA in TRAVELS
-    assert DNA in (tmp_path / "model" / "README.md").read_text()  # its checksum
+    assert "dna.safetensors" in TRAVELS
+    assert "dna.safetensors" in (tmp_path / "model" / "README.md").read_text()  # its checksum
 
 
 def test_it_is_pretrained_from_a_file(path, tmp_path):
@@ -144,7 +143,7 @@ def test_tables_of_any_kind_are_the_same(path, kind, tmp_path):
     np.testing.assert_array_equal(model.module.embedding.dna.table.numpy(), a_table())
     assert ("settings" in model.dna_) == (kind == "memmap")
     model.save(tmp_path / "model")
-    assert "array" not in json.dumps(json.loads((tmp_path / "model" / "config.json").read_text())["init_params"])
+    assert "array" not in json.dumps(json.loads((tmp_path / "model" / "config.json").read_text())["state"]["options"])
 
 
 def test_other_regions_are_fine_tuned_on_the_dna_of_those_that_overlap_them():

@@ -61,7 +61,7 @@ def test_the_card_says_what_is_known(folder):
 
 def test_what_nobody_said_the_card_does_not_make_up(model, tmp_path):
     text = (model.save_pretrained(tmp_path / "m") / "README.md").read_text()
-    assert text.count("Not said by those who made it.") == 3
+    assert text.count("Not stated by its authors.") == 3
     assert "license:" not in text
 
 
@@ -74,7 +74,7 @@ def test_scvi_tools_own_hub_model_opens_it(model, folder):
 
 
 def test_an_earlier_model_is_not_written_over_unasked(model, folder, tmp_path):
-    with pytest.raises(ValueError, match="already holds README.md"):
+    with pytest.raises(ValueError, match="already holds config.json"):
         model.save_pretrained(folder)
     with pytest.raises(ValueError, match="is a file; a model is saved to a folder"):
         model.save_pretrained(folder / "README.md")
@@ -100,19 +100,25 @@ def altered(folder, tmp_path, name="config.json", change=lambda c: c):
         (lambda c: c.update({"class": "PEAKVI"}), "holds a PEAKVI, expected a ScAtacFormer"),
         (lambda c: c.update(vocabulary="0" * 64), "is not the vocabulary that config.json names"),
         (lambda c: c["sha256"].update({"model.safetensors": "0" * 64}), "truncated or was altered"),
-        (lambda c: c["init_params"]["non_kwargs"].update(d_model=32), r"embedding.cls is \(16,\), expected \(32,\)"),
-        (lambda c: c["init_params"]["non_kwargs"].update(cls_token=False), "embedding.cls is not of this network"),
+        (
+            lambda c: [c["state"]["options"].update(d_model=32), c["network"].update(d_model=32)][2:],
+            r"embedding.cls is \(16,\), expected \(32,\)",
+        ),
+        (
+            lambda c: [c["state"]["options"].update(cls_token=False), c["network"].update(cls_token=False)][2:],
+            "embedding.cls is not of this network",
+        ),
         # the weights would fit, and mean something else
-        (lambda c: c["init_params"]["non_kwargs"].update(n_heads=4), r"n_heads 2 \(network\) and 4 \(options\)"),
+        (lambda c: c["state"]["options"].update(n_heads=4), r"n_heads 2 \(network\) and 4 \(options\)"),
         (lambda c: c["network"].update(n_bins=399), "has 400 regions, and the network of config.json 399"),
         # of a version to come
-        (lambda c: c["init_params"]["non_kwargs"].update(rotary=1), r"names 'rotary', which scatacformer .* update"),
-        (lambda c: c["attributes"].update(train=1), "names 'train', which scatacformer"),
-        (lambda c: c.update(format="2"), "format is '2', expected a whole number"),
+        (lambda c: c["state"]["options"].update(rotary=1), r"names 'rotary', which scatacformer .* update"),
+        (lambda c: c["state"]["attributes"].update(train=1), "names 'train', which scatacformer"),
+        (lambda c: c.update(format="2"), "format is '2', expected an integer"),
         (lambda c: c.update(sha256={}), "model.safetensors is truncated or was altered"),
         (lambda c: c.update(sha256=[]), r"sha256 is \[\], expected an object"),
-        (lambda c: c["registry"].pop("setup_args") and None, "damaged: it lacks setup_args"),
-        (lambda c: c.pop("attributes") and None, "it lacks attributes"),
+        (lambda c: c["state"]["registry"].pop("setup_args") and None, "damaged: its registry lacks setup_args"),
+        (lambda c: c["state"].pop("attributes") and None, "its state lacks attributes"),
         (lambda c: ["config"], "holds a list, expected an object"),
     ],
 )

@@ -47,7 +47,7 @@ def test_the_result_is_a_saved_model_that_embeds_and_takes_new_batches(whole):
     assert neighbours_of_the_same_type(z, adata.obs["type"].to_numpy()) > 0.8
     query = sf.ScAtacFormer.load_query_data(planted(30, batches=("c",)), folder)
     assert query.get_latent_representation().shape == (30, z.shape[1])
-    attributes = json.loads((folder / "config.json").read_text())["attributes"]
+    attributes = json.loads((folder / "config.json").read_text())["state"]["attributes"]
     assert attributes["pretrained_on_"]["card"]["n_cells"] == 90
     assert len(attributes["validation_indices_"]["__array__"]) == 9
 

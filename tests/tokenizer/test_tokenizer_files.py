@@ -134,7 +134,7 @@ def test_the_folder_of_a_model_gives_the_ids_of_the_model(tmp_path):
     assert tokenizer.vocabulary.assembly == "hg38"
     # a model that reads its regions by class has other <eos>, and as many as there are classes
     config.write_text(
-        json.dumps({"vocabulary": vocabulary.checksum, "attributes": {"eos_names_": ["promoter", "else"]}})
+        json.dumps({"vocabulary": vocabulary.checksum, "state": {"attributes": {"eos_names_": ["promoter", "else"]}}})
     )
     tokenizer = sf.Tokenizer.from_pretrained(tmp_path)
     assert tokenizer.all_special_tokens == ["<cls>", "<pad>", "<eos_promoter>", "<eos_else>"]

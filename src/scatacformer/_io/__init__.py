@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .card import model_card
+    from .card import CardFacts, model_card, table
     from .errors import in_words, reading, writing
     from .files import (
         holds_nothing,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .unpack import open_unpacked, read_unpacked
 
 __all__ = [
+    "CardFacts",
     "FolderWriter",
     "TensorShape",
     "alone",
@@ -55,13 +56,14 @@ __all__ = [
     "remove_dead_partials",
     "sha256",
     "sync_folder",
+    "table",
     "tensor_shapes",
     "whole_file",
     "whole_folder",
     "writing",
 ]
 _FILES = {
-    "card": ("model_card",),
+    "card": ("CardFacts", "model_card", "table"),
     "errors": (
         "in_words",
         "reading",

@@ -19,13 +19,13 @@ def embed_with_pretrained(adata: AnnData, args: argparse.Namespace) -> tuple[Ann
     logger.info("%s cells x %s regions; loading %s", f"{adata.n_obs:,}", f"{adata.n_vars:,}", args.pretrained)
     from anndata import AnnData
 
-    from scatacformer.model import ScAtacFormer
+    from scatacformer.model import ScAtacFormer, setup_arguments
     from scatacformer.pp import match_vocabulary
 
     with libraries_silent():
         with as_input_error():
             known = ScAtacFormer.from_pretrained(args.pretrained, accelerator="cpu")
-            setup = known.registry_["setup_args"]
+            setup = setup_arguments(known.registry_)
             cells = match_vocabulary(adata, known, layer=args.layer)
             # no more of the cells than the model was told of its own: a column of labels may be of others
             bare = AnnData(cells.X, obs=_batch(cells.obs, setup["batch_key"], args.batch_key), var=cells.var)

@@ -1,21 +1,109 @@
-"""Every name of scvi-tools that is not part of its public interface, in one place (1.4 and 1.5 agree on these)."""
+"""What scvi-tools and anndata do not make public, in one place, under names of our own (scvi-tools 1.4 and 1.5 agree).
 
-from scvi.data import _constants as _scvi_constants
+A registry is the dict in which scvi-tools keeps how an AnnData was set up: the arguments of ``setup_anndata``, and what
+each field found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi.data import _constants
 from scvi.data.fields import BaseAnnDataField
 from scvi.model.base import BaseModelClass
 
-SETUP_ARGS_KEY = _scvi_constants._SETUP_ARGS_KEY
-FIELD_REGISTRIES_KEY = _scvi_constants._FIELD_REGISTRIES_KEY
-STATE_REGISTRY_KEY = _scvi_constants._STATE_REGISTRY_KEY
-SETUP_METHOD_NAME_KEY = _scvi_constants._SETUP_METHOD_NAME
-MODEL_NAME_KEY = _scvi_constants._MODEL_NAME_KEY
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anndata import AnnData
 
 __all__ = [
-    "FIELD_REGISTRIES_KEY",
-    "MODEL_NAME_KEY",
-    "SETUP_ARGS_KEY",
-    "SETUP_METHOD_NAME_KEY",
-    "STATE_REGISTRY_KEY",
     "BaseAnnDataField",
     "BaseModelClass",
+    "categories",
+    "category_column",
+    "check_registry",
+    "constructor_arguments",
+    "field_state",
+    "forget_arguments",
+    "replace_content",
+    "set_up_like",
+    "setup_arguments",
+    "setup_layer",
 ]
+SETUP_METHODS = ("setup_anndata", "setup_mudata")  # a registry that was read from a file may name no other method
+
+
+def setup_arguments(registry: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that ``setup_anndata`` was called with."""
+    return registry[_constants._SETUP_ARGS_KEY]
+
+
+def setup_layer(model: Any) -> str | None:
+    """The layer that holds the counts; None: ``.X``."""
+    return setup_arguments(model.registry_).get("layer")
+
+
+def field_state(registry: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """What the field ``key`` found in the AnnData; None where there is no such field."""
+    field = registry[_constants._FIELD_REGISTRIES_KEY].get(key)
+    return None if field is None else field[_constants._STATE_REGISTRY_KEY]
+
+
+def categories(registry: dict[str, Any], key: str) -> np.ndarray:
+    """The names of a categorical field, in the order of their codes."""
+    state = field_state(registry, key)
+    if state is None:
+        raise KeyError(f"the AnnData was set up without {key!r}")
+    return np.asarray(state["categorical_mapping"])
+
+
+def category_column(registry: dict[str, Any], key: str) -> str | None:
+    """The column of ``obs`` that a categorical field reads; None where the user named none."""
+    state = field_state(registry, key)
+    if not state or state["original_key"].startswith("_scvi_"):
+        return None
+    return state["original_key"]
+
+
+def set_up_like(cls: Any, registry: dict[str, Any], adata: AnnData, **kwargs: Any) -> None:
+    """Set ``adata`` up for the model class ``cls`` as the AnnData of ``registry`` was."""
+    method = registry[_constants._SETUP_METHOD_NAME]
+    if method not in SETUP_METHODS:  # it may come from a file: not any attribute of the class
+        raise ValueError(f"the registry names the set-up method {method!r}, expected {' or '.join(SETUP_METHODS)}")
+    getattr(cls, method)(adata, source_registry=registry, **kwargs, **setup_arguments(registry))
+
+
+def check_registry(registry: Any, where: Any) -> None:
+    """ValueError unless ``registry``, read from ``where``, is one that models can be made of."""
+    keys = (
+        _constants._MODEL_NAME_KEY, _constants._SETUP_METHOD_NAME, _constants._SETUP_ARGS_KEY,
+        _constants._FIELD_REGISTRIES_KEY,
+    )  # fmt: skip
+    lacks = [name for name in keys if not isinstance(registry, dict) or name not in registry]
+    if lacks:
+        raise ValueError(f"{where} is damaged: its registry lacks {', '.join(lacks)}")
+    if (method := registry[_constants._SETUP_METHOD_NAME]) not in SETUP_METHODS:
+        raise ValueError(f"{where} names the set-up method {method!r}, expected {' or '.join(SETUP_METHODS)}")
+    for name in keys[2:]:
+        if not isinstance(registry[name], dict):
+            raise ValueError(
+                f"{where} is damaged: {name} of its registry is {registry[name]!r:.60}, expected an object"
+            )
+
+
+def constructor_arguments(model: Any) -> dict[str, Any]:
+    """The arguments that a model was made with, without its data."""
+    return model.init_params_["non_kwargs"]
+
+
+def forget_arguments(model: Any, names: Iterable[str]) -> None:
+    """Leave arguments out of :func:`constructor_arguments`: those that are saved in files of their own."""
+    for name in names:
+        model.init_params_["non_kwargs"].pop(name, None)
+
+
+def replace_content(adata: AnnData, new: AnnData) -> None:
+    """Make ``adata`` what ``new`` is, in place."""
+    adata._init_as_actual(new)

@@ -1,28 +1,130 @@
-"""``save_pretrained``, ``from_pretrained``, ``push_to_hub``: a model, its vocabulary and where it comes from, to travel."""
+"""What every model has to be kept and shared: ``save`` and ``load``, ``save_pretrained``, ``from_pretrained``, ``push_to_hub``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from scatacformer._io import folder_of, model_card, refuse_to_replace, whole_file
+from scatacformer._io import CardFacts, folder_of, model_card
 
-from .scatacformer._saving import CONFIG, DNA, VOCABULARY, WEIGHTS, read_config
+from . import _folder
+from ._device import pick_device
+from ._folder import CARD, CONFIG, SCVI_METADATA, TRAVELS, VOCABULARY, WEIGHTS, ModelFiles
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
+    from typing import Self
 
     from anndata import AnnData
     from mudata import MuData
 
-CARD, SCVI_METADATA = "README.md", "_scvi_required_metadata.json"
-TRAVELS = (CONFIG, WEIGHTS, VOCABULARY, DNA, CARD, SCVI_METADATA)
 
+class SharingMixin:
+    """``save``, ``load`` and the hub, for a class that says what it consists of.
 
-class PretrainedMixin:
-    """``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` of :class:`~scatacformer.ScAtacFormer`."""
+    A model implements :meth:`_to_files` and :meth:`_from_files`, which are inverse, and :meth:`_card_facts`; it has
+    ``is_trained_``, ``adata``, ``module`` and ``to_device``, as scvi-tools' models do.
+    """
+
+    is_trained_: bool
+    module: Any
+    _needed_files: tuple[str, ...] = (CONFIG, WEIGHTS, VOCABULARY)  # without which there is no model of the class
+
+    def _to_files(self) -> ModelFiles:
+        """What is saved, without data."""
+        raise NotImplementedError
+
+    @classmethod
+    def _from_files(cls, files: ModelFiles, adata: AnnData | MuData | None) -> Self:
+        """The model of ``files``, on the CPU; with ``adata``, set up like the model's own, or without data."""
+        raise NotImplementedError
+
+    def _card_facts(self) -> CardFacts:
+        """What its model card says of it."""
+        raise NotImplementedError
+
+    def save(
+        self,
+        dir_path: str | os.PathLike,
+        prefix: str | None = None,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+        **anndata_write_kwargs: Any,
+    ) -> None:
+        """Write the model to a folder: ``config.json``, weights, vocabulary, and tables of the model if it has any.
+
+        The folder holds the earlier model until the new one is whole, whatever happens in between.
+
+        Parameters
+        ----------
+        dir_path
+            The folder; created if needed.
+        prefix
+            Put before each file's name, so that several models fit in one folder.
+        overwrite
+            Whether a model that the folder holds may be replaced, with its data. ValueError if not, and it holds one.
+        save_anndata
+            Also write the AnnData; of a MuData the ATAC modality.
+        **anndata_write_kwargs
+            As in ``AnnData.write_h5ad``.
+        """
+        files = self._to_files()
+        if save_anndata:
+            files = _with_adata(files, self.adata)  # type: ignore[attr-defined]
+        _folder.write(dir_path, files, prefix, overwrite, **anndata_write_kwargs)
+
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | os.PathLike,
+        adata: AnnData | MuData | bool | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+        prefix: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Read a model that :meth:`save` wrote. Nothing in the folder is executed.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        adata
+            Data set up like the model's. None: the AnnData that was saved with the model. False: no data; the model
+            reads any AnnData that is passed to its methods.
+        accelerator, device
+            Where the weights go: ``"auto"``: the GPU if there is one; ``"cpu"``; ``"gpu"`` and its number.
+        prefix
+            As in :meth:`save`.
+        **kwargs
+            None: arguments of scvi-tools that do not apply here (``backup_url``) are refused.
+
+        Raises
+        ------
+        ValueError
+            Not a saved model of this class; a file is missing, truncated or altered; weights that are not of the network
+            that ``config.json`` describes; ``adata`` does not fit.
+        """
+        if kwargs.pop("backup_url", None) is not None:
+            raise ValueError("backup_url is not supported: download the folder and pass its path")
+        if kwargs:
+            raise TypeError(f"load() got unexpected arguments {sorted(kwargs)}")
+        files = _folder.read(dir_path, cls.__name__, prefix)
+        data: Any = files.read_adata() if adata is None else None if adata is False else adata
+        model = cls._from_files(files, data)
+        model.to_device(pick_device(accelerator, device))  # type: ignore[attr-defined]
+        model.module.eval()
+        return model
+
+    @classmethod
+    def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: scvi-tools' old files are pickles, which run code when they are read; this package wrote none."""
+        raise NotImplementedError(
+            f"{cls.__name__} has no legacy files: its models were always saved as safetensors and JSON. A pickle is not "
+            "read, for it can run any code"
+        )
 
     def save_pretrained(
         self,
@@ -35,19 +137,19 @@ class PretrainedMixin:
     ) -> Path:
         """Write the model to a folder that others can use: what :meth:`save` writes, and a model card.
 
-        ``config.json``, ``model.safetensors``, ``vocabulary.bed.gz``, ``README.md`` with the card, and
-        ``_scvi_required_metadata.json``, with which ``scvi.hub.HubModel`` opens the folder. Nothing in it is code. No
-        cell is in it, but for the names of batches and labels, and of pairs the RNA's statistics.
+        Beside the model's own files ``README.md`` with the card, and ``_scvi_required_metadata.json``, with which
+        ``scvi.hub.HubModel`` opens the folder. Nothing in it is code. No cell is in it, except for the names of batches
+        and labels, and for a model of pairs the RNA's statistics.
 
         Parameters
         ----------
         folder
-            Made if it is not there.
+            Created if needed.
         description, data, license
             For the card: what the model is for; what it was trained on; under which terms it may be used (an SPDX
             name such as ``"cc-by-4.0"``). Where you say nothing, the card says so.
         metrics
-            Name -> figure, for the card. Measured on which cells is for you to say, in ``description``.
+            Name -> figure, for the card. Which cells it was measured on is for you to say, in ``description``.
         overwrite
             Whether files of an earlier model may be replaced.
 
@@ -60,17 +162,15 @@ class PretrainedMixin:
         ValueError
             The model is not trained, a metric is not a finite number, or the folder holds a model.
         """
-        self._check_pretrained()
-        folder = Path(folder)
-        card = model_card(self, description=description, data=data, license=license, metrics=metrics)
-        refuse_to_replace(folder, (CARD, SCVI_METADATA), overwrite)
-        self.save(folder, overwrite=overwrite)
-        sums = read_config(folder, "")["sha256"]
-        with whole_file(folder / CARD) as partial:
-            partial.write_text(card + _checksums(sums), encoding="utf-8")
-        with whole_file(folder / SCVI_METADATA) as partial:
-            partial.write_text(json.dumps(_scvi_metadata(type(self).__name__), indent=4), encoding="utf-8")
-        return folder
+        self._check_trained_to_share()
+        facts = self._card_facts()
+        card = model_card(facts, description=description, data=data, license=license, metrics=metrics)
+
+        def notes(sums: dict[str, str]) -> dict[str, str]:
+            metadata = json.dumps(_scvi_metadata(type(self).__name__), indent=4)
+            return {CARD: card + _checksums(sums), SCVI_METADATA: metadata}
+
+        return _folder.write(folder, self._to_files(), overwrite=overwrite, notes=notes)
 
     @classmethod
     def from_pretrained(
@@ -83,21 +183,21 @@ class PretrainedMixin:
         local_files_only: bool = False,
         accelerator: str = "auto",
         device: int | str = "auto",
-    ):
+    ) -> Self:
         """The model in a folder, or in a repository of the Hugging Face hub. Nothing that is read is executed.
 
         Parameters
         ----------
         name
-            Folder that :meth:`save_pretrained`, :meth:`save` or ``sf.pretrain`` wrote; or ``"owner/name"`` on the hub,
-            which is downloaded once (needs huggingface_hub: ``pip install 'scatacformer[hub]'``).
+            Folder that :meth:`save_pretrained` or :meth:`save` wrote; or ``"owner/name"`` on the hub, which is downloaded
+            once (needs huggingface_hub: ``pip install 'scatacformer[hub]'``).
         adata
-            Data set up like the model's. Default: none; the model embeds any AnnData that is handed to its methods
-            after :meth:`load_query_data` or :meth:`for_fine_tuning`.
+            Data set up like the model's. Default: none; the model reads any AnnData that is passed to its methods.
         revision
-            Branch, tag or commit of the repository. A commit is the same model for ever.
+            Branch, tag or commit of the repository. A commit is always the same model.
         cache_dir, token, local_files_only
-            Where downloads are kept, who asks, and whether the cache alone may be used: as in huggingface_hub.
+            Where downloads are kept, the token to download with, and whether the cache alone may be used: as in
+            huggingface_hub.
         accelerator, device
             As in :meth:`load`.
 
@@ -112,7 +212,7 @@ class PretrainedMixin:
             huggingface_hub is needed and not installed.
         """
         folder = folder_of(
-            name, TRAVELS, f"a model is a folder with {CONFIG}, {WEIGHTS} and {VOCABULARY}", needed=(CONFIG, WEIGHTS, VOCABULARY),
+            name, TRAVELS, f"a model is a folder with {CONFIG} and {WEIGHTS}", needed=cls._needed_files,
             revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only,
         )  # fmt: skip
         return cls.load(folder, adata=False if adata is None else adata, accelerator=accelerator, device=device)
@@ -126,18 +226,18 @@ class PretrainedMixin:
         commit_message: str = "Upload a scatacformer model",
         **card: Any,
     ) -> str:
-        """Upload the model to a repository of the Hugging Face hub, which is made if it is not there.
+        """Upload the model to a repository of the Hugging Face hub, which is created if needed.
 
         Parameters
         ----------
         repo_id
             ``"owner/name"``.
         private
-            Of a repository that is made.
+            Whether a repository that is created is private.
         revision
             Branch; the main one by default.
         token
-            Who uploads; default: who has logged in.
+            The token to upload with; default: that of the login.
         commit_message
             Of the upload: one commit with all files.
         **card
@@ -154,7 +254,7 @@ class PretrainedMixin:
         ImportError
             huggingface_hub is not installed.
         """
-        self._check_pretrained()
+        self._check_trained_to_share()
         try:
             from huggingface_hub import HfApi
         except ImportError:
@@ -171,9 +271,17 @@ class PretrainedMixin:
             )  # fmt: skip
         return str(getattr(done, "commit_url", done))
 
-    def _check_pretrained(self) -> None:
+    def _check_trained_to_share(self) -> None:
         if not self.is_trained_:
-            raise ValueError("the model is not trained, and there is nothing to hand on; call train() first")
+            raise ValueError("the model is not trained: there is nothing to share; call train() first")
+
+
+def _with_adata(files: ModelFiles, adata: AnnData | None) -> ModelFiles:
+    from dataclasses import replace
+
+    if adata is None:
+        raise ValueError("the model has no AnnData of its own (it was loaded with adata=False) to save")
+    return replace(files, adata=adata)
 
 
 def _checksums(sums: dict[str, str]) -> str:

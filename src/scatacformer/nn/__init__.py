@@ -11,7 +11,7 @@ from .optim import RowAdamW, clip_gradients
 from .paired.contrastive import nt_xent
 from .paired.link_attention import LinkAttention, LinkConfig
 from .paired.network import PAIRINGS, PairedConfig, PairedNetwork
-from .scatac.config import NetworkConfig
+from .scatac.config import SIZES, NetworkConfig
 from .scatac.cross_attention import CrossAttention
 from .scatac.decoders import BilinearDecoder, Context, MLPDecoder, state_logits
 from .scatac.dna import DnaProjection

@@ -55,12 +55,14 @@ def calibration(
     ValueError
         No cell has two open bins.
     """
+    from scatacformer.model import setup_layer
+
     if adata is None and indices is None and len(held_out := getattr(model, "validation_indices", ())):
         indices = held_out
     adata = model.adata if adata is None else adata
     rng = np.random.default_rng(model.seed_)
     rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-    layer = model.registry_["setup_args"].get("layer")
+    layer = setup_layer(model)
     x = sp.csr_matrix((adata.X if layer is None else adata.layers[layer])[rows])
     x.eliminate_zeros()
     some = np.flatnonzero(np.diff(x.indptr) >= 2)

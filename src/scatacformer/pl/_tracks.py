@@ -62,9 +62,11 @@ def draw_groups(
 
     At most `max_cells` of a group are asked, drawn by the model's seed.
     """
+    from scatacformer.model import setup_layer
+
     values = adata.obs[groupby].astype(str).to_numpy()
     rng = np.random.default_rng(0 if model is None else model.seed_)
-    layer = None if model is None else model.registry_["setup_args"].get("layer")
+    layer = None if model is None else setup_layer(model)
     x = adata.X if layer is None else adata.layers[layer]
     start, end = vocabulary.start[inside], vocabulary.end[inside]
     for ax, group in zip(axes, groups_of(adata, groupby), strict=True):

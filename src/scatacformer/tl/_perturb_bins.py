@@ -68,6 +68,8 @@ def perturb_bins(
     """
     import pandas as pd
 
+    from scatacformer.model import setup_layer
+
     adata = model.adata if adata is None else adata
     closed, opened = (_places(adata, names) for names in (remove, add))
     if not len(closed) and not len(opened):
@@ -77,7 +79,7 @@ def perturb_bins(
         raise ValueError(f"{len(both)} regions are to be removed and added (first: {adata.var_names[both[0]]})")
     rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
     before = adata[rows].copy()
-    layer = model.registry_["setup_args"].get("layer")
+    layer = setup_layer(model)
     x = sp.csr_matrix(before.X if layer is None else before.layers[layer])
     changed, n_removed, n_added = _change(x, closed, opened)
     after = before.copy()

@@ -40,7 +40,8 @@ def read_tokenizer(name: str | Path, **hub: Any) -> tuple[Vocabulary, Layout, li
         vocabulary = read_universe(folder / VOCABULARY, config.get("assembly"))
         if isinstance(expected := config.get("vocabulary"), str):
             _check(folder / VOCABULARY, vocabulary, expected, MODEL_CONFIG)
-        attributes = config.get("attributes")
+        state = config.get("state")
+        attributes = state.get("attributes") if isinstance(state, dict) else None
         return (
             vocabulary,
             "scatacformer",

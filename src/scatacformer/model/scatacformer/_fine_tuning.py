@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from scatacformer.genome import Vocabulary, carry_matrix, overlaps_allowed
+from scatacformer.model._device import pick_device
+from scatacformer.model._scvi import constructor_arguments
 from scatacformer.nn import LoraPlan
 
 from ._dna import OfOtherRegions
 from ._mudata import registered_regions
-from ._saving import pick_device
 from ._start import log_frequency, log_odds, open_by_batch
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class FineTuningMixin:
             known = cls.from_pretrained(known, accelerator="cpu")
         if not known.is_trained_:
             raise ValueError("the pretrained model is not trained; call its train() first")
-        init = dict(known.init_params_["non_kwargs"])
+        init = dict(constructor_arguments(known))
         init["supervised"] = bool(init.get("supervised") or tune == "heads") if supervised is None else supervised
         if tune == "heads" and not init["supervised"]:
             raise ValueError("tune='heads' trains what predicts labels: leave supervised out, or set it to True")

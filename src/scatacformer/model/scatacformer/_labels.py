@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from scatacformer.model._fields import refuse_new_labels
-from scatacformer.model._scvi import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from scatacformer.model._scvi import categories, category_column, field_state
 from scatacformer.nn import LabelTarget, balanced_weights
 
 from ._fit_labels import LabelPlan, fit_head
@@ -252,32 +252,21 @@ class LabelsMixin:
             train, held_out = np.arange(n_cells), np.empty(0, np.int64)
         return np.asarray(train), np.asarray(held_out), np.empty(0, np.int64)
 
-    def _label_state(self, task: str, registry: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        registry = self.registry_ if registry is None else registry
-        field = registry[FIELD_REGISTRIES_KEY].get(task)
-        return None if field is None else field[STATE_REGISTRY_KEY]
-
     def _label_key(self, task: str) -> str | None:
         """Column of ``obs`` that the labels came from; None where none was named."""
-        state = self._label_state(task)
-        if not state or state["original_key"].startswith("_scvi_"):
-            return None
-        return state["original_key"]
+        return category_column(self.registry_, task)
 
     def _unlabeled(self, task: str) -> str:
-        state = self._label_state(task)
-        return "Unknown" if not state else state.get("unlabeled_category", "Unknown")
+        return (field_state(self.registry_, task) or {}).get("unlabeled_category", "Unknown")
 
     def _label_names(self, task: str) -> np.ndarray:
         """The labels in the order of their codes."""
-        state = self._label_state(task)
-        assert state is not None
-        return np.asarray(state["categorical_mapping"])
+        return categories(self.registry_, task)
 
     def _label_codes(self, task: str, adata: AnnData) -> np.ndarray:
         """(n_cells,) int64, -1 where a cell has no label. ValueError for labels that the model does not know."""
         manager = self.get_anndata_manager(adata, required=True)
-        state, known = self._label_state(task, manager.registry), self._label_names(task)
-        new = np.asarray(state["categorical_mapping"])[len(known) :]
+        known = self._label_names(task)
+        new = categories(manager.registry, task)[len(known) :]
         refuse_new_labels(new, known, self._label_key(task), self._unlabeled(task))
         return np.asarray(manager.get_from_registry(task)).ravel().astype(np.int64)

@@ -13,8 +13,8 @@ from scvi.data.fields import CategoricalObsField
 from scatacformer.cells import ReadSentences, RowSource, SentenceLoader, validate_anndata
 from scatacformer.genome import Vocabulary
 from scatacformer.model._fields import LabelsField, OpenBinsField
-from scatacformer.model._scvi import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, BaseModelClass
-from scatacformer.model._sharing import PretrainedMixin
+from scatacformer.model._rows import row_numbers
+from scatacformer.model._scvi import BaseModelClass, categories, forget_arguments
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
 
 from ._accessibility import AccessibilityMixin
@@ -53,7 +53,6 @@ class ScAtacFormer(
     QueryMixin,
     FineTuningMixin,
     SavingMixin,
-    PretrainedMixin,
     MuDataMixin,
     BaseModelClass,
 ):
@@ -178,8 +177,7 @@ class ScAtacFormer(
             + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
         )
         self.init_params_ = self._get_init_params(locals())
-        for name in ("vocabulary", "region_classes", "dna"):  # saved in files of their own
-            self.init_params_["non_kwargs"].pop(name, None)
+        forget_arguments(self, ("vocabulary", "region_classes", "dna"))  # saved in files of their own
 
     @classmethod
     def setup_anndata(
@@ -299,18 +297,7 @@ class ScAtacFormer(
             yield self._to_device(batch)
 
     def _rows(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
-        """Row numbers of ``indices``: numbers (negative from the end), a mask, or None for all."""
-        if indices is None:
-            return np.arange(adata.n_obs)
-        rows = np.asarray(indices)
-        if rows.dtype == bool:
-            if rows.shape != (adata.n_obs,):
-                raise IndexError(f"indices is a mask of shape {rows.shape}, expected ({adata.n_obs},)")
-            return np.flatnonzero(rows)
-        rows = rows.astype(np.int64).reshape(-1)
-        if len(rows) and (rows.min() < -adata.n_obs or rows.max() >= adata.n_obs):
-            raise IndexError(f"indices reach {rows.min()} ... {rows.max()}, and adata has {adata.n_obs:,} cells")
-        return np.where(rows < 0, rows + adata.n_obs, rows)
+        return row_numbers(indices, adata.n_obs)
 
     def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.module.device) for name, tensor in batch.items()}
@@ -324,5 +311,4 @@ class ScAtacFormer(
         return np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
 
     def _batch_names(self) -> list[str]:
-        state = self.registry_[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.BATCH_KEY][STATE_REGISTRY_KEY]
-        return [str(name) for name in state["categorical_mapping"]]
+        return [str(name) for name in categories(self.registry_, REGISTRY_KEYS.BATCH_KEY)]

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scatacformer.cells import PairedCells, match_pairs
-from scatacformer.model._scvi import SETUP_ARGS_KEY
+from scatacformer.model._scvi import setup_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,8 +107,8 @@ class MuDataMixin:
     def _set_up_as(cls, mdata: MuData, setup: dict[str, Any] | None, registry: dict[str, Any], **kwargs: Any) -> MuData:
         """``mdata`` set up as a model that is there was; cells without RNA are let in."""
         setup = setup or _default_setup(registry)
-        cells = query_cells(mdata, setup, registry[SETUP_ARGS_KEY])
-        arguments = dict(registry[SETUP_ARGS_KEY]) | {"layer": setup["atac_layer"]}
+        cells = query_cells(mdata, setup, setup_arguments(registry))
+        arguments = dict(setup_arguments(registry)) | {"layer": setup["atac_layer"]}
         cls.setup_anndata(cells.atac, source_registry=registry, **kwargs, **arguments)
         _remember(_set_up, mdata, setup, cells)
         return mdata
@@ -139,7 +139,7 @@ class MuDataMixin:
             return self._pairs
         if not is_mudata(data):
             return None
-        setup, arguments = self._mudata_setup(), self.registry_[SETUP_ARGS_KEY]
+        setup, arguments = self._mudata_setup(), setup_arguments(self.registry_)
         known_as = setup | {key: arguments.get(key) for key in ("batch_key", "labels_key", "organ_key")}
         found = _read.get(id(data))
         if found is not None and found.mdata() is data and found.setup == known_as:
@@ -191,7 +191,7 @@ def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]
 
 
 def _default_setup(registry: dict[str, Any]) -> dict[str, Any]:
-    return {"rna_layer": None, "atac_layer": registry[SETUP_ARGS_KEY]["layer"], "modalities": MODALITIES}
+    return {"rna_layer": None, "atac_layer": setup_arguments(registry)["layer"], "modalities": MODALITIES}
 
 
 def _remember(where: dict[int, _Known], mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:

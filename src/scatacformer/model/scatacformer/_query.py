@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +11,11 @@ import torch
 
 from scatacformer.cells import RowSource
 from scatacformer.genome import Vocabulary
-from scatacformer.model._scvi import SETUP_ARGS_KEY, SETUP_METHOD_NAME_KEY
+from scatacformer.model._device import pick_device
+from scatacformer.model._folder import read as read_folder
+from scatacformer.model._scvi import constructor_arguments, replace_content, set_up_like
 
 from ._mudata import is_mudata, modality_names
-from ._saving import VOCABULARY, pick_device, read_config
 from ._start import log_odds, open_by_batch
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class QueryMixin:
         )
         if not inplace:
             return new
-        adata._init_as_actual(new)
+        replace_content(adata, new)
         return None
 
     @classmethod
@@ -156,11 +156,11 @@ class QueryMixin:
         if isinstance(reference_model, QueryMixin):
             model = reference_model
             weights = {k: v.detach().cpu() for k, v in model.module.state_dict().items()}
-            registry, init, attributes = model.registry_, model.init_params_["non_kwargs"], vars(model)
+            registry, init, attributes = model.registry_, constructor_arguments(model), vars(model)
         else:
             model = cls.load(reference_model, adata=False, accelerator="cpu")
             weights, registry = model.module.state_dict(), model.registry_
-            init, attributes = model.init_params_["non_kwargs"], vars(model)
+            init, attributes = constructor_arguments(model), vars(model)
         if model.config_.d_dna:
             init = init | {"dna": model.module.embedding.dna.table}
         if not model.is_trained_:
@@ -175,9 +175,7 @@ class QueryMixin:
         else:
             if inplace_subset_query_vars:
                 cls.prepare_query_anndata(adata, model)
-            getattr(cls, registry[SETUP_METHOD_NAME_KEY])(
-                adata, source_registry=registry, **query_kwargs, **registry[SETUP_ARGS_KEY]
-            )
+            set_up_like(cls, registry, adata, **query_kwargs)
         query = cls(adata, **init, region_classes=model.region_classes)
         if model.config_.d_dna:
             query.dna_ = model.dna_
@@ -216,8 +214,9 @@ class QueryMixin:
 def _vocabulary_of(reference_model) -> Vocabulary:
     if isinstance(reference_model, QueryMixin):
         return reference_model.vocabulary
-    folder = Path(reference_model)
-    return Vocabulary.from_bed(folder / VOCABULARY, assembly=read_config(folder, "")["assembly"])
+    vocabulary = read_folder(reference_model, "ScAtacFormer").vocabulary
+    assert vocabulary is not None  # its own class reads it so
+    return vocabulary
 
 
 def _in_columns(matrix, at: np.ndarray, n_bins: int) -> sp.csr_matrix | None:

@@ -74,7 +74,9 @@ class ScAtacNetwork(nn.Module):
         self.register_buffer("group", group.long(), persistent=readers is not None)
         self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero: a dimension that is not used
         # log of each bin's share of all open entries: what closed bins are drawn by
-        self.register_buffer("log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins).log())))
+        self.register_buffer(
+            "log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins, device="cpu").log()))
+        )
         self.register_buffer("mean_depth", torch.ones(()))
         # where each batch lies in the embedding, and what is left of it around a few centres: taken out
         self.register_buffer("batch_shift", torch.zeros(config.n_batch, config.d_embed))
