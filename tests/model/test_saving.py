@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_the_earlier_model(model, saved, monkeypatch):
             patch.setattr(what, full)
             with pytest.raises(OSError, match="No space left"):
                 fresh(planted(), seed=3).save(saved, overwrite=True)
-        assert set(os.listdir(saved)) == {"config.json", "model.safetensors", "vocabulary.bed.gz"}
+        assert not [name for name in os.listdir(saved) if name.endswith(".partial")]
         assert_same_bits(weights(SF.load(saved, adata=False)), expected)
 
 

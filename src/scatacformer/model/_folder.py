@@ -215,9 +215,7 @@ def _write_tensors(writer: FolderWriter, name: str, tensors: Mapping[str, Tensor
 
 def _write_vocabulary(writer: FolderWriter, vocabulary: Vocabulary) -> None:
     with writer.file(VOCABULARY) as partial, overlaps_allowed():
-        compressed = partial.with_name(partial.name + ".gz")  # it is compressed where its name says so
-        vocabulary.to_bed(compressed)
-        os.replace(compressed, partial)
+        vocabulary.to_bed(partial, packed=True)
 
 
 def _write_adata(writer: FolderWriter, adata: Any, kwargs: dict[str, Any]) -> None:
