@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scatacformer.genome import Vocabulary
+from scatacformer.genome import Vocabulary, chrom_sizes
 
 TOY = {"chr1": 12_000, "chr2": 10_000, "chrX": 4_000, "chrM": 100, "chrY": 9_000, "chr1_KI270706v1_random": 7_000}
 
@@ -265,3 +265,15 @@ def test_gzip_holds_no_time_of_day(tmp_path, toy):
 def test_bin_size_must_be_a_positive_integer(bin_size):
     with pytest.raises(ValueError, match="bin_size"):
         Vocabulary.from_chrom_sizes(TOY, bin_size)
+
+
+def test_a_peak_that_reaches_over_the_end_is_warned_of_and_many_are_refused_with_their_share():
+    starts = np.arange(0, 40_000_000, 40_000)
+    near = frame(["chr23"] * 1000, starts, starts + 700)
+    end = chrom_sizes("danRer11")["chr23"]
+    fine = Vocabulary.from_var(pd.concat([near, frame(["chr23"], [end - 684], [end + 46])]))
+    with pytest.warns(UserWarning, match=r"1 of 1,001 bins end beyond .*all 0\.1 %\).* stay as they are"):
+        fine.validate_assembly("danRer11")
+    beyond = frame(["chr23"] * 20, end + np.arange(20) * 700, end + np.arange(20) * 700 + 640)
+    with pytest.raises(ValueError, match=r"20 of 1,020 bins end beyond .*all 2 %\).*These bins fit"):
+        Vocabulary.from_var(pd.concat([near, beyond])).validate_assembly("danRer11")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .beyond_ends import MAX_BEYOND, percent, too_many_beyond
 from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .classes.region_classes import ClassSets, Memberships, RegionClasses, region_classes

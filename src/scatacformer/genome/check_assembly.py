@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .beyond_ends import percent, too_many_beyond
 from .chrom_sizes import KNOWN_ASSEMBLIES, assembly_name, chrom_sizes
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ def check_assembly(
     genome: str | Path | Mapping[str, int],
 ) -> None:
     """Raise ValueError if bins lie on unknown chromosomes or end beyond theirs; say which assembly fits instead.
+
+    A few that end beyond theirs are only warned of: see :func:`too_many_beyond`.
 
     Parameters
     ----------
@@ -41,17 +45,24 @@ def check_assembly(
         raise ValueError(
             f"{int((size < 0).sum()):,} of {n_bins:,} bins lie on chromosomes that {what} does not have: "
             f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}. "
-            f"{naming_hint(names, sizes)}{_what_fits(chrom_names, chrom, end)}"
+            f"{naming_hint(names, sizes)}{_say(_fitting(chrom_names, chrom, end))}"
         )
     beyond = _beyond(start, end, size, bin_size)
-    if beyond.any():
-        first = int(np.argmax(beyond))
-        name = chrom_names[chrom[first]]
-        raise ValueError(
-            f"{int(beyond.sum()):,} of {n_bins:,} bins end beyond their chromosome in {what} "
-            f"(first: {name}:{start[first]}-{end[first]}, where {name} has {sizes[name]:,} bp). "
-            f"The assembly is not {what}, or the positions are not in bp. {_what_fits(chrom_names, chrom, end)}"
-        )
+    if not beyond.any():
+        return
+    first = int(np.argmax(beyond))
+    name = chrom_names[chrom[first]]
+    found = (
+        f"{int(beyond.sum()):,} of {n_bins:,} bins end beyond their chromosome in {what} "
+        f"(first: {name}:{start[first]}-{end[first]}, where {name} has {sizes[name]:,} bp; in all "
+        f"{percent(beyond.mean())})."
+    )
+    fitting = _fitting(chrom_names, chrom, end)
+    n_over_end = int((beyond & (start < size)).sum())
+    n_chroms = len(np.unique(chrom[beyond]))
+    if too_many_beyond(int(beyond.sum()) - n_over_end, n_over_end, n_bins, n_chroms, bool(fitting)):
+        raise ValueError(f"{found} The assembly is not {what}, or the positions are not in bp. {_say(fitting)}")
+    warnings.warn(f"{found} They stay as they are.", UserWarning, stacklevel=3)
 
 
 def naming_hint(names: list[str], sizes: Mapping[str, int]) -> str:
@@ -86,10 +97,13 @@ def fitting_assemblies(furthest_end: Mapping[str, int]) -> list[str]:
     return exact or fitting
 
 
-def _what_fits(chrom_names: Sequence[str], chrom: np.ndarray, end: np.ndarray) -> str:
+def _fitting(chrom_names: Sequence[str], chrom: np.ndarray, end: np.ndarray) -> list[str]:
     furthest = np.zeros(len(chrom_names), dtype=np.int64)
     np.maximum.at(furthest, chrom, end)
-    fitting = fitting_assemblies(dict(zip(chrom_names, furthest.tolist(), strict=True)))
+    return fitting_assemblies(dict(zip(chrom_names, furthest.tolist(), strict=True)))
+
+
+def _say(fitting: list[str]) -> str:
     if not fitting:
         return f"They fit none of the assemblies known here ({', '.join(KNOWN_ASSEMBLIES)})."
     return f"These bins fit {' or '.join(fitting)}."

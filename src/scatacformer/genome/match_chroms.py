@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import functools
 import importlib.resources
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .beyond_ends import percent, too_many_beyond
 from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import KNOWN_ASSEMBLIES, assembly_name, chrom_sizes
 
@@ -72,8 +74,9 @@ def check_reach(
 ) -> None:
     """Raise ValueError if intervals end more than `slack` bp beyond their chromosome; say which assembly they fit.
 
-    `code`, `start`, `end`: (n_intervals,); codes are the vocabulary's, -1 is let be. Where the sizes of the
-    chromosomes are not known, nothing is checked.
+    `code`, `start`, `end`: (n_intervals,); codes are the vocabulary's, those of -1 are not checked. A few intervals
+    beyond the end are only warned of: see :func:`too_many_beyond`. Where the sizes of the chromosomes are not known,
+    nothing is checked.
     """
     sizes, where = known_sizes(vocabulary)
     size = np.append([sizes.get(name, -1) for name in vocabulary.chrom_names], -1)[code]
@@ -90,10 +93,18 @@ def check_reach(
         if position >= 0
     }
     fitting = " or ".join(fitting_assemblies(reached))
+    found = (
+        f"{what}: {int(beyond.sum()):,} of {len(end):,} intervals end beyond their "
+        f"chromosome in {where} (first: {name}:{start[first]}-{end[first]}, where {name} has {sizes[name]:,} bp; in "
+        f"all {percent(beyond.mean())})."
+    )
+    n_over_end = int((beyond & (start < size)).sum())
+    n_chroms = len(np.unique(code[beyond]))
+    if not too_many_beyond(int(beyond.sum()) - n_over_end, n_over_end, len(end), n_chroms, bool(fitting)):
+        warnings.warn(f"{found} What lies beyond the end overlaps no bin.", UserWarning, stacklevel=3)
+        return
     raise ValueError(
-        f"{what}: {int(beyond.sum()):,} of {len(end):,} intervals end beyond their chromosome in {where} (first: "
-        f"{name}:{start[first]}-{end[first]}, where {name} has {sizes[name]:,} bp). "
-        f"{f'They fit {fitting}. ' if fitting else ''}Take the annotation of the bins' own assembly."
+        f"{found} {f'They fit {fitting}. ' if fitting else ''}Take the annotation of the bins' own assembly."
     )
 
 

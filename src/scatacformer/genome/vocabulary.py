@@ -253,8 +253,8 @@ class Vocabulary:
     def validate_assembly(self, genome: str | Path | Mapping[str, int] | None = None) -> None:
         """Check that the bins lie on the chromosomes of `genome` (default: the vocabulary's assembly).
 
-        Raises ValueError where a chromosome is unknown or a bin ends beyond its chromosome; the message names an
-        assembly that does fit, if one of those known does.
+        Raises ValueError where a chromosome is unknown or more than a few bins end beyond theirs; the message names an
+        assembly that does fit, if one of those known does. Warns of a few bins beyond an end.
         """
         if genome is None and (genome := assembly_name(self.assembly)) is None:
             raise ValueError(f"Unknown assembly {self.assembly!r}: pass a known name, a file or a dict of sizes.")

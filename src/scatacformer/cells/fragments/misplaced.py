@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.genome import fitting_assemblies
+from scatacformer.genome import MAX_BEYOND, fitting_assemblies, percent, too_many_beyond
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from .read import FragmentBlock
-
-# Aligners leave a stray fragment beyond an end (circular mitochondria, the shift for Tn5). Of a million fragments
-# aligned to hg19, 0.7 % lie beyond the ends of hg38 and 0.8 % beyond those of hs1.
-MAX_SHARE = 1e-3
-# From this share on it is another assembly if several chromosomes are too short, and another one known fits them all.
-SUSPICIOUS_SHARE, SUSPICIOUS_CHROMS = 1e-4, 3
 
 
 @dataclass
@@ -76,14 +70,13 @@ class Misplaced:
         beyond = [name for name, end in self.reach.items() if end > sizes[name]]
         fitting = fitting_assemblies(self.reach) if beyond else []
         share = self.n / self.n_judged
-        is_other = share > SUSPICIOUS_SHARE and len(beyond) >= SUSPICIOUS_CHROMS and bool(fitting)
         where = (
             f"{beyond[0]} has {sizes[beyond[0]]:,} bp, and a fragment ends at {self.reach[beyond[0]]:,}"
             if beyond
             else str(self.first_negative)
         )
-        counts = f"{self.n:,} of {self.n_judged:,} fragments ({100 * share:.2g} %)"
-        if share <= MAX_SHARE and not is_other:
+        counts = f"{self.n:,} of {self.n_judged:,} fragments ({percent(share)})"
+        if not too_many_beyond(self.n, 0, self.n_judged, len(beyond), bool(fitting)):
             warnings.warn(
                 f"{counts} of {path} start before 0 or end beyond their chromosome in {what} and are left out "
                 f"(first: {where}).",
@@ -93,11 +86,12 @@ class Misplaced:
             return
         if self.n_beyond <= self.n_negative:
             raise ValueError(
-                f"{self.first_negative} In all, {counts} lie outside of their chromosome; up to {100 * MAX_SHARE:g} % would be left out."
+                f"{self.first_negative} In all, {counts} lie outside of their chromosome; up to {percent(MAX_BEYOND)} "
+                "would be left out."
             )
         raise ValueError(
             f"Fragments of {path} end beyond {len(beyond)} of {len(self.reach)} chromosomes of {what} (first: {where}; "
-            f"in all {counts}; up to {100 * MAX_SHARE:g} % would be left out). So many cannot end beyond the chromosomes "
+            f"in all {counts}; up to {percent(MAX_BEYOND)} would be left out). So many cannot end beyond the chromosomes "
             f"of {what} if they were aligned to it; "
             + (f"they fit {' or '.join(fitting)}." if fitting else "they fit none of the assemblies known here.")
         )
