@@ -1,39 +1,47 @@
-"""What happens around the steps: the best weights are kept, checkpoints are written, Ctrl-C loses nothing."""
+"""What happens around the steps: the best weights are kept, checkpoints are written, training ends early."""
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from torch import Tensor
 
-from scatacformer._io import whole_file
+from scatacformer._io import put_in_place, whole_file
+
+from .plan import TrainingPlan
+from .sharding import whole_weights
+
+logger = logging.getLogger("scatacformer")
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights of the epoch with the lowest validation loss and puts them back at the end.
+    """Keeps the weights of the lowest ``monitor`` in memory, and puts them back when training ends.
 
-    One copy in memory, without those that training leaves as they are (``fixed``: names of the module's).
+    One copy, without the tensors that training leaves as they are (``fixed``: names of the module's).
     """
 
     def __init__(self, monitor: str = "validation_loss", fixed: frozenset[str] = frozenset()) -> None:
         self.monitor, self.fixed = monitor, fixed
-        self.best, self.epoch, self.weights = float("inf"), -1, None
+        self.best, self.epoch = float("inf"), -1
+        self.weights: dict[str, Tensor] | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
         if trainer.sanity_checking or value is None or not float(value) < self.best:
             return
         self.best, self.epoch = float(value), trainer.current_epoch
-        weights = pl_module.module.state_dict()
+        weights = whole_weights(_module(pl_module))
         self.weights = {k: v.detach().clone() for k, v in weights.items() if k not in self.fixed}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.weights is not None:
-            pl_module.module.load_state_dict(pl_module.module.state_dict() | self.weights)
+            module = _module(pl_module)
+            module.load_state_dict(module.state_dict() | self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "epoch": self.epoch, "weights": self.weights}
@@ -42,94 +50,136 @@ class BestWeights(pl.Callback):
         self.best, self.epoch, self.weights = state_dict["best"], state_dict["epoch"], state_dict["weights"]
 
 
-class LastCheckpoint(pl.callbacks.Checkpoint):
-    """Writes ``last.ckpt`` after every whole epoch: to a temporary name, then renamed."""
+class BestOnDisk(pl.Callback):
+    """Keeps the weights of the lowest ``monitor`` in a file; see :func:`write_weights`."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.path = Path(folder) / "last.ckpt"
+    def __init__(self, path: Path, monitor: str = "validation_loss") -> None:
+        self.path, self.monitor = path, monitor
+        self.best, self.step = float("inf"), -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = float(trainer.callback_metrics[self.monitor])
+        if trainer.sanity_checking or not value < self.best:
+            return
+        self.best, self.step = value, trainer.global_step
+        weights = whole_weights(_module(pl_module))  # all processes take part
+        if trainer.is_global_zero:
+            write_weights(weights, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.step = state_dict["best"], state_dict["step"]
+
+
+class EarlyStopping(pl.callbacks.EarlyStopping):
+    """Ends training when ``monitor`` has not fallen for ``patience`` epochs; epochs of the warm-up do not count."""
+
+    def __init__(self, monitor: str, patience: int, warmup_epochs: int = 0, min_delta: float = 0.0) -> None:
+        # a loss of held-out cells that is not finite is not better, and the training loss has a check of its own
+        super().__init__(monitor, min_delta=min_delta, patience=patience, check_finite=False)
+        self.warmup_epochs = warmup_epochs
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        interrupted = any(isinstance(c, GracefulInterrupt) and c.asked for c in trainer.callbacks)
-        if interrupted:  # this epoch is not whole
-            return
-        with whole_file(self.path) as partial:
-            trainer.save_checkpoint(partial)
+        if trainer.current_epoch >= self.warmup_epochs:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch >= self.warmup_epochs:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.stopped_epoch:
+            logger.info(
+                "early stopping after epoch %d: %s has not fallen below %.4f for %d epochs",
+                self.stopped_epoch + 1, self.monitor, float(self.best_score), self.patience,
+            )  # fmt: skip
 
 
-class GracefulInterrupt(pl.Callback):
-    """The first Ctrl-C ends the training after this step and keeps what was learned; the second is KeyboardInterrupt.
+class StepCheckpoint(pl.callbacks.Checkpoint):
+    """Ends training when the processes have agreed to, and before that writes a checkpoint, every few steps too.
 
-    ``together``: the plan is told (``stop_asked``) and agrees on the step with the other processes.
+    Within an epoch a checkpoint is written only after a step of the optimizer, where no validation follows (that is then
+    part of the epoch), and if the loader can continue from there (``load_state_dict``). ``path`` None: nothing is written.
     """
 
-    def __init__(self, together: bool = False) -> None:
-        self.asked, self.together = False, together
-        self._before: Any = None
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-
-        def stop(number: int, frame: Any) -> None:
-            if self.asked:
-                raise KeyboardInterrupt
-            self.asked = True
-            if self.together:
-                pl_module.stop_asked = True
-            else:
-                trainer.should_stop = True
-            print("Ctrl-C: stopping after this step; press it again to break off", file=sys.stderr)
-
-        self._before = signal.signal(signal.SIGINT, stop)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
-
-
-class Progress(pl.callbacks.ProgressBar):
-    """One bar that counts steps and one that counts epochs; neither is drawn where nobody watches (a log file)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._epochs = self._steps = None
-        self._shown = sys.stderr.isatty() or "ipykernel" in sys.modules
-
-    def disable(self) -> None:
-        self._shown = False
-
-    def enable(self) -> None:
-        self._shown = True
+    def __init__(self, path: Path | None, every_n_steps: int | None = None, how_to_resume: str = "") -> None:
+        self.path, self.every_n_steps, self.how_to_resume = path, every_n_steps, how_to_resume
+        self.stopped = False
+        self._written = self._step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        from tqdm.auto import tqdm
+        self._written = self._step = trainer.global_step
 
-        self._epochs = tqdm(
-            total=trainer.max_epochs, initial=trainer.current_epoch, desc="epochs", disable=not self._shown
-        )
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        from tqdm.auto import tqdm
-
-        stage = "decoder" if pl_module.decoder_only else "all"
-        self._steps = tqdm(
-            total=trainer.num_training_batches, desc=f"steps ({stage})", leave=False, disable=not self._shown
-        )
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        self._steps.update()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        asked = _plan(pl_module).must_stop
+        if self.path is None or not hasattr(trainer.train_dataloader, "load_state_dict"):
+            if asked:
+                self.stopped = trainer.should_stop = True
+            return
+        step, done = trainer.global_step, batch_idx + 1
+        stepped, self._step = step > self._step, step
+        every = trainer.val_check_batch
+        validates = bool(trainer.val_dataloaders) and every is not None and done % every == 0
+        if not stepped or validates or done >= trainer.num_training_batches:
+            return
+        if asked:
+            self.stopped = trainer.should_stop = True
+        if self.stopped or (self.every_n_steps is not None and step - self._written >= self.every_n_steps):
+            self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._steps.close()
-        shown = {k: f"{float(v):.3f}" for k, v in trainer.callback_metrics.items() if not k.startswith("recon")}
-        self._epochs.set_postfix(shown)
-        self._epochs.update()
+        if self.stopped:  # this epoch is not whole
+            return
+        if self.path is not None:
+            self._write(trainer)
+        if _plan(pl_module).must_stop:
+            self.stopped = trainer.should_stop = True
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epochs.close()
+    def _write(self, trainer: pl.Trainer) -> None:
+        assert self.path is not None
+        partial = self.path.with_suffix(".partial")
+        earlier = f"The checkpoint of step {self._written} is whole" if self._written else "There is none before it"
+        try:
+            trainer.save_checkpoint(partial, weights_only=False)  # with what is needed to resume
+            if trainer.is_global_zero:
+                put_in_place(partial, self.path)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+            remedy = f"; make room, and continue with {self.how_to_resume}" if self.how_to_resume else ""
+            raise OSError(f"{self.path} could not be written: {error}. {earlier}{remedy}") from error
+        finally:
+            if trainer.is_global_zero:
+                partial.unlink(missing_ok=True)
+        self._written = trainer.global_step
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        for bar in (self._steps, self._epochs):
-            if bar is not None:
-                bar.close()
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """A module's weights and buffers as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    try:
+        with whole_file(path) as partial:
+            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"{path} could not be written: {error}. The earlier file, if there was one, is whole") from error
+
+
+def read_weights(module: torch.nn.Module, path: Path) -> None:
+    """The weights of :func:`write_weights`, into the module."""
+    from safetensors.torch import load_file
+
+    module.load_state_dict(load_file(path))
+
+
+def _plan(module: pl.LightningModule) -> TrainingPlan:
+    assert isinstance(module, TrainingPlan)
+    return module
+
+
+def _module(plan: pl.LightningModule) -> torch.nn.Module:
+    module = plan.module
+    assert isinstance(module, torch.nn.Module)
+    return module

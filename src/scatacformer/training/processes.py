@@ -22,13 +22,20 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
+def is_loss_of_a_process(error: BaseException) -> bool:
+    """Whether an error is that another process has ended or does not answer."""
+    # gloo raises plain RuntimeErrors, which begin with the place in its source
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("/gloo/", "nccl"))
+
+
 def row_parameters(module: nn.Module, prefix: str = "") -> dict[str, nn.Parameter]:
     """Tables whose gradients have entries for the rows that were read alone, by name."""
-    return {
-        f"{prefix}{name}.weight": table.weight
-        for name, table in module.named_modules()
-        if isinstance(table, nn.Embedding | nn.EmbeddingBag) and table.sparse
-    }
+    found = {}
+    for name, table in module.named_modules():
+        if isinstance(table, nn.Embedding | nn.EmbeddingBag) and table.sparse:
+            assert isinstance(table.weight, nn.Parameter)
+            found[f"{prefix}{name}.weight"] = table.weight
+    return found
 
 
 @torch.no_grad()

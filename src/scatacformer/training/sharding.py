@@ -39,12 +39,13 @@ class ShardedEncoder(DDPStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Weights as of one process; all processes must ask, the first gets them."""
+        assert self.lightning_module is not None
         weights = whole_weights(self.lightning_module)
         return weights if self.is_global_zero else {}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Moments as of one process; all processes must ask, the first gets them."""
-        state = super().optimizer_state(optimizer)
+        state: dict[str, Any] = dict(super().optimizer_state(optimizer))
         moments = {n: {k: whole(v) for k, v in values.items()} for n, values in state["state"].items()}
         return state | {"state": moments if self.is_global_zero else {}}
 
@@ -72,7 +73,9 @@ class ShardedEncoder(DDPStrategy):
 
     @property
     def _network(self) -> ScAtacNetwork:
-        return self.lightning_module.module
+        assert self.lightning_module is not None
+        module: Any = self.lightning_module.module
+        return module
 
 
 def shard(encoder: Encoder, device: str, n_processes: int, bf16: bool = False) -> None:
@@ -108,7 +111,10 @@ def whole_weights(module: nn.Module) -> dict[str, Any]:
 
 def whole(value: Any) -> Any:
     """A divided tensor gathered and brought to the CPU; anything else as it is."""
-    return value.detach().full_tensor().cpu() if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    divided: Any = value.detach()
+    return divided.full_tensor().cpu()
 
 
 def part(value: Any, like: nn.Parameter) -> Any:

@@ -1,0 +1,62 @@
+"""A checkpoint is read again only where it is undamaged, and of the same training."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def check_checkpoint(path: Path, fingerprint: Mapping[str, Any], otherwise: str = "Train anew") -> None:
+    """Refuse a checkpoint that is damaged, or was written by another training.
+
+    Parameters
+    ----------
+    path
+        A file that ``fit`` wrote.
+    fingerprint
+        What a resumed training must have in common with the one before: cells, split, seed, rates, ...; plain numbers,
+        strings and lists.
+    otherwise
+        What to do where it has not, for the error.
+
+    Raises
+    ------
+    ValueError
+        The file is truncated or damaged (torch's zip has a checksum for each tensor and never looks at it); it is not a
+        checkpoint of ours; part of the fingerprint differs: what it was and what it is.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise ValueError(f"{path} is truncated, damaged, or not a checkpoint ({error}). {otherwise}") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged: the checksum of {damaged} does not match. {otherwise}")
+    state = content.get("scatacformer") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is not a checkpoint of scatacformer. {otherwise}")
+    before, now = state["fingerprint"], plain(fingerprint)
+    changed = [name for name in now if now[name] != before.get(name)]
+    if changed:
+        name = changed[0]
+        others = f" ({', '.join(changed[1:])} differ too)" if changed[1:] else ""
+        raise ValueError(
+            f"{path} cannot be resumed: {name} was {_short(before.get(name))} and is {_short(now[name])}{others}. "
+            f"Set it back, or {otherwise[0].lower()}{otherwise[1:]}"
+        )
+
+
+def plain(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON would return it: tuples become lists. TypeError for what JSON does not have."""
+    return json.loads(json.dumps(dict(fingerprint)))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
