@@ -162,9 +162,9 @@ def test_bins_of_a_shard_are_checked(tmp_path, bins, message):
     np.save(tmp_path / "bins.npy", np.array([*bins, 1, 5], np.int32))
     np.save(tmp_path / "indptr.npy", np.array([0, 0, 3, 5]))
     with tqdm(disable=True) as bar, pytest.raises(ValueError, match=message):
-        _validate._check_bins(tmp_path, 10, bar)
+        _validate.check_bins(tmp_path, 10, bar)
     np.save(tmp_path / "bins.npy", np.array([2, 3, 7, 1, 5], np.int32))
-    _validate._check_bins(tmp_path, 10, bar)
+    _validate.check_bins(tmp_path, 10, bar)
 
 
 def test_sorting_is_checked_over_the_borders_of_blocks(tmp_path, monkeypatch):
@@ -176,10 +176,10 @@ def test_sorting_is_checked_over_the_borders_of_blocks(tmp_path, monkeypatch):
     np.save(tmp_path / "indptr.npy", np.array([0, 4, 6]))
     with tqdm(disable=True) as bar:
         np.save(tmp_path / "bins.npy", np.array([1, 2, 3, 4, 0, 1], np.int32))
-        _validate._check_bins(tmp_path, 10, bar)
+        _validate.check_bins(tmp_path, 10, bar)
         np.save(tmp_path / "bins.npy", np.array([1, 3, 2, 4, 0, 1], np.int32))
         with pytest.raises(ValueError, match="not sorted"):
-            _validate._check_bins(tmp_path, 10, bar)
+            _validate.check_bins(tmp_path, 10, bar)
 
 
 def test_cells_out_of_bounds_are_left_out_and_counted(two, data_sets):

@@ -44,10 +44,13 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
-def remove_dead_partials(folder: Path, *names: str) -> None:
-    """Remove what processes that no longer run have left of the files `names` in `folder`; of any file without names."""
+def remove_dead_partials(folder: Path, *names: str, alone: bool = False) -> None:
+    """Remove what processes that no longer run have left of the files `names` in `folder`; of any file without names.
+
+    `alone`: no other process can be writing there, whether one of that number runs or not.
+    """
     for path in _entries(folder):
-        if (found := _PARTIAL.fullmatch(path.name)) is None or _runs(int(found["pid"])):
+        if (found := _PARTIAL.fullmatch(path.name)) is None or (not alone and _runs(int(found["pid"]))):
             continue
         name = found["name"]
         while inner := _PARTIAL.fullmatch(name):  # a whole file that was written within another

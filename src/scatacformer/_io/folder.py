@@ -112,9 +112,9 @@ def whole_folder(
     plain = {name: folder / (prefix + name) for name in owns}
     shared = [] if prefix else [name for name in beside if name != pointer]
     try:
-        with alone(folder):
+        with alone(folder) as locked:
             refuse_to_replace(folder, [prefix + pointer], overwrite)  # who had the lock before may have written it
-            _finish(folder, [prefix + pointer, *shared], plain)
+            _finish(folder, [prefix + pointer, *shared], plain, locked)
             writer = FolderWriter(plain)
             try:
                 yield writer
@@ -164,10 +164,10 @@ def read_whole(pointer: Path, read: Callable[[], T], attempts: int = 5) -> T:
 
 
 @contextmanager
-def alone(folder: Path, doing: str = "writing") -> Iterator[None]:
+def alone(folder: Path, doing: str = "writing") -> Iterator[bool]:
     """Within the block no other process (or thread) is in such a block for this folder. RuntimeError where one is.
 
-    The lock goes when the process ends, however it ends.
+    The lock goes when the process ends, however it ends. False is handed out where the file system has no locks.
     """
     import fcntl
 
@@ -181,13 +181,13 @@ def alone(folder: Path, doing: str = "writing") -> Iterator[None]:
             if error.errno not in _WITHOUT_LOCKS:
                 raise RuntimeError(f"Another process is {doing} {folder}. Wait for it, or end it.") from None
             logger.warning("%s is on a file system without locks: let only one process write it at a time", folder)
-            yield
+            yield False
             return
         if _is_same(handle, path):
             break
         os.close(handle)  # whoever had it has removed it meanwhile
     try:
-        yield
+        yield True
     finally:
         path.unlink(missing_ok=True)
         fcntl.flock(handle, fcntl.LOCK_UN)  # also for processes that inherited it
@@ -218,7 +218,7 @@ def _put_plain(plain: Mapping[str, Path], sums: Mapping[str, str]) -> None:
         sync_folder(folder)
 
 
-def _finish(folder: Path, pointers: Sequence[str], plain: Mapping[str, Path]) -> None:
+def _finish(folder: Path, pointers: Sequence[str], plain: Mapping[str, Path], locked: bool) -> None:
     """What a killed writer has left: files that a pointer lists get their plain names, all others are removed."""
     listed = _listed(folder, reversed(pointers))
     _put_plain(plain, {name: digest for name, digest in listed.items() if name in plain})
@@ -227,7 +227,7 @@ def _finish(folder: Path, pointers: Sequence[str], plain: Mapping[str, Path]) ->
         stem, _, digits = path.name.rpartition(".")
         if stem in names and re.fullmatch(f"[0-9a-f]{{{_DIGITS}}}", digits):
             path.unlink(missing_ok=True)
-    remove_dead_partials(folder, *names, *pointers)
+    remove_dead_partials(folder, *names, *pointers, alone=locked)
 
 
 def _listed(folder: Path, pointers: Any) -> dict[str, str]:

@@ -55,13 +55,16 @@ class RowSource:
         return cls(_storage(X), columns, n_bins)
 
     @classmethod
-    def from_shards(cls, folders: Sequence[str | Path], n_bins: int) -> RowSource:
+    def from_shards(
+        cls, folders: Sequence[str | Path], n_bins: int, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> RowSource:
         """Reader of the cells in all ``folders``, one after another, as :class:`scatacformer.Corpus` writes them.
 
-        Each holds ``bins.npy``, the sorted token ids of the open bins of cell after cell, and ``indptr.npy``. Raises
-        ValueError for files that are damaged, FileNotFoundError.
+        Each holds ``bins.npy``, the sorted token ids of the open bins of cell after cell, and ``indptr.npy``; ``sizes``
+        says how many cells and open bins (default: what the files say). Raises ValueError for files that are damaged or
+        of another size, FileNotFoundError; and OSError where files are read that were replaced since.
         """
-        return cls(Shards(folders, n_bins))
+        return cls(Shards(folders, n_bins, sizes))
 
     @property
     def n_cells(self) -> int:

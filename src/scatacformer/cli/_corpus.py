@@ -49,8 +49,10 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _validate(args: argparse.Namespace) -> None:
+    from scatacformer.corpus import validate
+
     with as_input_error():
-        report = _open(args.folder).validate(deep=args.deep)
+        report = validate(args.folder, args.deep)
     print(f"{report['n_cells']:,} cells, {report['n_tokens']:,} tokens: as they were built")
     for path in report["sources_missing"]:
         print(f"no longer there (which does no harm): {path}")

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from ._corpus import Corpus
     from ._entry import CorpusEntry
     from ._recipes import LAYOUTS, catlas_entries, hubmap_entries, tenx_entries
+    from ._validate import validate
 
 __all__ = ["Corpus", "CorpusEntry", "read_config"]
-_FILE_OF = {"Corpus": "_corpus", "CorpusEntry": "_entry", "read_config": "_config"}
+_FILE_OF = {"Corpus": "_corpus", "CorpusEntry": "_entry", "read_config": "_config", "validate": "_validate"}
 _FILE_OF |= dict.fromkeys(("LAYOUTS", "catlas_entries", "hubmap_entries", "tenx_entries"), "_recipes")
 
 

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from scatacformer._io import whole_file
-from scatacformer.cells import FlatArray
+from scatacformer._io import (
+    alone,
+    holds_nothing,
+    partial_of,
+    put_in_place,
+    remove,
+    remove_dead_partials,
+    sync_folder,
+    whole_file,
+)
 from scatacformer.genome import Vocabulary
 
 from ._card import markdown, summary, versions
 from ._cell_table import CellTable
 from ._cells_on_disk import iter_cells, open_cells
+from ._descriptions import (
+    CORPUS,
+    DATASETS,
+    DESCRIPTION,
+    FORMAT,
+    README,
+    VOCABULARY,
+    content_named,
+    plain_name,
+    read_card,
+    read_description,
+    write_json,
+)
 from ._entry import CorpusEntry, as_entries
 from ._fingerprint import has_changed, sha256, stamp
 from ._map_bins import BinMap, check_assembly_of, regions_of_var
-from ._shard import DESCRIPTION, FORMAT, ShardWriter, read_json, sync_folder, write_json
+from ._shard import DTYPES, ShardWriter, open_array
 
 logger = logging.getLogger("scatacformer")
-CORPUS, VOCABULARY, README, DATASETS = "corpus.json", "vocabulary.bed.gz", "README.md", "datasets"
 
 
 def build(
@@ -37,33 +55,64 @@ def build(
     min_bins: int,
     max_bins: int | None,
 ) -> None:
-    """Build what is missing of a corpus, and describe the whole. See :meth:`Corpus.build`."""
+    """Build what is missing of a corpus, and describe the whole. See :meth:`Corpus.build`.
+
+    A data set that is built anew lies beside the earlier one until the card lists it: an earlier corpus is whole, and
+    can be read, until the new one is.
+    """
     entries = [_with_limits(entry, min_bins, max_bins) for entry in as_entries(sources)]
     for entry in entries:
         check_assembly_of(entry.assembly, vocabulary, str(entry.path))
-    finished = {entry: _finished(folder, entry) for entry in entries}
-    for entry in (entry for entry, description in finished.items() if description is None):
-        entry.kind  # noqa: B018 is it there, and a kind of file that is known
     checksums = _of_same_size(entries)
     _refuse_twins(checksums)
-    _prepare(folder, vocabulary)
-    with _alone(folder):
-        for stale in (folder / DATASETS).glob(".*.partial"):
-            shutil.rmtree(stale)
+    _refuse_another(folder, vocabulary)
+    if not folder.exists():
+        _refuse_unknown(entries)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, "building the corpus in") as locked:
+        for place in (folder, folder / DATASETS):
+            remove_dead_partials(place, alone=locked)
+        put_plain(folder)
+        found = {entry: _finished(folder, entry, vocabulary) for entry in entries}
+        _refuse_unknown([entry for entry, there in found.items() if there is None])
         _refuse_strangers(folder, entries)
-        if None in finished.values():
-            (folder / CORPUS).unlink(missing_ok=True)  # it describes what is about to change
+        (folder / DATASETS).mkdir(exist_ok=True)
+        if not (folder / VOCABULARY).exists() or not _data_sets_in(folder / DATASETS):
+            vocabulary.to_bed(folder / VOCABULARY)
         descriptions = []
-        for number, (entry, kept) in enumerate(finished.items(), 1):
+        for number, (entry, kept) in enumerate(found.items(), 1):
             state = "is kept" if kept else "is being built"
             logger.info("data set %s of %s: %s %s", number, len(entries), entry.name, state)
             descriptions.append(kept or _build_one(folder, entry, vocabulary, checksums.get(entry)))
         _refuse_same_cells(descriptions)
         corpus = {"format": FORMAT, **summary(vocabulary, descriptions), "versions": versions()}
+        sync_folder(folder)
+        write_json(folder / CORPUS, corpus)  # with this it is the new corpus
+        put_plain(folder)
         with whole_file(folder / README) as partial:
             partial.write_text(markdown(corpus), encoding="utf-8")
-        write_json(folder / CORPUS, corpus)
         sync_folder(folder)
+
+
+def put_plain(folder: Path) -> None:
+    """Data sets that the card lists get their plain names, and those that it no longer lists are removed."""
+    if not (folder / CORPUS).exists():
+        return
+    try:
+        card = read_card(folder)
+    except ValueError as error:
+        logger.warning("%s; it is written anew", str(error).rstrip("."))
+        return
+    datasets = folder / DATASETS
+    for data_set in card["datasets"]:
+        plain = datasets / data_set["name"]
+        between = content_named(plain, data_set)
+        if between.exists():
+            remove(plain)
+            os.replace(between, plain)
+            for earlier in datasets.glob(f"{data_set['name']}~*"):
+                remove(earlier)
+    sync_folder(datasets)
 
 
 def _with_limits(entry: CorpusEntry, min_bins: int, max_bins: int | None) -> CorpusEntry:
@@ -76,39 +125,38 @@ def _with_limits(entry: CorpusEntry, min_bins: int, max_bins: int | None) -> Cor
     return replace(entry, min_bins=int(least), max_bins=None if most is None else int(most))
 
 
-def _prepare(folder: Path, vocabulary: Vocabulary) -> None:
-    """Make the folder, or make sure that it is one of this vocabulary."""
+def _refuse_another(folder: Path, vocabulary: Vocabulary) -> None:
+    """Make sure that the folder is one of this vocabulary, or holds nothing."""
     bed, datasets = folder / VOCABULARY, folder / DATASETS
-    if bed.exists() and any(datasets.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file. Choose a folder that is empty or not there.")
+    if bed.exists():
+        if not _data_sets_in(datasets):  # a build that did not come to its first one
+            return
         before = Vocabulary.from_bed(bed)
         if before != vocabulary or before.assembly != vocabulary.assembly:
             raise ValueError(
                 f"{folder} was begun with another vocabulary ({before}); found {vocabulary}. "
                 "Choose another folder, or the vocabulary of this one (vocabulary=None takes it)."
             )
-        return
-    if not bed.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif not holds_nothing(folder):
         raise ValueError(f"{folder} holds something else than a corpus. Choose a folder that is empty or not there.")
-    datasets.mkdir(parents=True, exist_ok=True)
-    vocabulary.to_bed(bed)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two builds in one folder would remove each other's files. The lock goes when the process ends, however it ends."""
-    import fcntl
+def _data_sets_in(datasets: Path) -> list[Path]:
+    """Folders of data sets that were finished."""
+    there = datasets.iterdir() if datasets.is_dir() else ()
+    return [path for path in there if path.is_dir() and not path.name.startswith(".")]
 
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RuntimeError(f"Another process is building the corpus in {folder}. Wait for it, or end it.") from None
-        yield
+
+def _refuse_unknown(entries: list[CorpusEntry]) -> None:
+    for entry in entries:
+        entry.kind  # noqa: B018 is it there, and a kind of file that is known
 
 
 def _refuse_strangers(folder: Path, entries: list[CorpusEntry]) -> None:
     names = {entry.name for entry in entries}
-    others = sorted(path.name for path in (folder / DATASETS).iterdir() if path.is_dir() and path.name not in names)
+    others = sorted({plain_name(path) for path in _data_sets_in(folder / DATASETS)} - names)
     if others:
         raise ValueError(
             f"{folder} holds data sets that are not among the sources: {', '.join(others[:5])}. "
@@ -137,37 +185,50 @@ def _refuse_twins(found: dict[CorpusEntry, str]) -> None:
             )
 
 
-def _finished(folder: Path, entry: CorpusEntry) -> dict[str, Any] | None:
+def _finished(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> dict[str, Any] | None:
     """The description of a data set that was built before, from the same file and with the same settings; else None.
 
-    A source that is no longer there does not count as changed. Files that are gone or too short are built anew; whether
-    the bytes of the others are right is for `Corpus.validate` to say.
+    It lies under its plain name, or beside that one where a build that was killed had finished it.
     """
-    path = folder / DATASETS / str(entry.name) / DESCRIPTION
-    if not path.exists():
-        return None
-    description = read_json(path, f"Remove the folder {path.parent} and build again; the others are kept.")
+    plain = folder / DATASETS / str(entry.name)
+    there = [path for path in [plain, *sorted(plain.parent.glob(f"{entry.name}~*"))] if (path / DESCRIPTION).exists()]
+    for number, path in enumerate(there, 1):
+        if (description := _same(path, entry, vocabulary, is_last=number == len(there))) is not None:
+            if path != plain and path != content_named(plain, description):
+                continue  # not what its name says
+            return description
+    return None
+
+
+def _same(path: Path, entry: CorpusEntry, vocabulary: Vocabulary, is_last: bool) -> dict[str, Any] | None:
+    """The description of the data set in a folder, if it is what the entry would give.
+
+    A source that is no longer there does not count as changed. Files that are gone, or of another type or size, are
+    built anew; whether the bytes of the others are right is for `Corpus.validate` to say.
+    """
+    say = logger.info if is_last else logger.debug
+    description = read_description(path)
     try:
-        for name in description["checksums"]:
-            FlatArray(path.with_name(name))
+        for name in DTYPES:
+            open_array(path, name, description, vocabulary.n_bins)
     except (ValueError, FileNotFoundError) as error:
         logger.warning("%s is built anew: %s", entry.name, error)
         return None
     if description["entry"] != entry.settings():
-        logger.info("%s is built anew: it is to be read differently", entry.name)
+        say("%s is built anew: it is to be read differently", entry.name)
         return None
     for what in ("source", "table"):
         before = description[what]
         if before is not None and Path(before["path"]).exists() and has_changed(Path(before["path"]), before):
-            logger.info("%s is built anew: %s has changed", entry.name, before["path"])
+            say("%s is built anew: %s has changed", entry.name, before["path"])
             return None
     return description
 
 
 def _build_one(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary, checksum: str | None) -> dict[str, Any]:
     """Write a data set under another name, and rename it when all of it is on the disk."""
-    final = folder / DATASETS / str(entry.name)
-    partial = final.with_name(f".{entry.name}.{os.getpid()}.partial")
+    plain = folder / DATASETS / str(entry.name)
+    partial = partial_of(plain)
     partial.mkdir()
     try:
         before = {what: _stamped(path) for what, path in (("source", entry.path), ("table", entry.barcodes))}
@@ -182,13 +243,12 @@ def _build_one(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary, checksu
                     raise ValueError(f"{path} changed while it was read. Build again when it is complete.")
         description["versions"] = versions()
         write_json(partial / DESCRIPTION, description)
-        sync_folder(partial)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(partial, final)
+        final = content_named(plain, description) if plain.exists() else plain
+        remove(final)
+        put_in_place(partial, final)
         sync_folder(final.parent)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
         raise
     return description
 
@@ -201,9 +261,9 @@ def _write_cells(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> di
     what = str(entry.path)
     least, most = int(entry.min_bins or 1), entry.max_bins
     table = None if entry.barcodes is None else CellTable(entry)
-    writer = ShardWriter(folder)
     n_seen = n_listed = n_few = n_many = n_open = n_outside = 0
-    with open_cells(entry, vocabulary, least, table) as cells:
+    shown = folder.with_name(str(entry.name))
+    with open_cells(entry, vocabulary, least, table) as cells, ShardWriter(folder, shown) as writer:
         assembly = entry.assembly or cells.assembly
         regions = regions_of_var(cells.var, vocabulary, assembly, what)
         to_bins = BinMap(regions, vocabulary, what)
@@ -225,6 +285,7 @@ def _write_cells(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> di
                 kept_indptr = np.concatenate([[0], np.cumsum(n_per_cell[kept])])
                 writer.append(kept_indptr, bins[np.repeat(kept, n_per_cell)], some.barcodes[kept], columns)
                 bar.update(len(kept))
+        written = writer.close(what)
     if writer.n_cells == 0:
         raise ValueError(
             f"No cell of {what} is left: of {n_seen:,}, {n_seen - n_listed:,} are not listed in its table of cells, "
@@ -245,7 +306,7 @@ def _write_cells(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> di
             stacklevel=4,
         )
     return {
-        **writer.close(what),
+        **written,
         "assembly_stated": assembly,
         "vocabulary": vocabulary.checksum,
         "n_cells_read": n_seen,

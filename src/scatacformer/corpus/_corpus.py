@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scatacformer._io import read_whole
 from scatacformer.cells import RowSource
 from scatacformer.genome import Vocabulary
 
 from ._card import markdown
-from ._shard import BarcodeFile, read_json
+from ._descriptions import CORPUS, VOCABULARY, data_set_folder, read_card, read_vocabulary
+from ._shard import BarcodeFile, open_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +42,9 @@ class Corpus:
     FileNotFoundError
         There is no corpus, or it was not built to its end.
     ValueError
-        A file of the corpus is damaged.
+        A file of the corpus is damaged; :meth:`validate`, and ``scatacformer corpus validate``, name all that are.
+    OSError
+        When cells are read: the corpus was built anew since it was opened.
 
     Examples
     --------
@@ -47,8 +53,6 @@ class Corpus:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from ._build import CORPUS, DATASETS, VOCABULARY
-
         self.folder = Path(folder).absolute()
         if not (self.folder / CORPUS).exists():
             begun = (self.folder / VOCABULARY).exists()
@@ -57,11 +61,15 @@ class Corpus:
                 if begun
                 else f"There is no corpus in {self.folder}. Build one: sf.Corpus.build(folder, sources, genome=...)."
             )
-        self._card = read_json(self.folder / CORPUS)
-        if missing := {"datasets", "n_bins", "n_cells", "n_tokens"} - set(self._card):
-            raise ValueError(f"{self.folder / CORPUS} is damaged: it lacks {sorted(missing)}. Build it again.")
-        self._folders = [self.folder / DATASETS / data_set["name"] for data_set in self._card["datasets"]]
-        self.source: RowSource = RowSource.from_shards(self._folders, self._card["n_bins"])
+        read_whole(self.folder / CORPUS, self._open)
+
+    def _open(self) -> None:
+        self._card = read_card(self.folder)
+        data_sets = self._card["datasets"]
+        self._folders = [data_set_folder(self.folder, data_set) for data_set in data_sets]
+        self._stamps = [self._stamp(folder) for folder in self._folders]
+        sizes = [(data_set["n_cells"], data_set["n_tokens"]) for data_set in data_sets]
+        self.source: RowSource = RowSource.from_shards(self._folders, self._card["n_bins"], sizes)
         if (self.source.n_cells, self.source.nnz) != (self._card["n_cells"], self._card["n_tokens"]):
             raise ValueError(
                 f"{self.folder} holds {self.source.n_cells:,} cells with {self.source.nnz:,} tokens, and its card says "
@@ -115,12 +123,13 @@ class Corpus:
         -----
         Regions that are a bin of the vocabulary become it; others open every bin that they overlap. Fragments are
         counted in bins as :func:`scatacformer.pp.bin_fragments` does. Each data set is written under another name, and
-        renamed when it is whole; `corpus.json` comes last. A source that changed since is read again.
+        renamed when it is whole; `corpus.json` comes last. A source that changed since is read again. An earlier corpus
+        in the folder is whole until this one is: a build that is killed, or finds the disk full, changes nothing of it.
 
         Memory: the columns (`.var`) of one data set, some million entries of it, and some 50 bytes for each of its cells;
         nothing grows with the corpus. For fragments also a counter for each barcode in the file.
         """
-        from ._build import VOCABULARY, build
+        from ._build import build
 
         if (vocabulary is None) + (genome is None) == 0:
             raise ValueError("Give vocabulary or genome, not both.")
@@ -142,12 +151,7 @@ class Corpus:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The bins that token ids stand for. Raises ValueError if the file of them is not what it was."""
-        from ._build import VOCABULARY
-
-        vocabulary = Vocabulary.from_bed(self.folder / VOCABULARY)
-        if vocabulary.checksum != self._card["vocabulary"]:
-            raise ValueError(f"{self.folder / VOCABULARY} changed since the corpus was built. Build it again.")
-        return vocabulary
+        return read_vocabulary(self.folder, self._card)
 
     @property
     def n_cells(self) -> int:
@@ -213,7 +217,7 @@ class Corpus:
         """`dataset:barcode` of these cells (row numbers)."""
         cells = self.source.row_numbers(cells)
         of = np.searchsorted(self.dataset_offsets, cells, side="right") - 1
-        files = {number: BarcodeFile(self._folders[number]) for number in np.unique(of).tolist()}
+        files = {number: BarcodeFile(self._folder(number)) for number in np.unique(of).tolist()}
         at = cells - self.dataset_offsets[of]
         names = self.dataset_names
         return [f"{names[number]}:{files[number][cell]}" for number, cell in zip(of.tolist(), at.tolist(), strict=True)]
@@ -222,7 +226,7 @@ class Corpus:
         """Check every file of the corpus, and whether its sources are still what they were.
 
         Reads all of the corpus once: checksums; bins in range, sorted, each once in a cell; barcodes unique within
-        their data set; the assembly; sizes and times of the sources, and with ``deep`` their bytes.
+        their data set; types and ranges of all arrays; the assembly; sizes and times of the sources, and with ``deep`` their bytes.
 
         Returns
         -------
@@ -232,11 +236,11 @@ class Corpus:
         Raises
         ------
         ValueError
-            Names the file and what to do.
+            Names all files that are not what they were, what was found in each, and what to do.
         """
         from ._validate import validate
 
-        return validate(self, deep)
+        return validate(self.folder, deep)
 
     def to_markdown(self) -> str:
         """The card as a page, as in the folder's README.md."""
@@ -253,8 +257,24 @@ class Corpus:
         return batches
 
     def _columns(self, name: str) -> Iterable[np.ndarray]:
-        for folder in self._folders:
-            yield np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        for number, data_set in enumerate(self._card["datasets"]):
+            yield open_array(self._folder(number), name, data_set, self._card["n_bins"])[:]
+
+    def _folder(self, number: int) -> Path:
+        """The folder of a data set. OSError where it is another than the one that was opened."""
+        folder = self._folders[number]
+        if self._stamp(folder) != self._stamps[number]:
+            raise OSError(f"{folder} was replaced since the corpus was opened. Open it again.")
+        return folder
+
+    @staticmethod
+    def _stamp(folder: Path) -> tuple[int, int, int] | None:
+        """Which data set this is: those of a folder are replaced as a whole."""
+        try:
+            found = (folder / "bins.npy").stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _parts(self) -> list[slice]:
         offsets = self.dataset_offsets.tolist()
@@ -270,7 +290,15 @@ class Corpus:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}
+        return {"folder": self.folder, "identity": self._identity}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folder"])  # type: ignore[misc]
+        if self._identity != state["identity"]:
+            raise ValueError(f"The corpus in {self.folder} was built anew since it was opened. Open it again.")
+
+    @property
+    def _identity(self) -> str:
+        """One for each content, whenever and wherever it was built."""
+        sums = [data_set["checksums"] for data_set in self._card["datasets"]]
+        return hashlib.sha256(json.dumps([self._card["vocabulary"], sums], sort_keys=True).encode()).hexdigest()

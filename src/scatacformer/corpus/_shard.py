@@ -2,49 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-FORMAT = 1
-DESCRIPTION = "dataset.json"
+from scatacformer._io import writing
+from scatacformer.cells import FlatArray
+
+COLUMNS = ("batch", "organ", "label")
+DTYPES = {"bins": "<i4", "indptr": "<i8", "barcodes": "u1", "barcodes_indptr": "<i8"} | dict.fromkeys(COLUMNS, "<i4")
+
+
+def open_array(folder: Path, name: str, data_set: dict[str, Any], n_bins: int) -> FlatArray:
+    """One of the arrays of a data set, which `data_set` describes: type, size and range are what they must be.
+
+    Raises ValueError for another, FileNotFoundError.
+    """
+    n_cells, n_tokens = data_set["n_cells"], data_set["n_tokens"]
+    n, least, below = {
+        "bins": (n_tokens, 0, n_bins),
+        "indptr": (n_cells + 1, 0, n_tokens + 1),
+        "barcodes": (None, None, None),
+        "barcodes_indptr": (n_cells + 1, 0, None),
+        **{column: (n_cells, -1, len(data_set["names"][column])) for column in COLUMNS},
+    }[name]
+    return FlatArray(folder / f"{name}.npy", DTYPES[name], n, least, below)
 
 
 class NpyWriter:
-    """A one-dimensional `.npy` file to which values are appended; its header is completed at the end."""
+    """A one-dimensional `.npy` file to which values are appended; its header is completed at the end.
 
-    def __init__(self, path: Path, dtype: str) -> None:
+    `shown`: its later name, which an error says.
+    """
+
+    def __init__(self, path: Path, dtype: str, shown: Path) -> None:
         self.dtype = np.dtype(dtype)
-        self.n = 0
+        self.n, self._shown = 0, shown
         self._digest = hashlib.sha256()
-        self._file = path.open("wb")
-        self._header()
+        with writing(shown, _KEPT):
+            self._file = path.open("wb")
+            self._header()
 
     def append(self, values: np.ndarray) -> None:
         """Write values at the end."""
         values = np.ascontiguousarray(values, self.dtype)
         if values.size:
-            self._file.write(values.data)
+            with writing(self._shown, _KEPT):
+                self._file.write(values.data)
             self._digest.update(values.data)
             self.n += values.size
 
     def close(self) -> str:
         """Complete the file, wait until it is on the disk, and return the SHA-256 of its values."""
-        self._file.seek(0)
-        self._header()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with writing(self._shown, _KEPT):
+            self._file.seek(0)
+            self._header()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         return self._digest.hexdigest()
+
+    def abandon(self) -> None:
+        """Close the file, whatever is in it; what cannot be written of it any more is not missed."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _header(self) -> None:
         # numpy leaves room for the length to grow, so that the header stays as long as it was
         described = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.n,)}
         np.lib.format.write_array_header_1_0(self._file, described)
+
+
+_KEPT = "The data sets before it are kept: build again, with the same sources"
 
 
 class Codes:
@@ -63,18 +96,16 @@ class Codes:
 
 
 class ShardWriter:
-    """Writes a data set, cells at a time, into a folder that exists."""
+    """Writes a data set, cells at a time, into a folder that exists; `shown` is its later name, which errors say."""
 
-    COLUMNS = ("batch", "organ", "label")
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shown: Path) -> None:
         self.folder = folder
         self.n_cells = self.n_tokens = 0
-        dtypes = {"bins": "<i4", "indptr": "<i8", "barcodes": "u1", "barcodes_indptr": "<i8"}
-        dtypes |= dict.fromkeys(self.COLUMNS, "<i4")
-        self._files = {name: NpyWriter(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
-        self._codes = {name: Codes() for name in self.COLUMNS}
-        self._names = _Distinct()
+        self._files = {
+            name: NpyWriter(folder / f"{name}.npy", dtype, shown / f"{name}.npy") for name, dtype in DTYPES.items()
+        }
+        self._codes = {name: Codes() for name in COLUMNS}
+        self._names = Distinct()
         for name in ("indptr", "barcodes_indptr"):
             self._files[name].append(np.zeros(1, np.int64))
 
@@ -89,10 +120,17 @@ class ShardWriter:
         self._names.add(encoded)
         self._files["indptr"].append(self.n_tokens + indptr[1:])
         self._files["bins"].append(bins)
-        for name in self.COLUMNS:
+        for name in COLUMNS:
             self._files[name].append(self._codes[name](columns[name]))
         self.n_cells += len(indptr) - 1
         self.n_tokens += len(bins)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._files.values():  # where :meth:`close` was not reached
+            file.abandon()
 
     def close(self, what: str) -> dict[str, Any]:
         """Complete all files; what is to be known of them. Raises ValueError for a barcode that comes twice."""
@@ -108,7 +146,7 @@ class ShardWriter:
         }
 
 
-class _Distinct:
+class Distinct:
     """Whether texts come twice, at 8 bytes each: their hashes are compared, and only where two agree the texts."""
 
     def __init__(self) -> None:
@@ -139,49 +177,27 @@ class BarcodeFile:
     """The barcodes of a data set on disk."""
 
     def __init__(self, folder: Path) -> None:
-        from scatacformer.cells import FlatArray
+        self._text = FlatArray(folder / "barcodes.npy", DTYPES["barcodes"])
+        self._ends = FlatArray(folder / "barcodes_indptr.npy", DTYPES["barcodes_indptr"])
 
-        self._text, self._ends = FlatArray(folder / "barcodes.npy"), FlatArray(folder / "barcodes_indptr.npy")
+    @property
+    def n(self) -> int:
+        """Number of barcodes."""
+        return len(self._ends) - 1
 
     def __getitem__(self, cell: int) -> str:
-        start, stop = self._ends[cell : cell + 2].tolist()
-        return self._text[start:stop].tobytes().decode()
+        return self.stretch(cell, cell + 1)[0].decode(errors="replace")
 
     def stretch(self, start: int, stop: int) -> list[bytes]:
         """Barcodes of neighbouring cells."""
         ends = self._ends[start : stop + 1]
+        if ends[0] < 0 or ends[-1] > len(self._text) or (np.diff(ends) < 0).any():
+            raise ValueError(
+                f"{self._ends.path} does not fit {self._text.path}: one of them is damaged. Build it again."
+            )
         text = self._text[int(ends[0]) : int(ends[-1])].tobytes()
         ends = ends - ends[0]
         return [text[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    from scatacformer._io import whole_file
-
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path, remedy: str = "Build it again.") -> dict[str, Any]:
-    """Read a JSON file; raises ValueError for one that is damaged, with the remedy, or of a later format."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        number = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: it is not the JSON that a corpus has ({error}). {remedy}") from None
-    if number != FORMAT:
-        raise ValueError(f"{path} is of format {number}, and this version reads format {FORMAT}. Update scatacformer.")
-    return content
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _quartiles(per_cell: np.ndarray) -> dict[str, float]:

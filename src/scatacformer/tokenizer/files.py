@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from scatacformer._io import folder_of, listed_file, read_json, read_whole, whole_folder
 from scatacformer.genome import Vocabulary, overlaps_allowed
@@ -122,7 +122,7 @@ def _read_ours(folder: Path, config: Mapping[str, Any]) -> tuple[Vocabulary, Lay
         raise ValueError(f"{folder / VOCABULARY} is missing; copy the whole folder.")
     vocabulary = read_universe(file, config.get("assembly"))
     _check(file, vocabulary, config.get("vocabulary"), CONFIG)
-    return vocabulary, cast("Layout", layout), _eos_names(config.get("eos_names"))
+    return vocabulary, layout, _eos_names(config.get("eos_names"))
 
 
 def _eos_names(found: object) -> list[str] | None:
