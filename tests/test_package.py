@@ -50,7 +50,7 @@ ARROWS = {
     "pp": {"_io", "genome", "sequence", "cells", "pseudobulk", "tracks"},
     "tl": {"_io", "genome", "cells", "model"},
     "pl": {"_io", "genome", "cells", "model"},
-    "datasets": {"_io", "genome", "sequence", "cells", "corpus"},
+    "datasets": {"_io", "genome", "sequence", "cells", "pseudobulk", "corpus"},
 }
 ARROWS["cli"] = {*ARROWS} - {"nn", "training"}
 

@@ -10,13 +10,24 @@ if TYPE_CHECKING:
 
     from ._simulated_cells import simulated_cells
     from ._simulated_fragments import simulated_fragments
+    from ._simulated_regulation import SimulatedRegulation, simulated_regulation
 
-__all__ = ["catlas_entries", "hubmap_entries", "simulated_cells", "simulated_fragments", "tenx_entries"]
+__all__ = [
+    "SimulatedRegulation",
+    "catlas_entries",
+    "hubmap_entries",
+    "simulated_cells",
+    "simulated_fragments",
+    "simulated_regulation",
+    "tenx_entries",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name.endswith("_entries") and name in __all__:
         return getattr(importlib.import_module("scatacformer.corpus"), name)
+    if name == "SimulatedRegulation":
+        return importlib.import_module("._simulated_regulation", __name__).SimulatedRegulation
     if name in __all__:  # one file per verb, imported when the verb is first used
         return getattr(importlib.import_module(f"._{name}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

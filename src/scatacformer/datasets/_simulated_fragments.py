@@ -59,7 +59,7 @@ def simulated_fragments(path: str | Path, cells: AnnData | None = None, *, seed:
     times = counts.data.astype(np.int64)
     cell, bin_id = np.repeat(counts.row, times), np.repeat(counts.col, times)
     width = (vocabulary.end - vocabulary.start)[bin_id].astype(np.int64)
-    length = np.minimum(_draw_lengths(len(cell), rng), width)
+    length = np.minimum(fragment_lengths(len(cell), rng), width)
     start = vocabulary.start[bin_id] + rng.integers(0, width - length + 1)
     order = np.lexsort((length, start, vocabulary.chrom[bin_id]))
     lines = pd.DataFrame(
@@ -77,7 +77,7 @@ def simulated_fragments(path: str | Path, cells: AnnData | None = None, *, seed:
     return cells
 
 
-def _draw_lengths(n: int, rng: np.random.Generator) -> np.ndarray:
+def fragment_lengths(n: int, rng: np.random.Generator) -> np.ndarray:
     """Lengths in bp, (n,), int64: without a nucleosome (half), around one, around two."""
     kind = rng.choice(3, n, p=[0.5, 0.35, 0.15])
     length = rng.normal(np.array([80, 200, 380])[kind], np.array([25, 25, 40])[kind])
