@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
 import warnings
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -277,3 +279,64 @@ def test_a_peak_that_reaches_over_the_end_is_warned_of_and_many_are_refused_with
     beyond = frame(["chr23"] * 20, end + np.arange(20) * 700, end + np.arange(20) * 700 + 640)
     with pytest.raises(ValueError, match=r"20 of 1,020 bins end beyond .*all 2 %\).*These bins fit"):
         Vocabulary.from_var(pd.concat([near, beyond])).validate_assembly("danRer11")
+
+
+@pytest.mark.parametrize(
+    "chrom",
+    [
+        [1.0, 2.0],
+        np.array([1, 2], np.float32),
+        pd.array([1, 2], dtype="Float64"),
+        pd.Categorical([1.0, 2.0]),
+        pd.Series([1.0, "2"], dtype=object),
+        [1, 2],
+    ],
+)
+def test_chromosomes_that_are_numbers_are_named_without_a_fraction(chrom):
+    table = pd.DataFrame({"chrom": chrom, "start": [0, 0], "end": [5, 5]})
+    assert Vocabulary.from_var(table).chrom_names == ("1", "2")
+
+
+def test_chromosomes_that_are_fractions_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"named '1\.0': a number .*read the column as text"):
+        Vocabulary.from_var(frame(["1.0", "X"], [0, 0], [5, 5]))
+    with pytest.raises(ValueError, match=r"is the number 1\.5; expected names"):
+        Vocabulary.from_var(pd.DataFrame({"chrom": [1.5, 2], "start": [0, 0], "end": [5, 5]}))
+    with pytest.raises(ValueError, match=r"named '1\.0'"):
+        Vocabulary.from_var(pd.DataFrame(index=["1.0:0-5000"]))
+    (tmp_path / "f.bed").write_text("1.0\t0\t5\n")
+    with pytest.raises(ValueError, match=r"f\.bed: A chromosome is named '1\.0'"):
+        Vocabulary.from_bed(tmp_path / "f.bed")
+
+
+def advice(message):
+    """The columns that an error's remedy keeps: the code between `adata[:, ` and `].copy()`."""
+    return re.search(r"adata\[:, (.*)\]\.copy\(\)", message)[1]
+
+
+@pytest.mark.parametrize("with_columns", [False, True])
+def test_the_remedy_for_duplicates_works(with_columns):
+    names = ["chr1:0-5", "chr2:5-9", "chr1-0-5"]
+    var = frame(["chr1", "chr2", "chr1"], [0, 5, 0], [5, 9, 5]) if with_columns else pd.DataFrame(index=names)
+    adata = ad.AnnData(np.ones((2, 3), np.float32), var=var.set_axis(names))
+    with pytest.raises(ValueError, match=r"1 of 3 regions are duplicates .*spell them alike first") as error:
+        Vocabulary.from_var(adata.var)
+    kept = adata[:, eval(advice(str(error.value)), {"adata": adata})].copy()
+    assert list(kept.var_names) == names[:2]
+    Vocabulary.from_var(kept.var)
+    adata.var_names = names = ["chr1:0-5000", "chr2:5-9", "chr1:0-5000-1"]
+    if not with_columns:
+        with pytest.raises(ValueError, match=r"were made unique \(first: 'chr1:0-5000-1'\)"):
+            Vocabulary.from_var(adata.var)
+
+
+def test_genes_among_the_peaks_are_named_with_the_way_to_take_the_peaks():
+    types = ["Gene Expression", "Peaks", "Peaks"]
+    var = pd.DataFrame({"feature_types": types}, index=["MIR1302-2HG", "chr1:5-9", "chr1:10-19"])
+    adata = ad.AnnData(np.ones((2, 3), np.float32), var=var)
+    with pytest.raises(ValueError, match="keep the peaks") as error:
+        Vocabulary.from_var(adata.var)
+    kept = adata[:, eval(advice(str(error.value)), {"adata": adata})].copy()
+    assert Vocabulary.from_var(kept.var).n_bins == 2
+    with pytest.raises(ValueError, match=r"no peaks.*gex_only=False"):
+        Vocabulary.from_var(adata.var[:1])

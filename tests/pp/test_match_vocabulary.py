@@ -257,3 +257,50 @@ def test_time_grows_with_open_regions_and_not_with_bins():
             match_vocabulary(adata, hg19)
         times.append(time.process_time() - begin)
     assert times[2] - times[1] < 3 * n / 2_000
+
+
+def test_a_vocabulary_by_its_path_is_the_vocabulary(tmp_path):
+    vocabulary = Vocabulary.from_chrom_sizes({"chr1": 52_000, "chr2": 30_000})
+    adata = cells(vocabulary)
+    expected = match_vocabulary(adata, vocabulary)
+    vocabulary.to_bed(tmp_path / "bins.bed")
+    (tmp_path / "model").mkdir()
+    vocabulary.to_bed(tmp_path / "model" / "vocabulary.bed.gz")
+    for path in (tmp_path / "bins.bed", str(tmp_path / "model"), tmp_path / "model"):
+        found = match_vocabulary(adata, path)
+        assert (found.X != expected.X).nnz == 0
+        assert found.var.equals(expected.var)
+    with pytest.raises(FileNotFoundError, match="no folder of a model and no BED file"):
+        match_vocabulary(adata, tmp_path / "absent")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds nothing; expected one vocabulary \(vocabulary\.bed\.gz"):
+        match_vocabulary(adata, tmp_path / "other")
+
+
+def test_counts_of_a_layer_are_in_that_layer_too():
+    vocabulary = Vocabulary.from_chrom_sizes({"chr1": 52_000, "chr2": 30_000})
+    adata = cells(vocabulary)
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = adata.X * 0.5
+    found = match_vocabulary(adata, vocabulary, layer="counts")
+    assert (found.layers["counts"] != adata.layers["counts"]).nnz == 0
+    assert (found.X != found.layers["counts"]).nnz == 0
+    assert found.X is not found.layers["counts"]
+
+
+def test_open_or_not_is_added_up_as_numbers():
+    adata = ad.AnnData(sparse.csr_matrix(np.ones((2, 4), bool)))
+    adata.var_names = [f"chr1:{start}-{start + 500}" for start in (0, 2_500, 5_000, 9_000)]
+    found = match_vocabulary(adata, Vocabulary.from_chrom_sizes({"chr1": 10_000}))
+    assert found.X.toarray().tolist() == [[2, 2], [2, 2]]
+
+
+def test_cells_of_another_assembly_are_refused_though_nothing_names_it():
+    hg19, hg38 = Vocabulary.from_chrom_sizes("hg19", 100_000), Vocabulary.from_chrom_sizes("hg38", 100_000)
+    adata = cells(hg19)
+    adata.uns.clear()
+    with pytest.raises(ValueError, match=r"regions are of hg19 .*the vocabulary is of hg38"):
+        match_vocabulary(adata, hg38)
+    unnamed = Vocabulary(hg38.chrom_names, hg38.chrom, hg38.start, hg38.end)
+    with pytest.raises(ValueError, match=r"regions are of hg19 .*the vocabulary is of hg38"):
+        match_vocabulary(adata, unnamed)

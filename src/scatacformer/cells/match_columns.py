@@ -58,7 +58,7 @@ class _Matcher:
         self.in_order = bool(np.all(bins_of_region.indices[1:] >= bins_of_region.indices[:-1]))
 
     def __call__(self, rows: sparse.csr_matrix) -> sparse.csr_matrix:
-        if rows.dtype.kind in "iu":
+        if rows.dtype.kind in "biu":
             rows = rows.astype(np.result_type(rows.dtype, np.int32), copy=False)  # 200 + 200 is not 144
         if not self.columns:
             return self._canonical(rows @ self.bins_of_region.astype(rows.dtype))

@@ -16,6 +16,7 @@ from .match_chroms import check_reach, check_sizes, known_sizes, match_chroms
 from .overlap import OverlapIndex, overlap_matrix
 from .transfer import carry_matrix
 from .vocabulary import Vocabulary, overlaps_allowed
+from .vocabulary_of import vocabulary_of
 from .window_pairs import WindowPairs, window_pairs
 
 __all__ = [

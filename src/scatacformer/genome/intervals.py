@@ -12,6 +12,7 @@ import numpy as np
 from scatacformer._io import read_unpacked, whole_file
 
 from .formats.bed_problem import HEADERS, bed_problem
+from .var_problem import genes_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +41,7 @@ def intervals_of_var(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndar
                 f"{n_missing:,} of {len(var):,} regions in adata.var have no {found[0]!r} "
                 f"(first: {var.index[int(chrom.isna().to_numpy().argmax())]}). Drop them, or give them their position."
             )
-        return chrom.astype(str).to_numpy(dtype=object), start.to_numpy(), end.to_numpy()
+        return _names_of(chrom), start.to_numpy(), end.to_numpy()
     try:
         return parse_region_names(var.index)
     except ValueError as error:
@@ -48,8 +49,22 @@ def intervals_of_var(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndar
             "adata.var does not say where its regions lie. Expected the columns 'chrom', 'start', 'end' "
             "(or chromosome/chr/seqnames, chromStart/chr_start, chromEnd/chr_end) with 0-based half-open positions, "
             "or var_names such as 'chr1:0-5000', 'chr1-0-5000' or 'chr1_0_5000'. "
-            f"Found the columns {[str(column) for column in var.columns][:12]}; {error}"
+            f"Found the columns {[str(column) for column in var.columns][:12]}; {error}{genes_hint(var)}"
         ) from None
+
+
+def _names_of(chrom: pd.Series) -> np.ndarray:
+    """Names of chromosomes as text, (n_regions,), object; numbers that a gap in the table made fractions are whole."""
+    import pandas as pd
+
+    codes, values = pd.factorize(chrom)
+    fraction = next((value for value in values if isinstance(value, float | np.floating) and value % 1), None)
+    if fraction is not None:
+        raise ValueError(
+            f"A chromosome in adata.var[{chrom.name!r}] is the number {fraction}; expected names such as 'chr1' or '1'."
+        )
+    names = [str(int(value)) if isinstance(value, float | np.floating) else str(value) for value in values]
+    return np.array(names, dtype=object)[codes]
 
 
 def find_columns(var: pd.DataFrame, *wanted: tuple[str, ...]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .check_assembly import check_assembly
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .formats.bed_problem import bed_problem
 from .intervals import as_positions, intervals_of_var, read_bed, read_content, write_bed
+from .var_problem import DuplicateRegions, var_problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -69,6 +71,12 @@ class Vocabulary:
             )
         if not all(name.strip() for name in names):
             raise ValueError("A chromosome of the regions has no name.")
+        if as_number := next((name for name in names if re.fullmatch(r"\d+\.0", name)), None):
+            raise ValueError(
+                f"A chromosome is named {as_number!r}: a number that was read as a fraction. Expected names such as "
+                f"{as_number.removesuffix('.0')!r}: read the column as text (dtype=str), or convert it: "
+                "adata.var['chrom'] = adata.var['chrom'].astype(str).str.removesuffix('.0')."
+            )
         if (start >= end).any():
             first = int(np.argmax(start >= end))
             raise ValueError(
@@ -128,7 +136,11 @@ class Vocabulary:
         From the columns `chrom`, `start`, `end` (or chromosome/chr/seqnames, chromStart/chr_start, …), else from
         names such as `chr1:0-5000`, `chr1-0-5000` or `chr1_0_5000`. Positions are 0-based and half-open.
         """
-        return cls._from_names(*intervals_of_var(var), assembly)
+        names, start, end = intervals_of_var(var)
+        try:
+            return cls._from_names(names, start, end, assembly)
+        except ValueError as error:
+            raise ValueError(var_problem(var, error)) from None
 
     @classmethod
     def _from_names(cls, names: np.ndarray, start: np.ndarray, end: np.ndarray, assembly: str | None) -> Vocabulary:
@@ -318,9 +330,9 @@ class Vocabulary:
         end = self.end[order]
         same = (place[1:] == place[:-1]) & (end[1:] == end[:-1])
         if same.any():
-            raise ValueError(
+            raise DuplicateRegions(
                 f"{int(same.sum()):,} of {self.n_bins:,} regions are duplicates of another "
-                f"(first: {self._name(order[1:][same].min())}). Keep one of each: adata[:, ~adata.var.duplicated()]."
+                f"(first: {self._name(order[1:][same].min())}). Keep one of each."
             )
         # The end furthest right so far on the chromosome, so that a region within an earlier wide one is seen too.
         furthest = np.maximum.accumulate((self.chrom[order].astype(np.int64) << 32) | end)

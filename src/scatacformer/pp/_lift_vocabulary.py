@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from scatacformer.cells import counts_of, match_columns
-from scatacformer.genome import Lift, Vocabulary, lift_regions
+from scatacformer.genome import Lift, Vocabulary, lift_regions, vocabulary_of
 
 from ._match_vocabulary import with_bins
 
@@ -61,7 +61,8 @@ def lift_vocabulary(
     chain
         Chain file of UCSC from their assembly to the other (`hg19ToHg38.over.chain.gz`), plain or gzip.
     target
-        Vocabulary to land on, such as the bins of a model (or the model): a region becomes the one that its interval
+        Vocabulary to land on, such as the bins of a model (or the model, the folder that it was saved to, or a BED
+        file): a region becomes the one that its interval
         overlaps most, and those that become the same are merged. Default: the intervals themselves, of many widths.
     min_share
         Least share of a region's bp that must be aligned. (UCSC's liftOver asks for 0.95 within a species, 0.1 between.)
@@ -92,9 +93,13 @@ def lift_vocabulary(
     filled, duplications resolved) is no signal of the cells: leave regions with a `share` well below 1 out of
     comparisons between lifted and native data.
     """
-    found = target if target is None or isinstance(target, Vocabulary) else getattr(target, "vocabulary", None)
-    if target is not None and not isinstance(found, Vocabulary):
-        raise ValueError(f"target must be a Vocabulary, or a model that has one; found {type(target).__name__}.")
+    try:
+        found = None if target is None else vocabulary_of(target)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"target must be a Vocabulary, a model that has one, or the path of either; found {type(target).__name__}. "
+            f"{error}"
+        ) from None
     if isinstance(regions, Vocabulary):
         return lift_regions(regions, chain, found, min_share=min_share, max_resize=max_resize)
     if not hasattr(regions, "var"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scatacformer.cells import counts_of, match_columns
-from scatacformer.genome import Vocabulary, check_same_assembly, overlap_matrix
+from scatacformer.genome import Vocabulary, check_same_assembly, overlap_matrix, vocabulary_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def match_vocabulary(
     adata: AnnData,
-    vocabulary: Vocabulary | Any,
+    vocabulary: Vocabulary | str | PathLike | Any,
     *,
     layer: str | None = None,
 ) -> AnnData:
@@ -32,15 +33,16 @@ def match_vocabulary(
         Cells × regions, bins or peaks, sorted or not, in memory or backed (read in pieces). `.var` says where the
         regions lie: see :meth:`Vocabulary.from_var`. A view is fine. It is not changed.
     vocabulary
-        A :class:`Vocabulary`, or a model, which has one.
+        A :class:`Vocabulary`; a model, which has one; the folder that a model was saved to; or a BED file.
     layer
         Layer with the counts; `.X` by default.
 
     Returns
     -------
     AnnData
-        New object: `.X` CSR (n_cells, n_bins) in the type of the counts (narrow integers become int32); `.var` the
-        bins; copies of `.obs`, `.obsm`, `.obsp` and `.uns`. What belongs to the regions (`.varm`, `.varp`, other
+        New object: `.X` CSR (n_cells, n_bins) in the type of the counts (booleans and narrow integers become int32),
+        and the same in `.layers[layer]` where a layer was named, as a model of that layer expects; `.var` the bins;
+        copies of `.obs`, `.obsm`, `.obsp` and `.uns`. What belongs to the regions (`.varm`, `.varp`, other
         layers) stays behind.
         `.uns["scatacformer"]["match_vocabulary"]` says how many regions, and which share of the open entries, lie
         outside the vocabulary and are lost, and how many regions cover more than one bin.
@@ -57,9 +59,7 @@ def match_vocabulary(
     """
     if adata.n_obs == 0:
         raise ValueError("adata has no cells.")
-    target = vocabulary if isinstance(vocabulary, Vocabulary) else getattr(vocabulary, "vocabulary", None)
-    if not isinstance(target, Vocabulary):
-        raise ValueError(f"Expected a Vocabulary, or a model that has one; found {type(vocabulary).__name__}.")
+    target = vocabulary_of(vocabulary)
     regions = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
     check_same_assembly(regions, target)
     bins_of_region = overlap_matrix(regions, target)
@@ -87,7 +87,10 @@ def match_vocabulary(
             UserWarning,
             stacklevel=2,
         )
-    return with_bins(adata, matched, target, match_vocabulary=report)
+    found = with_bins(adata, matched, target, match_vocabulary=report)
+    if layer is not None:
+        found.layers[layer] = matched.copy()
+    return found
 
 
 def with_bins(adata: AnnData, X: sparse.csr_matrix, target: Vocabulary, **reports: dict[str, Any]) -> AnnData:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scatacformer.cells import counts_of, iter_rows
-from scatacformer.genome import Vocabulary
+from scatacformer.genome import Vocabulary, check_same_assembly, vocabulary_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -35,10 +35,10 @@ def qc_sentences(
     min_tokens
         Cells with fewer open bins count as too short.
     max_tokens
-        Longest sentence that the encoder reads; of longer ones it reads this many bins, drawn at random.
+        Longest sentence that the encoder reads; of longer ones it reads this many bins, sampled at random.
     vocabulary
-        A :class:`scatacformer.genome.Vocabulary`, or a model, which has one: bins outside it are no tokens. Default:
-        every bin of `adata` is one.
+        A :class:`scatacformer.genome.Vocabulary`; a model, which has one; the folder that a model was saved to; or a
+        BED file: bins outside it are not tokens. Default: every bin of `adata` is one.
     layer
         Layer with the counts; `.X` by default.
     inplace
@@ -55,7 +55,8 @@ def qc_sentences(
     Raises
     ------
     ValueError
-        `adata` is a view and `inplace` is set; no cell; limits that contradict each other.
+        `adata` is a view and `inplace` is set; no cell; limits that contradict each other; a vocabulary of another
+        assembly.
 
     Warns
     -----
@@ -106,10 +107,10 @@ def _in_vocabulary(adata: AnnData, vocabulary: Vocabulary | Any | None) -> np.nd
     """Whether each bin of `adata` is one of the vocabulary, (n_vars,), bool."""
     if vocabulary is None:
         return None
-    target = vocabulary if isinstance(vocabulary, Vocabulary) else getattr(vocabulary, "vocabulary", None)
-    if not isinstance(target, Vocabulary):
-        raise ValueError(f"Expected a Vocabulary, or a model that has one; found {type(vocabulary).__name__}.")
-    return target.lookup(Vocabulary.from_var(adata.var)) >= 0
+    target = vocabulary_of(vocabulary)
+    regions = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+    check_same_assembly(regions, target)
+    return target.lookup(regions) >= 0
 
 
 def _warn(report: dict[str, int | float]) -> None:
