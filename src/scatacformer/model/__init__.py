@@ -2,7 +2,8 @@
 
 from ._scvi import setup_arguments, setup_layer
 from .atacformer._model import Atacformer
+from .get._model import GET
 from .scatacformer._model import ScAtacFormer
 from .scatacformer.pretraining import PretrainConfig, pretrain, read_config
 
-__all__ = ["Atacformer", "PretrainConfig", "ScAtacFormer", "pretrain"]
+__all__ = ["GET", "Atacformer", "PretrainConfig", "ScAtacFormer", "pretrain"]
