@@ -78,6 +78,13 @@ def test_config(sources, capsys):
         (('path = "b.h5ad"', 'path = "."\nlayout = "geo"'), "layout 'geo'"),
         (('path = "b.h5ad"', 'path = "."\nlayout = "10x"'), "no *fragments.tsv.gz"),
         (("a.h5ad", "absent.h5ad"), "There is no file"),
+        (('folder = "c"', "folder = 5"), "corpus.toml: folder is 5; expected a text"),
+        (("min_bins = 10", 'min_bins = "many"'), "corpus.toml: min_bins is 'many'; expected a whole number"),
+        (("min_bins = 10", "min_bins = true"), "corpus.toml: min_bins is True; expected a whole number"),
+        (('path = "b.h5ad"', "path = 5"), "corpus.toml, source 2: path is 5; expected a text"),
+        (('path = "b.h5ad"', 'path = "b.h5ad"\nlayout = ["10x"]'), "source 2: layout is ['10x']; expected a text"),
+        (('path = "b.h5ad"', 'path = "b.h5ad"\nmin_bins = 1.5'), "min_bins of a data set is 1.5"),
+        (('organ = "lung"', "organ = [1]"), "corpus.toml, source 1: The organ of a data set is [1]"),
     ],
 )
 def test_configs_that_are_wrong(sources, capsys, change, message):

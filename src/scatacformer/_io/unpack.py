@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -17,13 +17,13 @@ _MOST = 1 << 31  # bytes of a file that is taken into memory as a whole
 
 
 @contextmanager
-def open_unpacked(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked if they are gzip, to read from front to back.
+def open_unpacked(path: Path, file: BinaryIO | None = None) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked if they are gzip, to read from front to back; `file`: it, where it is open already.
 
     Raises ValueError, naming the file, for gzip that is truncated or damaged or unpacks to more than 100 times its
     size; FileNotFoundError.
     """
-    with path.open("rb") as raw:
+    with nullcontext(file) if file is not None else path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if not packed:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scatacformer._io import read_unpacked
 
 from ._errors import InputError, as_input_error
 from ._messages import logger
@@ -25,8 +26,7 @@ def read_labels(labels: str | None) -> tuple[str, dict[str, str]] | None:
             raise InputError(f"there is no file {path}")
         return None
     with as_input_error(f"cannot read the labels of {path}: "):
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode()
+        text = read_unpacked(path).decode("utf-8-sig")
     lines = [line for line in text.splitlines() if line.strip()]
     separator = "\t" if lines and "\t" in lines[0] else ","
     rows = [[field.strip().strip('"') for field in line.split(separator)] for line in lines]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scatacformer._io import read_unpacked, reading
 from scatacformer.cells.fragments import IS_CELL
 
 if TYPE_CHECKING:
@@ -23,10 +25,8 @@ class CellTable:
 
         path, keys = entry.barcodes, [entry.barcode_key, entry.is_cell_key]
         keys += [entry.batch_key, entry.organ_key, entry.labels_key]
-        with open(str(path), "rb") as raw:
-            magic = raw.read(2)
-        opened = gzip.open(str(path), "rt") if magic == b"\x1f\x8b" else open(str(path), encoding="utf-8")
-        with opened as file:
+        with reading(str(path), "a table of cells", "Expected a barcode in each line, or a table with a header"):
+            file = io.StringIO(read_unpacked(Path(str(path))).decode("utf-8-sig"))
             first = file.readline().rstrip("\r\n")
             separator = "\t" if "\t" in first else ","
             fields = [field.strip().strip('"') for field in first.split(separator)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from scatacformer._io import reading
 from scatacformer.cells import Rows, RowSource
 from scatacformer.genome import Vocabulary
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ._entry import CorpusEntry
 
 _ENTRIES_AT_ONCE = 1 << 21
+_CUT = "Is it whole? If it was compressed by snapatac2, `pip install hdf5plugin` lets h5py read it"
 
 
 class OpenCells(NamedTuple):
@@ -84,7 +86,7 @@ def _count_fragments(
 @contextmanager
 def _open_anndata(path: Path, kind: str, entry: CorpusEntry) -> Iterator[OpenCells]:
     with ExitStack() as stack:
-        try:
+        with reading(path, f"a file of the kind {kind}", "Is it whole? Copy it again"):
             if kind == "zarr":
                 import zarr
 
@@ -96,9 +98,8 @@ def _open_anndata(path: Path, kind: str, entry: CorpusEntry) -> Iterator[OpenCel
                     import hdf5plugin  # noqa: F401 with it h5py reads what was compressed as snapatac2 does
 
                 group = stack.enter_context(h5py.File(path, "r"))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read as {kind}: {error}. Is it whole? Copy it again.") from None
-        yield _describe(_modality(group, kind, entry), path, entry.layer)
+            cells = _describe(_modality(group, kind, entry), path, entry.layer)
+        yield cells
 
 
 def _modality(group: Any, kind: str, entry: CorpusEntry) -> Any:
@@ -135,25 +136,25 @@ def _describe(group: Any, path: Path, layer: str | None) -> OpenCells:
     readers: dict[str, Callable[[int, int], np.ndarray]] = {}
 
     def column(name: str, first: int, stop: int) -> np.ndarray:
-        if name not in readers:
-            readers[name] = _reader(obs[name])
-        return readers[name](first, stop)
+        with reading(path, f"an AnnData with a column {name} of obs"):
+            if name not in readers:
+                readers[name] = _reader(obs[name])
+            return readers[name](first, stop)
 
     index = obs.attrs["_index"]
     names = [name for name in obs if name != index and not name.startswith("__")]
     chunk_cells = int(np.clip(_ENTRIES_AT_ONCE * rows.n_cells / max(rows.nnz, 1), 1, 8192))
 
     def stretches() -> Iterator[tuple[int, Rows]]:
-        try:
-            for first, some in rows.iter_chunks(chunk_cells, counts=True):
-                if len(some.bins) and (some.bins.min() < 0 or some.bins.max() >= rows.n_bins):
-                    raise ValueError(f"{path} has entries with a column number outside the matrix. Copy it again.")
-                yield first, some
-        except OSError as error:
-            raise ValueError(
-                f"{path} cannot be read to its end: {error}. Is it whole? If it was compressed by snapatac2, "
-                "`pip install hdf5plugin` lets h5py read it."
-            ) from None
+        parts = rows.iter_chunks(chunk_cells, counts=True)
+        while True:
+            with reading(path, "a matrix that is whole", _CUT):
+                found = next(parts, None)
+            if found is None:
+                return
+            if len(found[1].bins) and (found[1].bins.min() < 0 or found[1].bins.max() >= rows.n_bins):
+                raise ValueError(f"{path} has entries with a column number outside the matrix. Copy it again.")
+            yield found
 
     return OpenCells(
         rows.n_cells,

@@ -7,10 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ._entry import CorpusEntry, check_keys
+from scatacformer._io import reading
+
+from ._entry import CorpusEntry, check_keys, check_type
 from ._recipes import LAYOUTS
 
-_TOP = ("folder", "genome", "chrom_sizes", "bin_size", "vocabulary", "min_bins", "max_bins", "source")
+_KINDS: dict[str, tuple[type, ...]] = dict.fromkeys(("folder", "genome", "chrom_sizes", "vocabulary"), (str,))
+_KINDS |= dict.fromkeys(("bin_size", "min_bins", "max_bins"), (int,))
+_TOP = (*_KINDS, "source")
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -28,21 +32,28 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = Path(path).absolute()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from None
+    with reading(path, "TOML", "Correct it"):
+        try:
+            config = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not TOML: {error}.") from None
     check_keys(config, _TOP, str(path))
     if missing := [key for key in ("folder", "source") if key not in config]:
         raise ValueError(f"{path} lacks {' and '.join(missing)}: where the corpus is to lie, and of what it is made.")
+    for name, value in config.items():
+        if name != "source":
+            check_type(f"{path}: {name}", value, *_KINDS[name])
     sources = config.pop("source")
-    if not isinstance(sources, list):
+    if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
         raise ValueError(f"{path}: each data set is a table of its own, under [[source]] with two brackets.")
     known = [*(field.name for field in fields(CorpusEntry)), "layout"]
     for number, source in enumerate(sources, 1):
         check_keys(source, known, f"{path}, source {number}")
         if "path" not in source:
             raise ValueError(f"{path}, source {number}, lacks path.")
+        for name in ("path", "barcodes", "layout"):
+            if name in source:
+                check_type(f"{path}, source {number}: {name}", source[name], str)
     for table, names in (
         (config, ("folder", "vocabulary", "chrom_sizes")),
         *((s, ("path", "barcodes")) for s in sources),
@@ -54,13 +65,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
         if "genome" in config:
             raise ValueError(f"{path} has genome and chrom_sizes: give one.")
         config["genome"] = config.pop("chrom_sizes")
-    return config | {"sources": [entry for source in sources for entry in _entries(source)]}
+    entries: list[Any] = []
+    for number, source in enumerate(sources, 1):
+        try:
+            entries += _entries(source)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, source {number}: {error}") from None
+    return config | {"sources": entries}
 
 
 def _entries(source: dict[str, Any]) -> list[Any]:
     layout = source.pop("layout", None)
     if layout is None:
-        return [source]
+        return [CorpusEntry(**source)]
     if layout not in LAYOUTS:
         raise ValueError(f"The layout {layout!r} of {source['path']} is not known; known: {', '.join(LAYOUTS)}.")
     return list(LAYOUTS[layout](source.pop("path"), **source))

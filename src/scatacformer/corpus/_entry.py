@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _FRAGMENTS = (".tsv", ".bed", ".tsv.gz", ".bed.gz", ".tsv.bgz", ".bed.bgz")
 _ENDINGS = (".h5ad", ".h5mu", ".zarr", *_FRAGMENTS)
+
+
+_IN_WORDS: dict[type, str] = {
+    str: "a text", os.PathLike: "a path", int: "a whole number", list: "tables, each under [[source]]",
+}  # fmt: skip
+_TEXT, _PATH, _NUMBER = (str, type(None)), (str, os.PathLike, type(None)), (int, np.integer, type(None))
+_IN_WORDS[np.integer] = _IN_WORDS[int]
+_KINDS: dict[str, tuple[type, ...]] = {
+    "path": _PATH[:2], "barcodes": _PATH, "min_bins": _NUMBER, "max_bins": _NUMBER,
+} | dict.fromkeys(
+    ("name", "organ", "assembly", "batch_key", "labels_key", "organ_key", "layer", "modality", "barcode_key",
+     "barcode_prefix", "is_cell_key"), _TEXT,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,8 @@ class CorpusEntry:
     max_bins: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            check_type(f"The {field.name} of a data set", getattr(self, field.name), *_KINDS[field.name])
         object.__setattr__(self, "path", Path(self.path).absolute())
         if self.barcodes is not None:
             object.__setattr__(self, "barcodes", Path(self.barcodes).absolute())
@@ -122,6 +140,13 @@ def as_entries(sources: Iterable[str | Path | Mapping[str, Any] | CorpusEntry]) 
                 )
             seen[key] = entry
     return entries
+
+
+def check_type(what: str, value: Any, *kinds: type) -> None:
+    """Raise ValueError for a value of another type; a bool is not a number."""
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        expected = " or ".join(dict.fromkeys(_IN_WORDS[kind] for kind in kinds if kind is not type(None)))
+        raise ValueError(f"{what} is {value!r:.60}; expected {expected}.")
 
 
 def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:

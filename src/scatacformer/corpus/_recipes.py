@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import json
+import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from scatacformer._io import open_unpacked, read_json, reading
 from scatacformer.cells.fragments import CALLS_CELLS
 from scatacformer.genome import assembly_name
 
@@ -42,7 +42,10 @@ def hubmap_entries(folder: str | Path, organs: Mapping[str, str] | None = None, 
     entries = []
     for path in _found(folder, "*cell_by_bin.h5ad", "HuBMAP's scATAC-seq pipeline writes cell_by_bin.h5ad"):
         build = next((path.parent / name for name in ("genome_build.json",) if (path.parent / name).exists()), None)
-        assembly = "hg38" if build is None else str(json.loads(build.read_text(encoding="utf-8"))["genome"])
+        assembly = "hg38"
+        if build is not None:
+            with reading(build, "HuBMAP's genome_build.json"):
+                assembly = str(read_json(build)["genome"])
         name = path.name.removesuffix("cell_by_bin.h5ad").strip("._-") or path.parent.name
         given = {"organ": (organs or {}).get(name), "assembly": assembly} | fields
         entries.append(CorpusEntry(path, name=_NOT_A_NAME.sub("_", name), **given))
@@ -176,9 +179,11 @@ def _found(folder: Path, pattern: str, expected: str) -> list[Path]:
 
 def _samples_of(table: Path) -> tuple[list[str], set[str]]:
     """(columns, what stands before the + of the cells' names) of CATlas' table."""
-    with table.open("rb") as raw:
-        opened = gzip.open(table, "rt") if raw.read(2) == b"\x1f\x8b" else table.open(encoding="utf-8")
-    with opened as file:
+    with (
+        reading(table, "a table of cells by tabs"),
+        open_unpacked(table) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8") as file,
+    ):
         header = [name.strip().strip('"') for name in file.readline().rstrip("\n").split("\t")]
         at = next((i for i, name in enumerate(header) if name.lower() == "cellid"), 0)
         return header, {line.split("\t", at + 1)[at].strip('"').rpartition("+")[0] for line in file}
@@ -186,7 +191,11 @@ def _samples_of(table: Path) -> tuple[list[str], set[str]]:
 
 def _reference_of(path: Path) -> str | None:
     """The assembly that Cell Ranger notes in the first lines of a fragments file."""
-    with gzip.open(path, "rt") as file:
+    with (
+        reading(path, "a fragments file"),
+        open_unpacked(path) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8") as file,
+    ):
         for line in file:
             if not line.startswith("#"):
                 return None

@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from scatacformer._io import reading
+
 # Mitochondria and plastids are read hundreds of times a cell, and chrY depends on the donor's sex: none of them depends
 # on the cell's type. Their names at UCSC, Ensembl, FlyBase, WormBase, SGD, TAIR and RefSeq (human, mouse).
 DEFAULT_EXCLUDED: tuple[str, ...] = (
@@ -139,12 +141,12 @@ def _assembly_sizes(assembly: str) -> tuple[tuple[str, int], ...]:
 
 def _read_sizes(path: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    with path.open(encoding="utf-8") as lines:
+    with reading(path, "a table of chromosome sizes"), path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("#"):
                 continue
             columns = line.split()
-            if len(columns) < 2 or not columns[1].isdigit():
+            if len(columns) < 2 or not re.fullmatch("[0-9]{1,18}", columns[1]):
                 raise ValueError(
                     f"{path}, line {number}: expected 'chromosome<tab>length', as in a UCSC chrom.sizes or .fai file; "
                     f"found {line.rstrip()[:80]!r}."

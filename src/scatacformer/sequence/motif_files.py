@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import warnings
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from scatacformer._io import read_unpacked
 
 _MEME_MATRIX = re.compile(r"letter-probability matrix:(.*)", re.IGNORECASE)
 _MEME_ALPHABET = re.compile(r"ALPHABET\s*=?\s*(.*)", re.IGNORECASE)
@@ -205,13 +205,7 @@ def _letters(row: str) -> str:
 
 
 def _text(path: Path) -> str:
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
     try:
-        return content.decode("utf-8")
+        return read_unpacked(path).decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file. {_WANTED}") from None

@@ -11,6 +11,7 @@ import numpy as np
 
 from scatacformer.genome.intervals import read_content
 
+LAST_BASE = 2**31 - 1  # that a sequence may have
 _WHAT = "a chain file of UCSC, such as hg19ToHg38.over.chain.gz"
 
 
@@ -76,7 +77,7 @@ def read_chains(path: str | Path) -> Chains:
     last = np.zeros(len(chain), dtype=bool)
     last[np.cumsum(n_blocks)[n_blocks > 0] - 1] = True
     at = np.concatenate([[0], np.cumsum(np.where(last, 1, 3))])  # size, gap, gap of the other; of the last size only
-    if not n_blocks.all() or at[-1] != len(numbers):
+    if not n_blocks.all() or at[-1] != len(numbers) or (np.abs(numbers) > LAST_BASE).any():
         raise _damaged(path, headers, content, n_blocks)
     size = numbers[at[:-1]]
     gap, target_gap = (np.where(last, 0, numbers[np.minimum(at[:-1] + n, len(numbers) - 1)]) for n in (1, 2))
@@ -135,6 +136,13 @@ class _Header:
                 "short, copy the file again."
             )
         score, chrom, size, start, end, target, target_size, strand, target_start, target_end = match.groups()
+        if len(score) > 19 or not (
+            int(start) < int(end) <= int(size) <= LAST_BASE
+            and int(target_start) < int(target_end) <= int(target_size) <= LAST_BASE
+        ):
+            raise ValueError(
+                f"{path}, line {line:,}: a chain lies beyond the end of its sequence: {shown[:100]!r}. Download it again."
+            )
         return cls(
             line,
             int(score),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scatacformer._io import open_unpacked, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # what GENCODE, Ensembl and RefSeq call the name of a gene, in this order
 _NAME = re.compile(rb'(?:^|;)\s*(gene_name|gene)[ =]"?([^";]+)')
 _ID = re.compile(rb'(?:^|;)\s*gene_id[ =]"?([^";]+)')
+WHAT = "a GTF file of GENCODE, Ensembl or RefSeq"
+LAST_BASE = 2**31 - 1  # that a chromosome may have
+_LONGEST_LINE = 1 << 26  # bytes; GENCODE's have less than a thousand
 
 
 def read_gtf_genes(path: str | Path) -> pd.DataFrame:
@@ -27,11 +30,12 @@ def read_gtf_genes(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     rows: list[tuple[str, str, str, str, int]] = []
-    for line in gtf_lines(path):
-        if b"\tgene\t" in line and not line.startswith(b"#"):  # most lines are exons: seen without splitting
-            row = _parse(line)
-            if row is not None:
-                rows.append(row)
+    with reading(path, WHAT):
+        for line in gtf_lines(path):
+            if b"\tgene\t" in line and not line.startswith(b"#"):  # most lines are exons: seen without splitting
+                row = _parse(line)
+                if row is not None:
+                    rows.append(row)
     if not rows:
         raise ValueError(no_genes(path))
     return pd.DataFrame(rows, columns=["name", "id", "chrom", "strand", "tss"])
@@ -46,10 +50,12 @@ def read_gtf_starts(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     rows: dict[bytes, list[tuple[str, str, str, str, int]]] = {b"gene": [], b"transcript": []}
-    for line in gtf_lines(path):
-        for kind, found in rows.items():
-            if b"\t" + kind + b"\t" in line and not line.startswith(b"#") and (row := _parse(line, kind)) is not None:
-                found.append(row)
+    with reading(path, WHAT):
+        for line in gtf_lines(path):
+            for kind, found in rows.items():
+                here = b"\t" + kind + b"\t" in line and not line.startswith(b"#")
+                if here and (row := _parse(line, kind)) is not None:
+                    found.append(row)
     if not rows[b"gene"]:
         raise ValueError(no_genes(path))
     columns = ["name", "id", "chrom", "strand", "tss"]
@@ -82,21 +88,19 @@ def gtf_lines(path: str | Path, block_size: int = 1 << 24) -> Iterator[bytes]:
 
     path = Path(path)
     rest = b""
-    with path.open("rb") as raw:
-        is_gzip = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        size = path.stat().st_size
-        try:
-            with (
-                gzip.GzipFile(fileobj=raw) if is_gzip else raw as text,
-                tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {path.name}", delay=1, disable=None) as bar,
-            ):
-                while block := text.read(block_size):
-                    bar.update(raw.tell() - bar.n)
-                    *lines, rest = (rest + block).split(b"\n")
-                    yield from lines
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}). Copy it again.") from None
+    with (
+        path.open("rb") as raw,
+        open_unpacked(path, raw) as text,
+        tqdm(
+            total=path.stat().st_size, unit="B", unit_scale=True, desc=f"reading {path.name}", delay=1, disable=None
+        ) as bar,
+    ):
+        while block := text.read(block_size):
+            bar.update(raw.tell() - bar.n)
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+            if len(rest) > _LONGEST_LINE:
+                raise ValueError(f"{path} has a line of more than {_LONGEST_LINE:,} bytes: it is not {WHAT}.")
     if rest:
         yield rest
 
@@ -112,5 +116,14 @@ def _parse(line: bytes, kind: bytes = b"gene") -> tuple[str, str, str, str, int]
         return None
     strand = fields[6].decode() if fields[6] in (b"+", b"-") else "."
     # 1-based closed: the last base of a gene on - is where it starts
-    tss = int(fields[4] if strand == "-" else fields[3]) - 1
-    return name.decode(), (gene_id[1] if gene_id else name).decode(), fields[0].decode(), strand, tss
+    at = fields[4] if strand == "-" else fields[3]
+    if not at.isdigit() or len(at) > 10 or not 1 <= int(at) <= LAST_BASE:
+        raise ValueError(f"expected a position of 1 ... {LAST_BASE:,}, found {_shown(at)} in {_shown(line)}")
+    try:
+        return name.decode(), (gene_id[1] if gene_id else name).decode(), fields[0].decode(), strand, int(at) - 1
+    except UnicodeDecodeError:
+        raise ValueError(f"expected names in UTF-8, found {_shown(line)}") from None
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:80].decode(errors="backslashreplace"))

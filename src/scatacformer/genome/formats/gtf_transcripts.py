@@ -10,7 +10,7 @@ import numpy as np
 
 from scatacformer.genome.chrom_sizes import assembly_name
 
-from .gtf import gtf_lines, no_genes
+from .gtf import LAST_BASE, gtf_lines, no_genes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ def read_gtf_transcripts(path: str | Path) -> Transcripts:
             start, end = int(first) - 1, int(last)
         except ValueError:
             start, end = 0, 0
-        if not 0 <= start < end:
+        if not 0 <= start < end <= LAST_BASE:
             raise ValueError(
                 f"{path} has a line whose positions are not 1 <= start <= end: {line[:80].decode(errors='replace')!r}."
             )

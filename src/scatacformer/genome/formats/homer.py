@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scatacformer._io import open_unpacked, reading
 from scatacformer.genome.chrom_sizes import assembly_name
 from scatacformer.genome.classes.gene_classes import Intervals
 
 _COLUMNS = ("Chr", "Start", "End", "Annotation")
+_WHAT = f"a table of HOMER's annotatePeaks.pl (tab-separated, with the columns PeakID, {', '.join(_COLUMNS)})"
 _CLASSES = {
     "promoter-tss": "promoter",
     "promoter": "promoter",
@@ -50,27 +52,24 @@ def read_homer(path: str | Path) -> HomerTable:
     import pandas as pd
 
     path = Path(path)
-    try:
-        header = pd.read_csv(path, sep="\t", nrows=0, quoting=3).columns
+    with reading(path, _WHAT):
+        with open_unpacked(path) as file:
+            header = pd.read_csv(file, sep="\t", nrows=0, quoting=3).columns
         missing = [name for name in _COLUMNS if name not in header]
         if missing:
             raise ValueError(f"it has no column {', '.join(missing)}")
-        table = pd.read_csv(
-            path,
-            sep="\t",
-            usecols=list(_COLUMNS),
-            dtype={"Chr": "category", "Start": np.int64, "End": np.int64, "Annotation": "category"},
-            quoting=3,
-            na_values={"Annotation": ["NA", ""]},
-            keep_default_na=False,
-        )
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a table of HOMER's annotatePeaks.pl (tab-separated, with the columns PeakID, "
-            f"{', '.join(_COLUMNS)}): {error}."
-        ) from None
+        with open_unpacked(path) as file:
+            table = pd.read_csv(
+                file,
+                sep="\t",
+                usecols=list(_COLUMNS),
+                dtype={"Chr": "category", "Start": np.int64, "End": np.int64, "Annotation": "category"},
+                quoting=3,
+                na_values={"Annotation": ["NA", ""]},
+                keep_default_na=False,
+            )
     start, end = table["Start"].to_numpy() - 1, table["End"].to_numpy()
-    if not len(table) or (bad := (start < 0) | (end <= start)).any():
+    if not len(table) or (bad := (start < 0) | (end <= start) | (end > 2**31 - 1)).any():
         what = f"region {int(np.argmax(bad)):,} does not have 1 <= Start <= End" if len(table) else "it has no region"
         raise ValueError(f"{path}: {what}. Expected the table as annotatePeaks.pl prints it, with 1-based starts.")
     annotation = table["Annotation"].cat
