@@ -7,6 +7,7 @@ from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .classes.region_classes import ClassSets, Memberships, RegionClasses, region_classes
 from .formats.bigwig import BigWig, write_bigwig
+from .gather_chroms import ChromGroups, gather_chroms
 from .genes import Genes, gene_starts
 from .identify_assembly import check_same_assembly, identify_assembly
 from .intervals import as_positions, find_columns, intervals_of_var, parse_region_names, read_bed, read_content
