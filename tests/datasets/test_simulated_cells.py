@@ -77,7 +77,7 @@ def test_more_turnover_makes_types_easier_and_none_makes_them_the_same():
         cells = simulated_cells(500, 4, genome=GENOME, fragments=2000, turnover=turnover, seed=3)
         purity.append(neighbour_purity(cells, cells.obs["cell_type"].to_numpy()))
     assert purity[0] < 0.4 < purity[1] - 0.1 < purity[2] - 0.1
-    with pytest.raises(ValueError, match="turnover must be 0 or more; found -1"):
+    with pytest.raises(ValueError, match="turnover is -1; expected 0 or more"):
         simulated_cells(genome=GENOME, turnover=-1)
 
 
@@ -121,7 +121,7 @@ def test_batches_differ_in_every_bin_and_one_batch_has_no_effect():
 
 @pytest.mark.parametrize("argument", ["n_cells", "n_types", "fragments", "batches"])
 def test_numbers_below_one_are_refused(argument):
-    with pytest.raises(ValueError, match=f"{argument} must be a whole number of at least 1; found 0"):
+    with pytest.raises(ValueError, match=f"{argument} is 0; expected a whole number of at least 1"):
         simulated_cells(genome=GENOME, **{argument: 0})
 
 

@@ -35,9 +35,9 @@ def test_file_is_sorted_and_the_same_for_the_same_seed(tmp_path, small_adata):
 
 def test_what_are_no_counts_is_refused(tmp_path, small_adata):
     small_adata.X.data[0] = 0.5
-    with pytest.raises(ValueError, match="whole counts"):
+    with pytest.raises(ValueError, match="contains values that are not counts; expected integers"):
         simulated_fragments(tmp_path / "a.tsv.gz", small_adata)
     small_adata.X = np.zeros(small_adata.shape, dtype=np.float32)
-    with pytest.raises(ValueError, match="sparse matrix of counts; found ndarray"):
+    with pytest.raises(ValueError, match="cells.X is ndarray; expected a sparse matrix of counts"):
         simulated_fragments(tmp_path / "a.tsv.gz", small_adata)
     assert not list(tmp_path.iterdir())

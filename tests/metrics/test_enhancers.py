@@ -51,7 +51,7 @@ def test_auprc_and_its_interval():
     chance = sf.metrics.auprc(rng.normal(size=400), positive, n_resamples=200)
     assert chance["high"] < found["low"]
     assert sf.metrics.auprc(score, positive, n_resamples=200) == found
-    with pytest.raises(ValueError, match="expected some of each kind"):
+    with pytest.raises(ValueError, match="expected some positive and some negative"):
         sf.metrics.auprc(score, np.zeros(400))
     with pytest.raises(ValueError, match="1 of 400 scores are NaN"):
         sf.metrics.auprc(np.r_[np.nan, score[1:]], positive)

@@ -65,7 +65,7 @@ def test_bad_input_is_refused():
         alignment(x, x[:5])
     with pytest.raises(ValueError, match="x has 3 dimensions, y has 2"):
         alignment(x, x[:, :2])
-    with pytest.raises(ValueError, match="t = 0"):
+    with pytest.raises(ValueError, match="t is 0"):
         uniformity(x, t=0)
-    with pytest.raises(ValueError, match="chunk_size = 0"):
+    with pytest.raises(ValueError, match="chunk_size is 0"):
         uniformity(x, chunk_size=0)

@@ -120,9 +120,9 @@ def test_rows_of_other_cells_are_refused(pair):
 
 
 def test_arguments_out_of_range_are_refused(pair):
-    with pytest.raises(ValueError, match="chunk_size = 0"):
+    with pytest.raises(ValueError, match="chunk_size is 0"):
         foscttm(*pair, chunk_size=0)
-    with pytest.raises(ValueError, match="no label of `within` has two cells"):
+    with pytest.raises(ValueError, match="no label in within has two cells"):
         foscttm(*pair, within=np.arange(157))
     with pytest.raises(ValueError, match="3 labels of `within` for 157 cells"):
         foscttm(*pair, within=["a", "b", "a"])

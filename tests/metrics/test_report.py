@@ -87,7 +87,7 @@ def test_bad_input_is_refused(paired):
         metrics.paired_report(rna, atac, label[:149])
     with pytest.raises(ValueError, match="all 150 labels are 'a'"):
         metrics.paired_report(rna, atac, ["a"] * 150)
-    with pytest.raises(ValueError, match="k = 300 neighbours among 300"):
+    with pytest.raises(ValueError, match="k is 300 for 300 cells"):
         metrics.paired_report(rna, atac, k=300)
     with pytest.raises(ValueError, match="150 of 150 cells of atac are all zeros"):
         metrics.paired_report(rna, np.zeros_like(atac))

@@ -160,5 +160,5 @@ def test_what_is_no_table_of_these_bins_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             module.embedding.dna.hold(table)
-    with pytest.raises(ValueError, match="d_dna must not be negative"):
+    with pytest.raises(ValueError, match="d_dna is .*; expected 0 or more"):
         NetworkConfig(5, 1, d_dna=-1)

@@ -97,5 +97,5 @@ def test_many_bins_are_read_out_in_parts(monkeypatch):
 
 @pytest.mark.parametrize("name", ["embedding", "decoder_input"])
 def test_unknown_sizes_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} must be one of .*'full'.*found 'large'"):
+    with pytest.raises(ValueError, match=f"{name} is 'large'; expected one of .*'full'"):
         NetworkConfig(5, 1, **{name: "large"})

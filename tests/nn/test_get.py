@@ -193,8 +193,8 @@ def test_training_skips_blocks_by_the_seed_alone():
     [
         ({"n_features": 1}, "at least one motif"),
         ({"d_model": 50, "n_heads": 4}, "cannot be divided among 4"),
-        ({"n_layers": 0}, "n_layers must be a whole number"),
-        ({"drop_path": 1.0}, "drop_path must be"),
+        ({"n_layers": 0}, "n_layers is .*; expected a whole number"),
+        ({"drop_path": 1.0}, "drop_path is 1.0; expected"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes, message):

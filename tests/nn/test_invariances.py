@@ -101,7 +101,7 @@ def test_the_batch_is_a_covariate_of_the_decoder_alone():
 
 
 def test_an_unknown_backend_is_refused_when_the_network_is_built():
-    with pytest.raises(ValueError, match="attention must be one of.*grouped.*found 'fast'"):
+    with pytest.raises(ValueError, match="attention is 'fast'; expected one of.*grouped"):
         NetworkConfig(10, 2, attention="fast")
 
 
@@ -116,7 +116,7 @@ def test_presets_are_changed_by_what_is_named_alone():
     assert NetworkConfig(**config.to_dict()) == config
     with pytest.raises(ValueError, match="must be a multiple"):
         config.replace(n_heads=7)
-    with pytest.raises(ValueError, match="size must be one of.*small.*base.*found 'huge'"):
+    with pytest.raises(ValueError, match="size is 'huge'; expected one of.*small.*base"):
         NetworkConfig.of_size("huge", n_bins=10, n_eos=2)
 
 

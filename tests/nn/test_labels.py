@@ -88,5 +88,5 @@ def test_labels_add_their_weighted_loss_and_reach_the_encoder_alone_with_the_cel
 
 @pytest.mark.parametrize("name", ["n_labels", "n_organs"])
 def test_one_label_is_none(name):
-    with pytest.raises(ValueError, match=f"{name} must be 0 or at least 2, found 1"):
+    with pytest.raises(ValueError, match=f"{name} is 1; expected 0 or at least 2"):
         NetworkConfig(5, 1, **{name: 1})

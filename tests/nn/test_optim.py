@@ -83,5 +83,5 @@ def test_state_that_is_saved_goes_on_where_it_was():
 
 
 def test_a_negative_rate_is_refused():
-    with pytest.raises(ValueError, match="lr must not be negative, found -1"):
+    with pytest.raises(ValueError, match="lr is -1; expected 0 or more"):
         RowAdamW([nn.Parameter(torch.ones(1))], lr=-1)

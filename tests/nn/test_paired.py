@@ -196,12 +196,12 @@ def test_each_pairing_brings_other_encoders_together():
 @pytest.mark.parametrize("name", ["n_genes", "n_bins", "d_rna", "d_atac", "d_latent", "n_predictors", "n_batch"])
 def test_sizes_are_checked(name):
     sizes = {"n_genes": 5, "n_bins": 5, "d_rna": 2, "d_atac": 2, "d_latent": 2} | {name: 0}
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
+    with pytest.raises(ValueError, match=f"{name} is 0; expected at least 1"):
         PairedConfig(**sizes)
 
 
 def test_dropout_is_a_share():
-    with pytest.raises(ValueError, match="dropout must lie in 0 ... 1, found 1.0"):
+    with pytest.raises(ValueError, match="dropout is 1.0; expected 0 ... 1"):
         PairedConfig(5, 5, 2, 2, 2, dropout=1.0)
 
 

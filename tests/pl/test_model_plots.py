@@ -71,7 +71,7 @@ def test_links_stand_below_what_is_measured_and_predicted(model):
     [
         ("chr1", "region looks like 'chr1:1,000,000-1,500,000', found 'chr1'"),
         ("chr1:300-200", "ends before it starts"),
-        ("chr7:0-1,000", "holds 0 of the regions"),
+        ("chr7:0-1,000", "overlaps 0 of the regions"),
     ],
 )
 def test_a_region_that_cannot_be_drawn_is_refused(model, region, message):

@@ -44,7 +44,7 @@ def test_training_curves_draws_both_losses_and_the_best_epoch(model):
 
 
 def test_training_curves_of_an_untrained_model_says_so():
-    with pytest.raises(ValueError, match=r"train it first with model.train\(\)"):
+    with pytest.raises(ValueError, match=r"Train it first with model.train\(\)"):
         pl.training_curves(SimpleNamespace(history=None))
 
 
@@ -77,7 +77,7 @@ def test_embedding_draws_every_cell_in_one_panel_per_color(cells):
 
 
 def test_embedding_names_what_is_missing(cells):
-    with pytest.raises(KeyError, match="'organ' is no column"):
+    with pytest.raises(KeyError, match="'organ' is neither a column of adata.obs nor a bin"):
         pl.embedding(cells, "organ")
     with pytest.raises(KeyError, match="no 'X_tsne'; it has X_umap"):
         pl.embedding(cells, basis="X_tsne")

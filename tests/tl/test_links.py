@@ -46,7 +46,7 @@ def test_every_converter_names_missing_columns_and_leaves_the_table_as_it_is(nam
 def test_a_link_that_stands_twice_is_refused(name, tmp_path):
     table = links()
     twice = pd.concat([table, table.iloc[[3]]], ignore_index=True)
-    with pytest.raises(ValueError, match=r"1 of \d+ links stand twice .*drop_duplicates"):
+    with pytest.raises(ValueError, match=r"1 of \d+ links occur more than once .*drop_duplicates"):
         CONVERTERS[name](twice, tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_links_of_other_genes_or_regions_or_modalities_are_refused():
     mdata, table = paired(), links()
     table["gene"] = table["gene"].astype(str).replace("Def", "Xyz")
     with pytest.raises(
-        ValueError, match=r"1 of 3 genes of the links are not in var_names \(first: Xyz; they look like"
+        ValueError, match=r"1 of 3 genes of the links are not in var_names \(first: Xyz; these are like"
     ):
         sf.tl.links_to_mudata(mdata, table)
     table = links()
@@ -209,7 +209,7 @@ def test_snapatac2_scores_and_prunes_the_network():
 def test_genes_that_snapatac2_cannot_tell_apart_are_refused():
     table = links().astype({"gene": str})
     table["gene"] = table["gene"].replace("Def", "ABC")
-    with pytest.raises(ValueError, match=r"upper case, where 1 of 3 are the same as another: .*Rename or drop"):
+    with pytest.raises(ValueError, match=r"upper case, in which 1 of 3 are the same as another: .*Rename or drop"):
         sf.tl.links_to_snapatac2(table)
 
 

@@ -83,13 +83,13 @@ def test_one_seed_one_answer():
 
 def test_bad_matrices_are_refused():
     x, _ = planted(400)
-    with pytest.raises(ValueError, match="15 rows are too few for 10 motifs"):
+    with pytest.raises(ValueError, match="gbm has 15 rows for 10 motifs; expected at least 20"):
         sf.tl.motif_causal(gene_by_motif(x[:15]))
     with pytest.raises(KeyError, match="no row of gbm has group 'NK'"):
         sf.tl.motif_causal(gene_by_motif(x), "NK")
     for change, message in (
         (lambda x: x[:, 3].fill(1.0), r"1 motifs are constant \(first: motif_3\)"),
-        (lambda x: np.copyto(x[:, 3], x[:, 2]), "some motifs are sums of others"),
+        (lambda x: np.copyto(x[:, 3], x[:, 2]), "some motifs are linear combinations of others"),
         (lambda x: x[5].fill(np.nan), "NaN or infinite scores"),
     ):
         bad = x.copy()
@@ -106,7 +106,7 @@ def test_correlation_is_spearmans_of_a_group():
     assert np.array_equal(gbm.varp["motif_correlation"], found.to_numpy())
     pearson = sf.tl.motif_correlation(gbm, method="pearson").to_numpy()
     np.testing.assert_allclose(pearson, np.corrcoef(gbm.X.astype(float).T), atol=1e-9)
-    with pytest.raises(ValueError, match="method is 'spearman' or 'pearson'"):
+    with pytest.raises(ValueError, match="method is 'kendall'; expected 'spearman' or 'pearson'"):
         sf.tl.motif_correlation(gbm, method="kendall")
 
 

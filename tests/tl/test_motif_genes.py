@@ -75,7 +75,7 @@ def test_a_planted_gene_set_is_enriched(tmp_path):
     with pytest.raises(KeyError, match="gbm has no motif 'FOXP3'"):
         sf.tl.enrich_motif_genes(gbm, path, motifs=["FOXP3"])
     path.write_text("broken\n")
-    with pytest.raises(ValueError, match="line 1: expected a set"):
+    with pytest.raises(ValueError, match="line 1: found 'broken'; expected a set"):
         sf.tl.enrich_motif_genes(gbm, path)
 
 
@@ -138,5 +138,5 @@ def test_bad_tables_of_interactions_are_refused():
             network(), pd.DataFrame({"protein1": list("abc"), "protein2": list("xyz"), "combined_score": 900}),
             {"GATA1": ["a"], "TAL1": ["b"], "SPI1": ["c"]},
         )  # fmt: skip
-    with pytest.raises(ValueError, match="there are 10 pairs"):
+    with pytest.raises(ValueError, match="n_pairs contains 11; expected 1 to 10"):
         sf.tl.tf_interactions(network(), STRING, FACTORS, n_pairs=[11])

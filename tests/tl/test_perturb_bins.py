@@ -71,9 +71,9 @@ def test_what_changes_nothing_shifts_nothing(model):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "nothing to change"),
+        ({}, "remove and add are empty"),
         ({"remove": ["chr9:0-5000"]}, "1 of 1 regions are not in adata.var_names"),
-        ({"remove": ["chr1:0-5000"], "add": ["chr1:0-5000"]}, "to be removed and added"),
+        ({"remove": ["chr1:0-5000"], "add": ["chr1:0-5000"]}, "1 regions are in both remove and add"),
     ],
 )
 def test_what_cannot_be_changed_is_refused(model, wrong, message):

@@ -1,4 +1,4 @@
-"""Data to try the package on, made offline, and what public data look like on disk."""
+"""Simulated data, and readers for public data sets as they are downloaded."""
 
 from __future__ import annotations
 

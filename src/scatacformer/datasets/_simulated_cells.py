@@ -17,10 +17,10 @@ from ._type_tree import TypeTree, evolve, random_tree
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# Shares of the bins. Regulatory ones tell types apart; ubiquitous ones (promoters of housekeeping genes) are open in
-# all; in gaps (centromeres, repeats) nothing maps.
+# Shares of the bins. Regulatory ones differ between types; ubiquitous ones (promoters of housekeeping genes) are open
+# in all types; nothing maps to gaps (centromeres, repeats).
 _REGULATORY, _UBIQUITOUS, _GAPS = 0.12, 0.02, 0.06
-# Mean share of a cell's fragments in open chromatin, and how widely cells differ in it (a beta distribution).
+# Mean share of a cell's fragments in open chromatin, and its concentration across cells (a beta distribution).
 _SIGNAL, _SIGNAL_CONCENTRATION = 0.4, 60.0
 # Share of the open-chromatin fragments that lie in ubiquitous bins.
 _UBIQUITOUS_SIGNAL = 0.3
@@ -39,14 +39,14 @@ def simulated_cells(
     turnover: float = 0.13,
     seed: int = 0,
 ) -> AnnData:
-    """Counts of simulated cells in all bins of a genome. Needs no network.
+    """Simulate cells as counts in all bins of a genome. Needs no download.
 
-    The types are the leaves of a random tree. Regulatory bins (12 % of all) open and close along its branches, so
-    types that part late share most of what is open. Most of a cell's fragments lie anywhere (background, which
-    differs from bin to bin and is none in gaps); the rest lie in bins open in all types, in bins open in its type, and
-    a little in those of other types (free DNA). A quarter of the cells are on the way from the type nearest to theirs
-    and carry up to 35 % of its signal. Depth is log-normal, the signal's share varies from cell to cell, and types
-    differ in number.
+    The cell types are the leaves of a random tree. Regulatory bins (12 % of all) open and close along its branches, so
+    types that split late share most of their open bins. Most of a cell's fragments are background, whose rate differs
+    between bins and is zero in gaps; the others are in bins that are open in all types, in bins that are open in the
+    cell's type and, to a small extent, in bins of other types (free DNA). A quarter of the cells are in transition from
+    the most similar type and have up to 35 % of its signal. Depth is log-normal, the share of signal varies between
+    cells, and types differ in abundance.
 
     Parameters
     ----------
@@ -55,27 +55,27 @@ def simulated_cells(
     n_types
         Number of cell types, at least 1.
     genome
-        Assembly, file or mapping of chromosome sizes: see :func:`scatacformer.genome.chrom_sizes`.
+        Assembly, file or mapping of chromosome sizes; see :func:`scatacformer.genome.chrom_sizes`.
     bin_size
         Width of a bin in bp.
     fragments
-        Median number of fragments of a cell.
+        Median number of fragments per cell.
     batches
-        Number of batches. With more than one, each multiplies the rate of every bin by exp(N(0, 0.2)) and has its own
-        depth and its own mix of types.
+        Number of batches. With more than one, each batch multiplies the rate of every bin by exp(N(0, 0.2)) and has its
+        own depth and composition of types.
     turnover
-        How often a regulatory bin changes between the root of the tree and a type, on the mean. Larger is easier. In a
-        small genome there are fewer bins to tell types by: take more there, about 0.5 for 20,000 bins.
+        Mean number of changes of a regulatory bin between the root of the tree and a type. Larger values make types
+        easier to distinguish. A small genome has fewer bins to distinguish types by: use about 0.5 for 20,000 bins.
     seed
         The same seed gives the same cells.
 
     Returns
     -------
     AnnData
-        `.X` CSR (n_cells, n_bins), float32 counts; `.var` the bins (`chrom`, `start`, `end`) and `regulatory`;
-        `.obs["cell_type"]`, `.obs["batch"]`, `.obs["n_fragments"]`; `.uns["assembly"]` if it has a name;
-        `.uns["scatacformer"]["simulated_cells"]`: the arguments and `type_distance` (n_types, n_types), the way along
-        the tree from type to type.
+        ``.X`` CSR (n_cells, n_bins), float32 counts; ``.var`` the bins (``chrom``, ``start``, ``end``) and
+        ``regulatory``; ``.obs["cell_type"]``, ``.obs["batch"]``, ``.obs["n_fragments"]``; ``.uns["assembly"]`` if it
+        has a name; ``.uns["scatacformer"]["simulated_cells"]``: the arguments and ``type_distance`` (n_types, n_types),
+        the distance between types along the tree.
 
     Raises
     ------
@@ -84,15 +84,15 @@ def simulated_cells(
 
     Notes
     -----
-    Time and memory grow with the number of fragments: 2,000 cells of 3,000 fragments over hg38 take seconds and a few
-    hundred MB.
+    Time and memory are proportional to the number of fragments: 2,000 cells with 3,000 fragments over hg38 take seconds
+    and a few hundred MB.
     """
     numbers = {"n_cells": n_cells, "n_types": n_types, "fragments": fragments, "batches": batches}
     for name, value in numbers.items():
         if value != int(value) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1; found {value!r}.")
+            raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
     if not 0 <= turnover < np.inf:
-        raise ValueError(f"turnover must be 0 or more; found {turnover!r}.")
+        raise ValueError(f"turnover is {turnover!r}; expected 0 or more.")
     rng = np.random.default_rng(seed)
     vocabulary = Vocabulary.from_chrom_sizes(genome, bin_size)
     landscape = _Landscape(vocabulary, n_types, turnover, rng)
@@ -128,7 +128,7 @@ def simulated_cells(
 
 
 class _Landscape:
-    """The rates of all bins: background, open in all types, open in each type. Each sums to 1."""
+    """The rates of all bins: background, open in all types, and open in each type. Each sums to 1."""
 
     def __init__(self, vocabulary: Vocabulary, n_types: int, turnover: float, rng: np.random.Generator) -> None:
         n_bins = vocabulary.n_bins
@@ -153,7 +153,7 @@ class _Landscape:
 
 
 def _outside_gaps(n_bins: int, rng: np.random.Generator) -> np.ndarray:
-    """0 in runs of bins to which nothing maps, 1 elsewhere, (n_bins,)."""
+    """0 in runs of bins without mappable sequence, 1 elsewhere, (n_bins,)."""
     outside = np.ones(n_bins)
     mean_run = 40
     for first in rng.integers(0, n_bins, int(_GAPS * n_bins / mean_run)):
@@ -167,7 +167,8 @@ def _normalised(rates: np.ndarray) -> np.ndarray:
 
 
 def _draw_types(batch: np.ndarray, n_types: int, batches: int, rng: np.random.Generator) -> np.ndarray:
-    """Type of each cell, (n_cells,). Common types have several times the cells of rare ones; no type is without."""
+    """Type of each cell, (n_cells,). Common types have several times as many cells as rare ones; every type has
+    some."""
     share = rng.dirichlet(np.full(n_types, 8.0))
     cell_type = np.empty(len(batch), dtype=np.int64)
     for number in range(batches):
@@ -185,7 +186,7 @@ def _draw_counts(
 ) -> sparse.csr_matrix:
     """Counts, (n_cells, n_bins), CSR, float32, canonical."""
     n_cells, n_bins = len(cell_type), len(landscape.background)
-    # how the fragments of each cell divide over the kinds of place they come from
+    # how the fragments of each cell are distributed over their five sources
     signal = rng.beta(_SIGNAL * _SIGNAL_CONCENTRATION, (1 - _SIGNAL) * _SIGNAL_CONCENTRATION, n_cells)
     on_the_way = np.where(rng.random(n_cells) < 1 / 4, rng.uniform(0, 0.35, n_cells), 0.0)
     ubiquitous = _UBIQUITOUS_SIGNAL * (landscape.ubiquitous.sum() > 0)
@@ -215,7 +216,7 @@ def _draw_counts(
         for of_cells, n_each, rates, candidates in sources:
             cells.append(np.repeat(of_cells, n_each))
             bins.append(candidates[_draw(rates, int(n_each.sum()), rng)])
-    # int64 keys, sorted: adds up what meets in a bin faster than scipy's coo -> csr, and rows come out in order
+    # sorted int64 keys: sums the fragments in a bin faster than scipy's coo -> csr, and rows are in order
     key = np.sort(np.concatenate(cells) * n_bins + np.concatenate(bins))
     first = np.flatnonzero(np.diff(key, prepend=-1))
     counts = np.diff(first, append=len(key)).astype(np.float32)
@@ -226,10 +227,10 @@ def _draw_counts(
 
 
 def _draw(rates: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` indices drawn in proportion to `rates`, with replacement."""
+    """``n`` indices sampled in proportion to ``rates``, with replacement."""
     if n == 0:
         return np.empty(0, dtype=np.int64)
     below = np.cumsum(rates)
-    # sorted draws walk through the table once instead of missing the cache at every step; who gets which is shuffled
+    # sorted numbers read the table once in order instead of missing the cache at every step; shuffled afterwards
     at = np.searchsorted(below, np.sort(rng.random(n)) * below[-1], side="right")
     return rng.permutation(np.minimum(at, len(rates) - 1))

@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 
 def simulated_fragments(path: str | Path, cells: AnnData | None = None, *, seed: int = 0) -> AnnData:
-    """Write a fragments file whose counts are those of `cells`.
+    """Write a fragments file with the counts of ``cells``.
 
-    Each count becomes one fragment that lies within its bin, at a random place, as long as fragments of ATAC-seq are
-    (without a nucleosome, around one, around two), so that :func:`scatacformer.pp.bin_fragments` counts the same again.
+    Each count becomes one fragment at a random position within its bin, with the length distribution of ATAC-seq
+    fragments (nucleosome-free, mono- and dinucleosomal), so that :func:`scatacformer.pp.bin_fragments` recovers the
+    counts.
 
     Parameters
     ----------
     path
         File to write: chromosome, start, end (bp, 0-based, half-open), barcode, count; tab-separated, sorted by
-        position, gzip. Written under another name and then renamed.
+        position, gzip. Written under a temporary name and then renamed.
     cells
-        Cells × bins in memory, `.X` sparse counts. Default: `simulated_cells(seed=seed)`.
+        Cells × bins in memory, ``.X`` sparse counts. Default: ``simulated_cells(seed=seed)``.
     seed
         The same seed writes the same file.
 
@@ -43,16 +44,16 @@ def simulated_fragments(path: str | Path, cells: AnnData | None = None, *, seed:
     Raises
     ------
     ValueError
-        `.X` is not sparse, or holds what is no count; `.var` does not say where the bins lie.
+        ``.X`` is not sparse or contains values that are not counts; ``.var`` does not give the positions of the bins.
     """
     path = Path(path)
     if cells is None:
         cells = simulated_cells(seed=seed)
     if not sparse.issparse(cells.X):
-        raise ValueError(f"cells.X must be a sparse matrix of counts; found {type(cells.X).__name__}.")
+        raise ValueError(f"cells.X is {type(cells.X).__name__}; expected a sparse matrix of counts.")
     counts = cells.X.tocoo()
     if not (counts.data >= 0).all() or not (counts.data == np.rint(counts.data)).all():
-        raise ValueError("cells.X must hold whole counts of 0 or more; found others.")
+        raise ValueError("cells.X contains values that are not counts; expected integers of at least 0.")
     vocabulary = Vocabulary.from_var(cells.var)
     rng = np.random.default_rng(seed)
 
@@ -78,7 +79,7 @@ def simulated_fragments(path: str | Path, cells: AnnData | None = None, *, seed:
 
 
 def fragment_lengths(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Lengths in bp, (n,), int64: without a nucleosome (half), around one, around two."""
+    """Lengths in bp, (n,), int64: nucleosome-free (half), mono- and dinucleosomal."""
     kind = rng.choice(3, n, p=[0.5, 0.35, 0.15])
     length = rng.normal(np.array([80, 200, 380])[kind], np.array([25, 25, 40])[kind])
     return np.rint(length).clip(30).astype(np.int64)

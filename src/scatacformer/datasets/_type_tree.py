@@ -1,4 +1,4 @@
-"""A tree of cell types, and what evolves along it: which regulatory bins each type has open."""
+"""A tree of cell types, and the regulatory bins that open and close along it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class TypeTree:
     """A rooted binary tree whose leaves are cell types.
 
     Nodes are numbered so that a parent comes before its children; node 0 is the root. Branch lengths are such that
-    every leaf is at depth 1: two types that part late share most of their way and are alike.
+    every leaf is at depth 1: two types that split late share most of their path and are similar.
     """
 
     parent: np.ndarray  # (n_nodes,) int64; -1 for the root
@@ -35,7 +35,7 @@ class TypeTree:
         return path
 
     def distance(self) -> np.ndarray:
-        """Length of the way along the tree from type to type, (n_types, n_types); 0 on the diagonal, at most 2."""
+        """Distance between types along the tree, (n_types, n_types); 0 on the diagonal, at most 2."""
         depth = self.depth
         distance = np.zeros((len(self.leaves),) * 2)
         for i, a in enumerate(self.leaves):
@@ -47,10 +47,10 @@ class TypeTree:
 
 
 def random_tree(n_types: int, rng: np.random.Generator) -> TypeTree:
-    """A tree of `n_types` leaves: a lineage splits at random times, so that some types are close and some far."""
+    """A tree with ``n_types`` leaves: lineages split at random times, so some types are similar and some are not."""
     parent, split_at = [-1], [0.0]
     tips = [0]
-    # the times of the splits, root first; never in the last tenth, or two types would be one
+    # the times of the splits, root first; never in the last tenth, where two types would be nearly identical
     times = np.concatenate([[0.0], np.sort(rng.uniform(0.1, 0.9, max(n_types - 2, 0)))])[: n_types - 1]
     for time in times:
         node = tips.pop(int(rng.integers(len(tips))))
@@ -69,8 +69,9 @@ def random_tree(n_types: int, rng: np.random.Generator) -> TypeTree:
 def evolve(tree: TypeTree, n_regulatory: int, turnover: float, rng: np.random.Generator) -> np.ndarray:
     """Relative rate of each regulatory bin in each type, (n_types, n_regulatory), float64, positive.
 
-    On a branch of length l a bin changes with probability 1 - exp(-turnover * l): it is drawn anew, closed in seven
-    of ten cases and open to a gamma-distributed degree in the others. What no branch on the way changed, types share.
+    On a branch of length l, a bin changes with probability 1 - exp(-turnover * l): its rate is sampled anew, closed in
+    seven of ten cases and open with a gamma-distributed rate in the others. Bins that changed on no branch between two
+    types have the same rate in both.
     """
     rates = np.empty((len(tree.parent), n_regulatory))
     rates[0] = _draw_rates(n_regulatory, rng)

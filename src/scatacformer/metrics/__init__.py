@@ -1,4 +1,4 @@
-"""How good an embedding, a pairing of modalities or predicted expression is, in numbers that other papers report."""
+"""Metrics for embeddings, for the pairing of modalities and for predicted expression, as used in other papers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FILE_OF:  # scikit-learn takes a second to import: not before a metric is used
+    if name in _FILE_OF:  # scikit-learn takes a second to import: only when a metric is used
         return getattr(importlib.import_module(f".{_FILE_OF[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,4 +1,4 @@
-"""Bad input is refused before anything is computed."""
+"""Checks of the input, before anything is computed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def checked_embedding(x: ArrayLike, name: str) -> np.ndarray:
     """``x`` as float64, (n_cells, n_dims). Raises TypeError for a sparse matrix, ValueError for shape, NaN, 1 cell."""
     if sp.issparse(x):
         raise TypeError(
-            f"{name} is sparse; expected the dense coordinates of an embedding: reduce its dimensions first."
+            f"{name} is sparse; expected the dense coordinates of an embedding. Reduce its dimensions first."
         )
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 2:
-        raise ValueError(f"{name} has the shape {x.shape}; expected (n_cells, n_dims).")
+        raise ValueError(f"{name} has shape {x.shape}; expected (n_cells, n_dims).")
     if len(x) < 2 or not x.shape[1]:
-        raise ValueError(f"{name} has the shape {x.shape}; expected at least 2 cells and 1 dimension.")
+        raise ValueError(f"{name} has shape {x.shape}; expected at least 2 cells and 1 dimension.")
     bad = ~np.isfinite(x).all(1)
     if bad.any():
         raise ValueError(
@@ -29,7 +29,7 @@ def checked_embedding(x: ArrayLike, name: str) -> np.ndarray:
 
 
 def check_same_cells(x: ArrayLike, y: ArrayLike, names: tuple[str, str]) -> None:
-    """Refuse, with a ValueError, two arrays that cannot be of the same cells in the same order."""
+    """Raise ValueError if two arrays cannot be of the same cells in the same order."""
     n_x, n_y = (np.shape(one)[:1] for one in (x, y))
     if n_x != n_y:
         raise ValueError(

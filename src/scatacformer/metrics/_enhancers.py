@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-GAMMA, SCALE = 1.024238616787792, 5.9594510043736655  # the power law of K562's contacts, by the ABC model
+GAMMA, SCALE = 1.024238616787792, 5.9594510043736655  # the power law of contacts in K562, from the ABC model
 
 
 def powerlaw_contact(
@@ -28,7 +28,7 @@ def powerlaw_contact(
     scale
         Logarithm of the contact at 0 bp; None: 5.959 for the default ``gamma``, and -4.80 + 11.63 ``gamma`` for others.
     min_distance
-        Nearer loci are as if this far apart: contact maps of 5 kb know nothing below.
+        Distances below this are set to it, because contact maps of 5 kb do not resolve them.
 
     Returns
     -------
@@ -44,28 +44,29 @@ def enhancer_scores(
     accessibility: ArrayLike,
     contact: ArrayLike | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Scores of the regions of one gene, each of which sums to 1 over the regions.
+    """Scores of the regions of one gene; each score sums to 1 over the regions.
 
     Parameters
     ----------
     jacobian
-        Euclidean norm of the derivative of the gene's expression by each region's embedding, j, (n_regions,).
+        Euclidean norm of the derivative of the gene's expression with respect to each region's embedding, j,
+        (n_regions,).
     accessibility
-        Of each region, a, (n_regions,).
+        Accessibility of each region, a, (n_regions,).
     contact
-        Of each region with the TSS, h, (n_regions,). None: only the scores without it.
+        Contact of each region with the TSS, h, (n_regions,). None: only the scores without contact.
 
     Returns
     -------
     dict
         ``"accessibility"`` a, ``"jacobian"`` j, ``"jacobian_accessibility"`` j·a; with contact also ``"contact"`` h,
         ``"accessibility_contact"`` a·h, ``"jacobian_contact"`` j·h and ``"jacobian_accessibility_contact"`` j·a + a·h.
-        Zero throughout where a term is zero at all regions. Source: Fu et al., Nature 2025 (GET).
+        A score is zero throughout if a term is zero at all regions. Source: Fu et al., Nature 2025 (GET).
 
     Raises
     ------
     ValueError
-        Lengths that differ, negative or missing values.
+        Different lengths, or negative or missing values.
     """
     terms = {"jacobian": jacobian, "accessibility": accessibility}
     if contact is not None:
@@ -74,10 +75,10 @@ def enhancer_scores(
     for name, value in arrays.items():
         if value.shape != arrays["jacobian"].shape or value.ndim != 1:
             raise ValueError(
-                f"{name} has shape {value.shape}, jacobian {arrays['jacobian'].shape}: expected one a region"
+                f"{name} has shape {value.shape}, jacobian {arrays['jacobian'].shape}: expected one value per region."
             )
         if not (np.isfinite(value).all() and (value >= 0).all()):
-            raise ValueError(f"{name} holds negative, NaN or infinite values: expected numbers of at least 0")
+            raise ValueError(f"{name} holds negative, NaN or infinite values: expected numbers of at least 0.")
     j, a = arrays["jacobian"], arrays["accessibility"]
     scores = {"accessibility": a, "jacobian": j, "jacobian_accessibility": j * a}
     if contact is not None:
@@ -90,44 +91,46 @@ def enhancer_scores(
 def auprc(
     score: ArrayLike, positive: ArrayLike, *, n_resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, float]:
-    """Area under the precision-recall curve (average precision), with an interval by resampling pairs.
+    """Area under the precision-recall curve (average precision), with a confidence interval from resampled pairs.
 
     Parameters
     ----------
     score
-        (n,), the higher the likelier.
+        (n,); higher means more likely positive.
     positive
-        (n,) bool.
+        (n,) bool, the true outcome.
     n_resamples
-        Resamples with replacement; 0: no interval.
+        Number of resamples with replacement; 0: no interval.
     level
-        Share of resamples inside the interval.
+        Confidence level: share of the resamples inside the interval.
     seed
-        Of the resamples.
+        Seed of the resampling.
 
     Returns
     -------
     dict
-        ``auprc, low, high, base_rate, n, n_positive``. NaN for the interval without resamples.
+        ``auprc, low, high, base_rate, n, n_positive``; ``low`` and ``high`` are NaN without resamples.
 
     Raises
     ------
     ValueError
-        Lengths that differ, NaN, or only positives or only negatives.
+        Different lengths, NaN, or only positives or only negatives.
     """
     from sklearn.metrics import average_precision_score
 
     score, positive = np.asarray(score, np.float64), np.asarray(positive).astype(bool)
     if score.shape != positive.shape or score.ndim != 1:
         raise ValueError(
-            f"score has shape {score.shape}, positive {positive.shape}: expected one of each for every pair"
+            f"score has shape {score.shape}, positive {positive.shape}: expected one value of each per pair."
         )
     if np.isnan(score).any():
         raise ValueError(
-            f"{int(np.isnan(score).sum()):,} of {len(score):,} scores are NaN: drop these pairs, or score them 0"
+            f"{int(np.isnan(score).sum()):,} of {len(score):,} scores are NaN. Drop these pairs, or set their score to 0."
         )
     if positive.all() or not positive.any():
-        raise ValueError(f"{int(positive.sum()):,} of {len(positive):,} pairs are positive: expected some of each kind")
+        raise ValueError(
+            f"{int(positive.sum()):,} of {len(positive):,} pairs are positive; expected some positive and some negative pairs."
+        )
     rng = np.random.default_rng(seed)
     resampled: list[float] = []
     while len(resampled) < n_resamples:
@@ -155,20 +158,20 @@ def crispri_benchmark(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How well scores find the enhancer-gene pairs that a CRISPRi screen found regulated, beside 1 / distance.
+    """How well scores predict the regulated enhancer-gene pairs of a CRISPRi screen, compared with 1 / distance.
 
     Parameters
     ----------
     pairs
         Tested pairs, such as the combined K562 table of the ENCODE comparison.
     scores
-        Name to a score for each row of ``pairs``; ``"1 / distance"`` is added.
+        Mapping of a name to a score for each row of ``pairs``; ``"1 / distance"`` is added.
     regulated
-        Column of the outcome.
+        Column of ``pairs`` with the outcome.
     distance
-        Column of the distance between element and TSS in bp.
+        Column of ``pairs`` with the distance between element and TSS, in bp.
     edges
-        Bounds of the distances within which pairs are scored by themselves as well.
+        Boundaries of the distance ranges, in bp, for which results are also given separately.
     n_resamples, seed
         As in :func:`auprc`.
 
@@ -181,7 +184,7 @@ def crispri_benchmark(
     Raises
     ------
     KeyError
-        ``pairs`` lacks a column.
+        A column is missing in ``pairs``.
     ValueError
         As in :func:`auprc`.
     """
@@ -215,5 +218,5 @@ def _as_bool(column: pd.Series) -> NDArray[np.bool_]:
     known = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
     found = column.astype(str).str.lower().map(known)
     if found.isna().any():
-        raise ValueError(f"column {column.name!r} holds {column[found.isna()].iloc[0]!r}: expected true or false")
+        raise ValueError(f"column {column.name!r} holds {column[found.isna()].iloc[0]!r}: expected true or false.")
     return found.to_numpy(bool)

@@ -1,4 +1,4 @@
-"""How near predicted expression is to what was measured; genes a chunk at a time."""
+"""Agreement of predicted and measured expression, computed in chunks of genes."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ Method: TypeAlias = Literal["pearson", "spearman"]
 def genewise_correlation(
     predicted: Expression, measured: Expression, method: Method = "pearson", *, chunk_size: int = GENES_AT_ONCE
 ) -> np.ndarray:
-    """Correlation over cells of predicted and measured expression, of each gene: 1 the same order or line, 0 unrelated.
+    """Correlation across cells of predicted and measured expression, for each gene: 1 perfect, 0 unrelated.
 
     Parameters
     ----------
     predicted, measured
-        (n_cells, n_genes), on one scale, for example log-normalised: arrays, sparse matrices or DataFrames. Of two
-        DataFrames, index and columns are compared.
+        (n_cells, n_genes), on the same scale, for example log-normalised: arrays, sparse matrices or DataFrames. For
+        two DataFrames, index and columns are compared.
     method
-        `"pearson"`, or `"spearman"`: Pearson of the ranks, equal values sharing their mean rank.
+        ``"pearson"`` or ``"spearman"`` (ties get their mean rank).
     chunk_size
-        Genes that are dense at a time: memory is n_cells x chunk_size numbers, and a copy of a sparse matrix by columns.
+        Number of genes made dense at a time: memory is n_cells x chunk_size numbers, plus a column-wise copy of a
+        sparse matrix.
 
     Returns
     -------
     numpy.ndarray
-        (n_genes,) float64; NaN for genes that are constant in either, where a correlation has no meaning.
-        :func:`mean_genewise_correlation` says what it makes of them.
+        (n_genes,) float64; NaN for genes that are constant in either, for which the correlation is undefined.
+        :func:`mean_genewise_correlation` describes how it treats them.
 
     Raises
     ------
     ValueError
-        Not the same cells or genes; NaN; fewer than 2 cells; another method.
+        Different cells or genes; NaN; fewer than 2 cells; an unknown method.
     """
     return _correlations(predicted, measured, method, chunk_size)[0]
 
@@ -53,8 +54,8 @@ def mean_genewise_correlation(
 ) -> float:
     """Mean over genes of :func:`genewise_correlation`.
 
-    Genes that are constant in what was measured can not be predicted and are left out. Genes that vary and are predicted
-    to be constant count as 0: a model does not gain by saying nothing of the genes it finds hard.
+    Genes whose measured expression is constant are left out. Genes that vary but are predicted to be constant count as
+    0, so that a model does not gain by making no prediction for difficult genes.
 
     Parameters
     ----------
@@ -64,18 +65,19 @@ def mean_genewise_correlation(
     Raises
     ------
     ValueError
-        As there; and if no measured gene varies.
+        As in :func:`genewise_correlation`; or all measured genes are constant.
     """
     correlation, varies = _correlations(predicted, measured, method, chunk_size)
     if not varies.any():
-        raise ValueError(f"all {len(varies):,} measured genes are constant: there is nothing to predict.")
+        raise ValueError(f"all {len(varies):,} measured genes are constant; expected at least one that varies.")
     return float(np.nan_to_num(correlation[varies]).mean())
 
 
 def rmse(predicted: Expression, measured: Expression, *, chunk_size: int = GENES_AT_ONCE) -> float:
-    """Root of the mean squared difference over all cells and genes, in the units of the input: 0 the same.
+    """Root mean squared error over all cells and genes, in the units of the input: 0 perfect.
 
-    Genes that vary most weigh most. A constant prediction of each gene's mean is the value to beat.
+    Genes that vary most have the most weight. The baseline to compare with is the constant prediction of each gene's
+    mean.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ def rmse(predicted: Expression, measured: Expression, *, chunk_size: int = GENES
     Raises
     ------
     ValueError
-        Not the same cells or genes; NaN; no cell or no gene.
+        Different cells or genes; NaN; no cells or no genes.
     """
     total, n = 0.0, 0
     for _, p, m in _genes(predicted, measured, chunk_size):
@@ -97,11 +99,11 @@ def rmse(predicted: Expression, measured: Expression, *, chunk_size: int = GENES
 def _correlations(
     predicted: Expression, measured: Expression, method: str, chunk_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation of each gene, and whether it varies in what was measured.  (n_genes,) both"""
+    """Correlation of each gene, and whether its measured expression varies.  (n_genes,) both"""
     if method not in ("pearson", "spearman"):
-        raise ValueError(f"method = {method!r}; expected 'pearson' or 'spearman'.")
+        raise ValueError(f"method is {method!r}; expected 'pearson' or 'spearman'.")
     if (n_cells := np.shape(predicted)[:1]) in ((0,), (1,)):
-        raise ValueError(f"a correlation over {n_cells[0]} cells; expected at least 2.")
+        raise ValueError(f"predicted and measured have {n_cells[0]} cells; expected at least 2.")
     correlations, varies = [], []
     for _, p, m in _genes(predicted, measured, chunk_size):
         p_varies, m_varies = (np.ptp(one, axis=0) > 0 for one in (p, m))
@@ -110,7 +112,7 @@ def _correlations(
         p, m = p - p.mean(0), m - m.mean(0)
         norm = np.sqrt((p**2).sum(0) * (m**2).sum(0))
         r = np.full(p.shape[1], np.nan)
-        # numbers so small that their squares are zero vary no more than constants do
+        # numbers so small that their squares are zero are treated as constant
         np.divide((p * m).sum(0), norm, out=r, where=p_varies & m_varies & (norm > 0))
         correlations.append(r.clip(-1, 1))
         varies.append(m_varies)
@@ -120,15 +122,15 @@ def _correlations(
 def _genes(
     predicted: Expression, measured: Expression, chunk_size: int
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Checked and dense, float64, (n_cells, at most chunk_size) of both, all genes in turn."""
+    """Chunks of both, checked and dense, float64, (n_cells, at most chunk_size)."""
     if chunk_size < 1:
-        raise ValueError(f"chunk_size = {chunk_size}; expected at least 1.")
+        raise ValueError(f"chunk_size is {chunk_size}; expected at least 1.")
     names = ("predicted", "measured")
     shapes = [np.shape(one) for one in (predicted, measured)]
     check_same_cells(predicted, measured, names)
     if len(shapes[0]) != 2 or shapes[0] != shapes[1] or not all(shapes[0]):
         raise ValueError(
-            f"predicted has the shape {shapes[0]}, measured {shapes[1]}; expected (n_cells, n_genes), the same of both."
+            f"predicted has shape {shapes[0]}, measured {shapes[1]}; expected (n_cells, n_genes), the same for both."
         )
     if isinstance(predicted, pd.DataFrame) and isinstance(measured, pd.DataFrame):
         if not predicted.columns.equals(measured.columns):
@@ -137,7 +139,7 @@ def _genes(
                 f"predicted and measured do not have the same genes in the same order: {shared:,} of {shapes[0][1]:,} are "
                 "shared. Order one by the other: predicted[measured.columns]."
             )
-    # columns of CSR are found by reading all of it, once for each chunk
+    # reading columns of a CSR matrix goes through all of it, once for each chunk
     pair: list[Any] = [sp.csc_array(one) if sp.issparse(one) else np.asarray(one) for one in (predicted, measured)]
     for first in range(0, shapes[0][1], chunk_size):
         part = slice(first, min(first + chunk_size, shapes[0][1]))

@@ -1,4 +1,4 @@
-"""Whether modalities, or batches, lie among each other."""
+"""Whether modalities, or batches, are mixed in an embedding."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from ._structure import SILHOUETTE_MIB
 def seurat_alignment_score(
     x: ArrayLike, modality: ArrayLike, k: int | None = None, *, n_subsamples: int = 4, seed: int = 0
 ) -> float:
-    """Whether neighbours are of the other modality as often as by chance: 1 as often, 0 never.
+    """Whether neighbours are from the other modality as often as expected by chance: 1 as often, 0 never.
 
-    ``min(1, (k - same) / (k (1 - 1 / B)))`` with B modalities and ``same`` the mean number of a cell's k neighbours that
-    are of its own, after each modality is drawn down to the size of the smallest; averaged over the draws (Butler et
-    al., Nature Biotechnology 2018; as in scglue). A score that chance would give does not say that partners meet:
+    ``min(1, (k - same) / (k (1 - 1 / B)))`` with B modalities and ``same`` the mean number of a cell's k neighbours
+    that are of its own, after each modality is subsampled to the size of the smallest; averaged over the subsamples
+    (Butler et al., Nature Biotechnology 2018; as in scglue). A score of 1 does not show that partners are close;
     :func:`foscttm` does.
 
     Parameters
     ----------
     x
-        Embedding, (n_cells, n_dims), modalities one below the other.
+        Embedding, (n_cells, n_dims), with the modalities concatenated along the rows.
     modality
         Modality or batch of each row, (n_cells,).
     k
-        Neighbours of a cell, itself not among them; None: 1 % of the cells of a draw.
+        Number of neighbours of a cell, without itself; None: 1 % of the cells of a subsample.
     n_subsamples
-        Draws; one where all modalities have as many cells, since all draws are the same.
+        Number of subsamples; one is used if all modalities have the same number of cells.
     seed
-        Of the draws.
+        Seed of the subsampling.
 
     Raises
     ------
     TypeError
         Sparse input.
     ValueError
-        NaN; modalities missing or a single one; ``k`` not below the cells of a draw; no draws.
+        NaN; missing modalities or only one; ``k`` too large for a subsample; ``n_subsamples`` below 1.
     """
     x = checked_embedding(x, "x")
     codes = checked_labels(modality, len(x), "modalities")
     if n_subsamples < 1:
-        raise ValueError(f"n_subsamples = {n_subsamples}; expected at least 1.")
+        raise ValueError(f"n_subsamples is {n_subsamples}; expected at least 1.")
     size = np.bincount(codes)
     n_modalities, smallest = len(size), int(size.min())
     k = checked_k(k, n_modalities * smallest)
@@ -62,25 +62,25 @@ def seurat_alignment_score(
 
 
 def batch_asw(x: ArrayLike, labels: ArrayLike, batch: ArrayLike) -> float:
-    """Average silhouette width of batches or modalities within labels, turned round: 1 mixed, 0 apart.
+    """Average silhouette width of batches or modalities within labels, inverted: 1 mixed, 0 separate.
 
     Mean over the labels of ``mean_i (1 - |s_i|)``, s_i the silhouette of cell i's batch among the cells of its label.
-    Equals ``scib_metrics.silhouette_batch``: labels of one batch, or with no two cells of a batch, say nothing and take
-    no part (scglue counts such a label as perfectly mixed).
+    Equals ``scib_metrics.silhouette_batch``: labels with a single batch, or without two cells of the same batch, are
+    ignored (scglue counts such a label as perfectly mixed).
 
     Parameters
     ----------
     x
-        Embedding, (n_cells, n_dims); of two modalities, one below the other.
+        Embedding, (n_cells, n_dims); two modalities are concatenated along the rows.
     labels, batch
-        (n_cells,)
+        Label and batch of each cell, (n_cells,).
 
     Raises
     ------
     TypeError
         Sparse input.
     ValueError
-        NaN; labels or batches missing or all the same; no label with two batches and two cells of one.
+        NaN; missing labels or batches, or only one; no label with two batches and two cells of one of them.
     """
     x = checked_embedding(x, "x")
     codes, batches = checked_labels(labels, len(x)), checked_labels(batch, len(x), "batches")
@@ -91,7 +91,5 @@ def batch_asw(x: ArrayLike, labels: ArrayLike, batch: ArrayLike) -> float:
             if 1 < np.count_nonzero(np.bincount(batches[rows])) < len(rows):
                 widths.append(1 - np.abs(silhouette_samples(x[rows], batches[rows])).mean())
     if not widths:
-        raise ValueError(
-            "no label has two batches and two cells of one of them: batches cannot be compared within labels."
-        )
+        raise ValueError("no label has two batches and two cells of one of them; expected at least one such label.")
     return float(np.mean(widths))

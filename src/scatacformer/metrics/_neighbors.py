@@ -1,4 +1,5 @@
-"""Nearest cells of each cell, some rows at a time: 1 % of the cells as neighbours of each grows with n_cells squared."""
+"""Nearest neighbours of each cell, in chunks of rows: with 1 % of the cells as neighbours, memory would grow with
+n_cells squared."""
 
 from __future__ import annotations
 
@@ -16,19 +17,19 @@ def checked_k(k: int | None, n_cells: int) -> int:
         return max(round(0.01 * n_cells), 1)
     if not 1 <= k < n_cells:
         raise ValueError(
-            f"k = {k} neighbours among {n_cells:,} cells; expected 1 to {n_cells - 1:,} (a cell is not its own)."
+            f"k is {k} for {n_cells:,} cells; expected 1 to {n_cells - 1:,} (a cell is not its own neighbour)."
         )
     return int(k)
 
 
 def nearest(x: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows (n,) and their ``k`` nearest others (n, k), nearest first, Euclidean; all rows of ``x`` in turn."""
+    """Chunks of row numbers (n,) and of their ``k`` nearest other rows (n, k), nearest first, Euclidean."""
     index = NearestNeighbors(n_neighbors=k + 1).fit(x)
     step = max(NUMBERS_AT_ONCE // (k + 1), 1)
     for first in range(0, len(x), step):
         rows = np.arange(first, min(first + step, len(x)))
         near = index.kneighbors(x[rows], return_distance=False)  # (n, k + 1)
         leave = near == rows[:, None]
-        # among copies of a cell it need not be its own nearest, nor among the k + 1 at all
+        # with identical cells, a cell need not be its own nearest neighbour, nor among the k + 1 at all
         leave[~leave.any(1), -1] = True
         yield rows, near[~leave].reshape(len(rows), k)

@@ -1,4 +1,4 @@
-"""All that can be said of two embeddings of the same cells, in one call."""
+"""All metrics for two embeddings of the same cells, in one call."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ def paired_report(
     chunk_size: int = 1024,
     seed: int = 0,
 ) -> pd.Series:
-    """The metrics of this room for the embeddings of two modalities in one space.
+    """All metrics of this module for embeddings of two modalities in one space.
 
-    There is no overall score: those that papers give scale each metric by the best and worst of what they compare, so
-    that the same embedding has another score in another company.
+    There is no overall score: the scores in papers scale each metric by the best and worst of the methods compared, so
+    that the score of an embedding depends on the other methods.
 
     Parameters
     ----------
     rna, atac
-        (n_cells, n_dims); rows are the same cells. Of two DataFrames the index is compared.
+        Embeddings, (n_cells, n_dims); rows are the same cells. For two DataFrames, the index is compared.
     labels
         Cell types, (n_cells,).
     rna_before, atac_before
-        Each modality by itself, for example principal components and LSI, (n_cells, any number); both or none.
+        Embeddings of each modality by itself, for example principal components and LSI, (n_cells, n_dims); both or
+        none.
     normalize
-        Scale rows to length 1 first, as in the Attune paper, so that distances follow the cosine. False: lengths count,
-        but in `alignment` and `uniformity`, which are defined on the sphere.
+        Scale rows to length 1 first, as in the Attune paper, so that distances follow the cosine. False: lengths
+        matter, except in ``alignment`` and ``uniformity``, which are defined on the sphere.
     k
-        Neighbours in `seurat_alignment_score`, `mean_average_precision` and `neighbor_conservation`; None: 1 % of the
-        2 n_cells rows.
+        Number of neighbours in ``seurat_alignment_score``, ``mean_average_precision`` and ``neighbor_conservation``;
+        None: 1 % of the 2 n_cells rows.
     chunk_size
         As in :func:`foscttm`.
     seed
@@ -53,31 +54,32 @@ def paired_report(
     Returns
     -------
     pandas.Series
-        `foscttm` (0 best, 1/2 chance), `alignment` (0 best), `uniformity_rna`, `uniformity_atac` (0 collapsed),
-        `seurat_alignment_score` (1 best). With ``labels``: `foscttm_within_labels` (unless every label has one cell),
-        `mean_average_precision`, `cell_type_asw`, `batch_asw`, `graph_connectivity` (followed both ways, as in the
-        paper), 1 best. With ``rna_before`` and ``atac_before``: `neighbor_conservation`, the mean of both, 1 best.
-        Metrics of both modalities are of their rows one below the other, (2 n_cells, n_dims): a cell's partner is among
-        its neighbours and has its label, so that `mean_average_precision` of well paired cells is high at few neighbours.
+        ``foscttm`` (0 best, 1/2 chance), ``alignment`` (0 best), ``uniformity_rna``, ``uniformity_atac`` (0 collapsed),
+        ``seurat_alignment_score`` (1 best). With ``labels``: ``foscttm_within_labels`` (unless every label has one
+        cell), ``mean_average_precision``, ``cell_type_asw``, ``batch_asw``, ``graph_connectivity`` (followed both ways,
+        as in the paper), 1 best. With ``rna_before`` and ``atac_before``: ``neighbor_conservation``, the mean of both,
+        1 best. Metrics of both modalities together use their concatenated rows, (2 n_cells, n_dims): a cell's match is
+        among its neighbours and has its label, so ``mean_average_precision`` of well paired cells is high for few
+        neighbours.
 
     Raises
     ------
     TypeError
         Sparse input.
     ValueError
-        Not the same cells or dimensions; NaN; a cell of zeros; labels missing or all the same; ``k`` too large; one of
+        Different cells or dimensions; NaN; a cell of zeros; missing labels or only one; ``k`` too large; one of
         ``rna_before`` and ``atac_before`` without the other.
     """
     check_same_cells(rna, atac, ("rna", "atac"))
     if (rna_before is None) != (atac_before is None):
-        raise ValueError("one of rna_before and atac_before is given; expected both or none.")
+        raise ValueError("only one of rna_before and atac_before is given; expected both or none.")
     if rna_before is not None and atac_before is not None:
         check_same_cells(rna, rna_before, ("rna", "rna_before"))
         check_same_cells(atac, atac_before, ("atac", "atac_before"))
     rna, atac = checked_embedding(rna, "rna"), checked_embedding(atac, "atac")
     if rna.shape != atac.shape:
         raise ValueError(
-            f"rna has {rna.shape[1]} dimensions, atac has {atac.shape[1]}; expected embeddings in one space."
+            f"rna has {rna.shape[1]} dimensions, atac has {atac.shape[1]}; expected embeddings in the same space."
         )
     if normalize:
         rna, atac = unit_rows(rna, "rna"), unit_rows(atac, "atac")

@@ -1,4 +1,4 @@
-"""Whether an embedding keeps cell types apart, and cells beside those they were beside."""
+"""Whether an embedding separates cell types and conserves the neighbours of each cell."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from sklearn.metrics import silhouette_score
 from ._check import check_same_cells, checked_embedding, checked_labels
 from ._neighbors import checked_k, nearest
 
-SILHOUETTE_MIB = 128  # of distances at a time; scikit-learn's own default is 1 GiB
+SILHOUETTE_MIB = 128  # of distances at a time; scikit-learn's default is 1 GiB
 
 
 def mean_average_precision(x: ArrayLike, labels: ArrayLike, k: int | None = None) -> float:
-    """Whether a cell's nearest neighbours have its label, the nearest first: 1 all of them, 0 none.
+    """Mean average precision of labels among each cell's nearest neighbours: 1 if all have its label, 0 if none.
 
-    Of a cell, the mean over those of its k neighbours that have its label of the precision down to that neighbour (the
-    share with the label among it and the nearer ones); 0 if none has it. Averaged over the cells (as in scglue).
-    By chance it is near the summed squares of the labels' shares, not 0.
+    For each cell, the precision is computed at each of its k neighbours that has its label (the share with that label
+    among this neighbour and the nearer ones) and averaged; 0 if none has it. The result is the mean over cells, as in
+    scglue. By chance it is close to the sum of squared label frequencies, not 0.
 
     Parameters
     ----------
     x
-        Embedding, (n_cells, n_dims); of two modalities, one below the other.
+        Embedding, (n_cells, n_dims); two modalities are concatenated along the rows.
     labels
-        (n_cells,)
+        Label of each cell, (n_cells,).
     k
-        Neighbours of a cell, itself not among them; None: 1 % of the cells.
+        Number of neighbours of a cell, without itself; None: 1 % of the cells.
 
     Raises
     ------
     TypeError
         Sparse input.
     ValueError
-        NaN; labels missing or all the same; ``k`` not below n_cells.
+        NaN; missing labels or only one; ``k`` not below n_cells.
     """
     x = checked_embedding(x, "x")
     codes, k = checked_labels(labels, len(x)), checked_k(k, len(x))
@@ -50,57 +50,57 @@ def mean_average_precision(x: ArrayLike, labels: ArrayLike, k: int | None = None
 
 
 def cell_type_asw(x: ArrayLike, labels: ArrayLike) -> float:
-    """Average silhouette width of labels, in 0 to 1: 1 far apart, 1/2 overlapping, 0 each cell among another label.
+    """Average silhouette width of labels, from 0 to 1: 1 well separated, 1/2 overlapping, 0 in the wrong label.
 
     ``(mean_i s_i + 1) / 2`` with s_i = (b_i - a_i) / max(a_i, b_i), a_i the mean distance to cells of its label and b_i
-    to those of the nearest other label; 0 for a label of one cell. Equals ``scib_metrics.silhouette_label``.
+    to those of the nearest other label; s_i is 0 for a label with one cell. Equals ``scib_metrics.silhouette_label``.
 
     Parameters
     ----------
     x
-        Embedding, (n_cells, n_dims); of two modalities, one below the other.
+        Embedding, (n_cells, n_dims); two modalities are concatenated along the rows.
     labels
-        (n_cells,)
+        Label of each cell, (n_cells,).
 
     Raises
     ------
     TypeError
         Sparse input.
     ValueError
-        NaN; labels missing, all the same or all different.
+        NaN; missing labels; only one label; or as many labels as cells.
     """
     x = checked_embedding(x, "x")
     codes = checked_labels(labels, len(x))
     if codes.max() + 1 == len(x):
-        raise ValueError(f"{len(x):,} cells have as many labels; expected at least one label with two cells.")
+        raise ValueError(f"{len(x):,} cells have as many different labels; expected at least one label with two cells.")
     with config_context(working_memory=SILHOUETTE_MIB):
         return float((silhouette_score(x, codes) + 1) / 2)
 
 
 def graph_connectivity(x: ArrayLike, labels: ArrayLike, k: int = 14, *, directed: bool = True) -> float:
-    """Whether the cells of a label hang together in the graph of neighbours: 1 each label is one piece, 0 all crumbs.
+    """Whether the cells of each label are connected in the neighbour graph: 1 if each label is one component.
 
-    Mean over the labels of the share of their cells that is in the largest strongly connected component of the label's
-    part of the graph. Equals ``scib_metrics.graph_connectivity``, which follows edges from a cell to its neighbours
-    alone; scIB and scglue (with it the Attune paper) follow them both ways, and find larger pieces.
+    Mean over the labels of the share of their cells in the largest strongly connected component of the label's
+    subgraph. Equals ``scib_metrics.graph_connectivity``, which follows edges only from a cell to its neighbours; scIB
+    and scglue (and the Attune paper) follow them in both directions and find larger components.
 
     Parameters
     ----------
     x
-        Embedding, (n_cells, n_dims); of two modalities, one below the other.
+        Embedding, (n_cells, n_dims); two modalities are concatenated along the rows.
     labels
-        (n_cells,)
+        Label of each cell, (n_cells,).
     k
-        Neighbours of a cell, itself not among them: scanpy's and scib-metrics' 15 count the cell itself.
+        Number of neighbours of a cell, without itself: the 15 of scanpy and scib-metrics include the cell.
     directed
-        Follow edges in their direction alone.
+        Follow edges only in their direction.
 
     Raises
     ------
     TypeError
         Sparse input.
     ValueError
-        NaN; labels missing or all the same; ``k`` not below n_cells.
+        NaN; missing labels or only one; ``k`` not below n_cells.
     """
     x = checked_embedding(x, "x")
     codes, k = checked_labels(labels, len(x)), checked_k(k, len(x))
@@ -116,27 +116,27 @@ def graph_connectivity(x: ArrayLike, labels: ArrayLike, k: int = 14, *, directed
 
 
 def neighbor_conservation(before: ArrayLike, after: ArrayLike, k: int | None = None) -> float:
-    """Whether a cell has the neighbours that it had: 1 the same, 0 none of them.
+    """Whether each cell has the same neighbours as before: 1 the same, 0 none of them.
 
-    Mean over the cells of the Jaccard index of the k nearest before and the k nearest after, of one modality (scglue
-    calls it once for all modalities and averages them, with k = 1 % of the cells of all of them together: twice the
-    default here for two; :func:`paired_report` does the same). By chance it is about k / (2 n_cells).
+    Mean over the cells of the Jaccard index of the k nearest neighbours before and after, for one modality. scglue
+    averages it over all modalities, with k = 1 % of the cells of all of them together, which is twice the default here
+    for two modalities; :func:`paired_report` does the same. By chance it is about k / (2 n_cells).
 
     Parameters
     ----------
     before
         Embedding of the modality by itself, for example its principal components, (n_cells, n_dims).
     after
-        Its embedding in the shared space, (n_cells, n_dims_after); rows are the same cells.
+        Embedding of the modality in the joint space, (n_cells, n_dims_after); rows are the same cells.
     k
-        Neighbours of a cell, itself not among them; None: 1 % of the cells.
+        Number of neighbours of a cell, without itself; None: 1 % of the cells.
 
     Raises
     ------
     TypeError
         Sparse input.
     ValueError
-        Not the same cells; NaN; ``k`` not below n_cells.
+        Different cells; NaN; ``k`` not below n_cells.
     """
     check_same_cells(before, after, ("before", "after"))
     before, after = checked_embedding(before, "before"), checked_embedding(after, "after")
@@ -144,6 +144,6 @@ def neighbor_conservation(before: ArrayLike, after: ArrayLike, k: int | None = N
     total = 0.0
     for (_, old), (_, new) in zip(nearest(before, k), nearest(after, k), strict=True):
         both = np.sort(np.concatenate([old, new], axis=1), axis=1)  # (n, 2 k)
-        shared = (both[:, 1:] == both[:, :-1]).sum(1)  # none is twice in one of them
+        shared = (both[:, 1:] == both[:, :-1]).sum(1)  # no neighbour occurs twice in either
         total += (shared / (2 * k - shared)).sum()
     return float(total / len(before))

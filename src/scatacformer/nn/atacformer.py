@@ -22,8 +22,8 @@ SPECIAL_TOKENS = ("unk", "pad", "mask", "cls", "eos", "bos", "sep")  # in this o
 class AtacformerConfig:
     """Sizes of an Atacformer, by the names of its ``config.json``; the defaults are those of the published models.
 
-    ``vocab_size`` counts the regions and the seven special tokens. Raises ValueError for sizes that do not fit together.
-    """
+    ``vocab_size`` counts the regions and the seven special tokens. Raises ValueError for sizes that do not fit
+    together."""
 
     vocab_size: int
     hidden_size: int = 192
@@ -43,16 +43,16 @@ class AtacformerConfig:
         ):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}")
+                raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
         if self.n_regions < 1:
-            raise ValueError(f"vocab_size is {self.vocab_size}: seven special tokens and not one region")
+            raise ValueError(f"vocab_size is {self.vocab_size}: seven special tokens and not one region.")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads"
+                f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads."
             )
         pad = self.n_regions + SPECIAL_TOKENS.index("pad") if self.pad_token_id is None else self.pad_token_id
         if not 0 <= pad < self.vocab_size:
-            raise ValueError(f"pad_token_id {pad} is not among the {self.vocab_size:,} tokens")
+            raise ValueError(f"pad_token_id {pad} is not among the {self.vocab_size:,} tokens.")
         object.__setattr__(self, "pad_token_id", pad)
 
     @property
@@ -132,7 +132,8 @@ class AtacformerNetwork(nn.Module):
         return self.embeddings.token_embeddings.weight.device
 
     def forward(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Last hidden states.  ``tokens`` (n_tokens,) ids, ``cu_seqlens`` (n_cells + 1,) int32 -> (n_tokens, hidden)."""
+        """Last hidden states.  ``tokens`` (n_tokens,) ids, ``cu_seqlens`` (n_cells + 1,) int32 -> (n_tokens,
+        hidden)."""
         return self.encoder(self.embeddings(tokens, cu_seqlens), cu_seqlens)
 
     def embed(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ class AtacformerNetwork(nn.Module):
     def replaced_logits(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Log-odds that each token stands where another one stood.  (n_tokens,)"""
         if self.discriminator is None:
-            raise RuntimeError("the network has no head for replaced tokens: add one with add_discriminator()")
+            raise RuntimeError("the network has no head for replaced tokens: add one with add_discriminator().")
         return self.discriminator(self(tokens, cu_seqlens))
 
 

@@ -83,15 +83,15 @@ def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
 def check_backend(name: str, device: torch.device, dtype: torch.dtype) -> str:
     """``name`` itself, or a ValueError that says why it cannot be had here."""
     if name not in BACKENDS:
-        raise ValueError(f"attention backend {name!r} is unknown; choose one of {('auto', *BACKENDS)}")
+        raise ValueError(f"attention backend {name!r} is unknown; choose one of {('auto', *BACKENDS)}.")
     if name in ("flash", "varlen"):
         if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
             raise ValueError(
                 f"attention backend {name!r} needs a CUDA device and fp16 or bf16, found {device.type} and {dtype}; "
-                "use backend='auto', or train with precision='bf16-mixed' on a GPU"
+                "use backend='auto', or train with precision='bf16-mixed' on a GPU."
             )
         if name == "flash" and not _has_flash():
-            raise ValueError("attention backend 'flash' needs flash-attn: pip install flash-attn, or backend='auto'")
+            raise ValueError("attention backend 'flash' needs flash-attn: pip install flash-attn, or backend='auto'.")
     return name
 
 

@@ -21,7 +21,7 @@ class ContactNetwork(nn.Module):
     def __init__(self, width: int = 32, seed: int = 0) -> None:
         super().__init__()
         if width < 1:
-            raise ValueError(f"width must be at least 1, found {width}")
+            raise ValueError(f"width is {width}; expected at least 1.")
         self.width = width
         sizes = (1, width, 2 * width, 1)
         layers = [

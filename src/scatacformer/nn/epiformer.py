@@ -50,28 +50,28 @@ class EpiformerConfig:
         for name in ("n_tracks", "d_stem", "d_model", "n_layers", "n_heads", "d_feedforward"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}")
+                raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
         if self.bin_size < 2 or self.bin_size & (self.bin_size - 1):
-            raise ValueError(f"bin_size must be a power of two, found {self.bin_size}")
+            raise ValueError(f"bin_size is {self.bin_size}; expected a power of two.")
         if self.seq_len < self.bin_size or self.seq_len % self.bin_size:
             nearest = max(1, round(self.seq_len / self.bin_size)) * self.bin_size
             raise ValueError(
-                f"seq_len must be a multiple of bin_size ({self.bin_size} bp), found {self.seq_len}; "
-                f"the nearest is {nearest}"
+                f"seq_len is {self.seq_len}; expected a multiple of bin_size ({self.bin_size} bp). "
+                f"The nearest is {nearest}."
             )
         if self.crop < 0 or 2 * self.crop >= self.n_bins:
-            raise ValueError(f"a crop of {self.crop} bins on each side leaves none of the {self.n_bins} of a window")
+            raise ValueError(f"a crop of {self.crop} bins on each side leaves none of the {self.n_bins} of a window.")
         if self.d_model % self.n_heads or self.d_model % 2:
-            raise ValueError(f"d_model ({self.d_model}) must be even and a multiple of n_heads ({self.n_heads})")
+            raise ValueError(f"d_model ({self.d_model}) must be even and a multiple of n_heads ({self.n_heads}).")
         for name in ("dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in 0 ... 1 (1 excluded), found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 ... 1 (1 excluded).")
 
     @classmethod
     def of_size(cls, size: str, **changes: Any) -> EpiformerConfig:
         """A preset, ``"small"`` or ``"base"``, with changes (None: keep the preset's value)."""
         if size not in SIZES:
-            raise ValueError(f"size must be one of {tuple(SIZES)}, found {size!r}")
+            raise ValueError(f"size is {size!r}; expected one of {tuple(SIZES)}.")
         return cls(**SIZES[size] | {name: value for name, value in changes.items() if value is not None})
 
     @property
@@ -250,7 +250,7 @@ class _Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] > self.max_bins:
-            raise ValueError(f"a window of {x.shape[1]} bins is longer than the {self.max_bins} of the configuration")
+            raise ValueError(f"a window of {x.shape[1]} bins is longer than the {self.max_bins} of the configuration.")
         x = x + _sinusoid(x.shape[1], x.shape[2], x)
         for layer in self.layers:
             x = layer(x)
@@ -345,6 +345,6 @@ class _Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Before the softplus."""
         if x.shape[1] <= 2 * self.crop:
-            raise ValueError(f"a window of {x.shape[1]} bins has none left after a crop of {self.crop} on each side")
+            raise ValueError(f"a window of {x.shape[1]} bins has none left after a crop of {self.crop} on each side.")
         kept = x[:, self.crop : x.shape[1] - self.crop].transpose(1, 2)  # (B, d_model, n_outputs)
         return self.linear(self.conv(kept).transpose(1, 2)).transpose(1, 2)  # (B, n_tracks, n_outputs)

@@ -55,22 +55,22 @@ class GETConfig:
         for name in ("n_features", "n_regions", "d_model", "n_layers", "n_heads", "d_feedforward"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}")
+                raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
         if self.n_features < 2:
-            raise ValueError(f"n_features is {self.n_features}: expected at least one motif beside accessibility")
+            raise ValueError(f"n_features is {self.n_features}: expected at least one motif beside accessibility.")
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model {self.d_model} cannot be divided among {self.n_heads} attention heads")
+            raise ValueError(f"d_model {self.d_model} cannot be divided among {self.n_heads} attention heads.")
         if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path must be from 0 to below 1, found {self.drop_path}")
+            raise ValueError(f"drop_path is {self.drop_path}; expected from 0 to below 1.")
 
     @classmethod
     def of_size(cls, size: str, n_features: int, **changes: Any) -> GETConfig:
         """The sizes of a preset, ``"small"`` or ``"base"``, some of them changed by name."""
         if size not in SIZES:
-            raise ValueError(f"size {size!r} is unknown; choose one of {tuple(SIZES)}")
+            raise ValueError(f"size {size!r} is unknown; choose one of {tuple(SIZES)}.")
         known = {field.name for field in fields(cls)} - {"n_features"}
         if unknown := sorted(set(changes) - known):
-            raise ValueError(f"GET has no {unknown[0]!r}; its sizes are {', '.join(sorted(known))}")
+            raise ValueError(f"GET has no {unknown[0]!r}; its sizes are {', '.join(sorted(known))}.")
         return cls(n_features, **{**SIZES[size], **changes})
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class GETNetwork(nn.Module):
     def __init__(self, config: GETConfig, target: str = "expression", seed: int = 0) -> None:
         super().__init__()
         if target not in TARGETS:
-            raise ValueError(f"target {target!r} is unknown; choose one of {TARGETS}")
+            raise ValueError(f"target {target!r} is unknown; choose one of {TARGETS}.")
         self.config, self.target = config, target
         d = config.d_model
         self.region_embedding = nn.Linear(config.n_features, d)
@@ -148,7 +148,7 @@ class GETNetwork(nn.Module):
         """Embedded regions to regions in the context of their window.  (B, R, d_model) -> (B, R or k, d_model)"""
         if masked is not None:
             if self.target != "reconstruction":
-                raise ValueError(f"a network with target {self.target!r} has no mask token")
+                raise ValueError(f"a network with target {self.target!r} has no mask token.")
             x = torch.where(masked[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat((self.cls.to(x.dtype).expand(len(x), -1, -1), x), 1)  # (B, 1 + R, d_model)
         seen = None
@@ -236,7 +236,7 @@ def jacobian(
     (B, R, n_features or d_model) derivative, and (B,) the outputs.
     """
     if wrt not in ("input", "region_embedding"):
-        raise ValueError(f"wrt is 'input' or 'region_embedding', found {wrt!r}")
+        raise ValueError(f"wrt is {wrt!r}; expected 'input' or 'region_embedding'.")
     frozen = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -354,7 +354,7 @@ def _from_published(state: Mapping[str, Tensor], n_heads: int | None, n_regions:
         )
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     if bent := [name for name, own in ours.items() if state[name].shape != shapes[own]]:
-        raise ValueError(f"{bent[0]} has shape {tuple(state[bent[0]].shape)}, expected {tuple(shapes[ours[bent[0]]])}")
+        raise ValueError(f"{bent[0]} has shape {tuple(state[bent[0]].shape)}, expected {tuple(shapes[ours[bent[0]]])}.")
     network.load_state_dict({own: state[name].detach().clone() for name, own in ours.items()})
     return network
 

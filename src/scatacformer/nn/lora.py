@@ -26,12 +26,12 @@ class LoraPlan:
 
     def __post_init__(self) -> None:
         if self.r < 1 or self.lora_alpha <= 0:
-            raise ValueError(f"expected r of at least 1 and lora_alpha > 0, found {self.r} and {self.lora_alpha}")
+            raise ValueError(f"expected r of at least 1 and lora_alpha > 0, found {self.r} and {self.lora_alpha}.")
         if isinstance(self.target_modules, str):
-            raise ValueError(f"target_modules is a list of {ADAPTED}, found {self.target_modules!r}")
+            raise ValueError(f"target_modules is {self.target_modules!r}; expected a list of {ADAPTED}.")
         unknown = [name for name in self.target_modules if name not in ADAPTED]
         if unknown or not self.target_modules:
-            raise ValueError(f"target_modules must be among {ADAPTED}, found {list(self.target_modules)}")
+            raise ValueError(f"target_modules is {list(self.target_modules)}; expected among {ADAPTED}.")
         _peft()
 
     @classmethod
@@ -39,7 +39,7 @@ class LoraPlan:
         """The plan of ``settings``; ValueError for a name that there is not."""
         known = [f.name for f in fields(cls)]
         if unknown := [name for name in settings if name not in known]:
-            raise ValueError(f"lora_kwargs has no {unknown[0]!r}; there are {', '.join(known)}")
+            raise ValueError(f"lora_kwargs has no {unknown[0]!r}; there are {', '.join(known)}.")
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,5 +90,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError:
-        raise ImportError("LoRA needs peft: pip install 'scatacformer[lora]'") from None
+        raise ImportError("LoRA needs peft: pip install 'scatacformer[lora]'.") from None
     return peft

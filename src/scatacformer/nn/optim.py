@@ -16,7 +16,7 @@ class RowAdamW(torch.optim.Optimizer):
 
     def __init__(self, params, lr: float = 1e-3, betas=(0.9, 0.99), eps: float = 1e-8, weight_decay: float = 0.0):
         if lr < 0:
-            raise ValueError(f"lr must not be negative, found {lr}")
+            raise ValueError(f"lr is {lr}; expected 0 or more.")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -1,4 +1,5 @@
-"""Figures. Each returns its matplotlib Axes; `save` writes a file, `show` opens a window (see :func:`embedding`)."""
+"""Plots. Each returns its matplotlib Axes; ``save`` writes a file, ``show`` opens a window (see
+:func:`embedding`)."""
 
 from __future__ import annotations
 

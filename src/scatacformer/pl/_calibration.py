@@ -1,4 +1,4 @@
-"""Whether removed bins are open as often as the model says."""
+"""Whether removed bins are open as often as predicted."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def calibration(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Predicted probability against the share that is open, of bins that the model was not shown.
+    """Calibration curve: predicted probability against the share of open bins, for bins that are not in the input.
 
-    Half of each cell's open bins are removed, the model reads the rest, and all bins that it was not shown are sorted by
-    the probability that they are open all the same: p / (2 - p) for an accessibility p at the cell's whole depth. A
+    Half of each cell's open bins are removed, the model reads the rest, and all bins that it was not shown are sorted
+    by the probability that they are open all the same: p / (2 - p) for an accessibility p at the cell's whole depth. A
     calibrated model lies on the diagonal.
 
     Parameters
@@ -42,18 +42,18 @@ def calibration(
     model
         A trained model.
     adata, indices
-        Cells on the model's regions; None: the held-out cells of the training, or all where none were.
+        Cells on the model's regions; None: the held-out cells of the training, or all cells if there were none.
     n_groups
-        Points of the curve: groups of probabilities, even in the logarithm.
+        Number of points of the curve: groups of probabilities, evenly spaced on a logarithmic scale.
     max_cells
-        Most cells that are asked, drawn by the model's seed.
+        Maximum number of cells, sampled by the model's seed.
     ax, show, save
         As in :func:`scatacformer.pl.training_curves`.
 
     Raises
     ------
     ValueError
-        No cell has two open bins.
+        No cell has at least two open bins.
     """
     from scatacformer.model import setup_layer
 
@@ -67,7 +67,7 @@ def calibration(
     x.eliminate_zeros()
     some = np.flatnonzero(np.diff(x.indptr) >= 2)
     if not len(some):
-        raise ValueError("no cell has two open bins: nothing can be removed")
+        raise ValueError("no cell has two open bins; expected cells from which bins can be removed.")
     some = np.sort(rng.choice(some, min(max_cells, len(some)), replace=False))
     shown, hidden = _halves(x[some], rng)
     half = adata[rows[some]].copy()
@@ -75,7 +75,7 @@ def calibration(
         half.X = shown
     else:
         half.layers[layer] = shown
-    # odds of a bin go with the depth that the cell is asked at
+    # the odds of a bin are proportional to the depth at which the cell is predicted
     deeper = np.diff(x[some].indptr) / np.diff(shown.indptr)
     edges = np.geomspace(1e-4, 1, n_groups + 1)
     edges[0] = 0.0
@@ -95,19 +95,19 @@ def calibration(
         _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
     told = n >= 10
     lowest = float((mass[told] / n[told]).min(initial=1e-3))
-    ax.plot([lowest, 1], [lowest, 1], color="0.7", linewidth=1, zorder=0, label="as predicted")
+    ax.plot([lowest, 1], [lowest, 1], color="0.7", linewidth=1, zorder=0, label="perfectly calibrated")
     ax.plot(mass[told] / n[told], n_open[told] / n[told], marker=".", label="removed bins")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("predicted probability")
-    ax.set_ylabel("share that is open")
+    ax.set_ylabel("observed share of open bins")
     ax.legend(frameon=False)
     finish(ax, show, save)
     return ax
 
 
 def _halves(x: sp.csr_matrix, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Each cell's entries, at random, in two matrices; the first has at least half of them."""
+    """Each cell's entries, split at random into two matrices; the first has at least half of them."""
     order = np.argsort(np.repeat(np.arange(x.shape[0]), np.diff(x.indptr)) + rng.random(x.nnz), kind="stable")
     rank = np.empty(x.nnz, np.int64)
     rank[order] = np.arange(x.nnz) - np.repeat(x.indptr[:-1], np.diff(x.indptr))

@@ -1,4 +1,4 @@
-"""Cells on two dimensions of an embedding."""
+"""Cells in two dimensions of an embedding."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def embedding(
     save: str | Path | None = None,
     **kwargs: Any,
 ) -> Axes | list[Axes]:
-    """Scatter plot of cells; :func:`scanpy.pl.embedding` draws it.
+    """Scatter plot of cells, using :func:`scanpy.pl.embedding`.
 
     Parameters
     ----------
     adata
-        Cells with the coordinates in `.obsm`.
+        Cells with the coordinates in ``.obsm``.
     color
-        Columns of `.obs`, or bins of `.var_names`; one panel each.
+        Columns of ``.obs``, or bins in ``.var_names``; one panel each.
     basis
-        Coordinates, `"X_umap"` or `"umap"`; the first two dimensions are drawn.
+        Coordinates, ``"X_umap"`` or ``"umap"``; the first two dimensions are plotted.
     show
-        Open a window. Default: unless `save` is given or the backend has none.
+        Open a window. Default: True unless ``save`` is given or the backend has no window.
     save
-        File to write, in the format that its ending names.
+        File to write, in the format given by its extension.
     **kwargs
-        Go to :func:`scanpy.pl.embedding`.
+        Passed to :func:`scanpy.pl.embedding`.
 
     Raises
     ------
     KeyError
-        No such coordinates or column.
+        The coordinates or the column do not exist.
     """
     import scanpy as sc
 
@@ -56,7 +56,7 @@ def embedding(
     absent = [key for key in asked if key not in adata.obs and key not in adata.var_names]
     if absent:
         raise KeyError(
-            f"{absent[0]!r} is no column of adata.obs and no bin; columns: {', '.join(map(str, adata.obs.columns))}."
+            f"{absent[0]!r} is neither a column of adata.obs nor a bin; the columns are {', '.join(map(str, adata.obs.columns))}."
         )
     axes = sc.pl.embedding(adata, basis=name, color=asked or None, show=False, **kwargs)
     finish(axes[0] if isinstance(axes, list) else axes, show, save)

@@ -1,4 +1,4 @@
-"""The end of every plot: written to a file, shown in a window, or left to the caller."""
+"""The last step of every plot: save the figure, show it, or return it to the caller."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def finish(ax: Axes, show: bool | None, save: str | Path | None) -> None:
-    """Write the figure of `ax` to `save`, then show it.
+    """Write the figure of ``ax`` to ``save``, then show it.
 
-    `show` None shows it unless it was saved or the backend has no window (Agg). A figure that was saved and is
+    ``show`` None shows it unless it was saved or the backend has no window (Agg). A figure that was saved and is
     not shown is closed, as in scanpy.
     """
     figure = ax.get_figure(root=True)

@@ -1,4 +1,4 @@
-"""Measured and predicted accessibility along a piece of the genome, group by group."""
+"""Measured and predicted accessibility along a genomic region, by group of cells."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def genome_track(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> list[Axes]:
-    """Share of a group's cells that have each bin open, and the mean that the model predicts, a panel for each group.
+    """Share of cells in which each bin is open, and the mean prediction of the model, with a panel for each group.
 
     Parameters
     ----------
     model
         A trained model.
     region
-        Where, in base pairs: `"chr1:1,000,000-1,500,000"`.
+        Genomic region, in bp: ``"chr1:1,000,000-1,500,000"``.
     groupby
-        Column of `adata.obs`.
+        Column of ``adata.obs``.
     adata
-        Cells on the model's regions; None: the model's own.
+        Cells on the model's regions; None: the cells of the model.
     max_cells
-        Most cells of a group that are drawn from, by the model's seed.
+        Maximum number of cells per group, sampled by the model's seed.
     show, save
         As in :func:`scatacformer.pl.embedding`.
 
     Raises
     ------
     KeyError
-        No such column.
+        The column does not exist.
     ValueError
-        `region` cannot be read, holds none of the model's regions, or more than 5,000.
+        ``region`` cannot be parsed, or overlaps none or more than 5,000 of the model's regions.
     """
     adata = model.adata if adata is None else adata
     groups = groups_of(adata, groupby)

@@ -41,43 +41,43 @@ def links(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> list[Axes]:
-    """Arcs from a gene's transcription start to its bins, each as high as its score; the darker, the stronger.
+    """Arcs from a gene's transcription start site to its linked bins; height and darkness show the score.
 
     Parameters
     ----------
     links
-        What `get_gene_bin_links` returned, or rows of it.
+        Result of ``get_gene_bin_links``, or a subset of its rows.
     gene
-        Whose links.
+        Gene whose links are plotted.
     groupby
-        Column of `adata.obs`: above the arcs, a panel for each group has the share of its cells with each bin open,
-        and the prediction where there is a model. Needs `model` or `adata`.
+        Column of ``adata.obs``: above the arcs, a panel for each group shows the share of its cells in which each bin
+        is open, and the prediction if ``model`` is given. Needs ``model`` or ``adata``.
     model
-        A trained model for the panels of groups.
+        A trained model, for the panels of groups.
     adata
-        Cells for the panels of groups; None: the model's own.
+        Cells for the panels of groups; None: the cells of the model.
     region
-        What to draw, in base pairs: `"chr1:1,000,000-1,500,000"`. None: as far as the links reach.
+        Genomic region to plot, in bp: ``"chr1:1,000,000-1,500,000"``. None: the extent of the links.
     max_q
         Links with a larger q value are left out.
     max_links
-        Of those, how many are drawn: the ones with the largest absolute score.
+        Maximum number of these links to plot: those with the largest absolute scores.
     max_cells
-        Most cells of a group that are drawn from.
+        Maximum number of cells per group.
     show, save
         As in :func:`scatacformer.pl.embedding`.
 
     Returns
     -------
     list of Axes
-        The panels of groups, if any, that of the arcs, and that of the gene and its bins.
+        The panels of the groups, if any, the panel of the arcs, and the panel of the gene and its bins.
 
     Raises
     ------
     KeyError
-        The gene has no row in `links`, or `adata.obs` no such column.
+        The gene has no row in ``links``, or the column does not exist in ``adata.obs``.
     ValueError
-        A column of `links` is missing, `groupby` comes without cells, or `region` is not about this gene.
+        A column of ``links`` is missing, ``groupby`` is given without cells, or ``region`` is on another chromosome.
     """
     here = _of_gene(links, gene)
     chrom, tss, strand = str(here["chrom"].iloc[0]), int(here["tss"].iloc[0]), str(here["strand"].iloc[0])
@@ -89,7 +89,7 @@ def links(
     groups: list[str] = []
     if groupby is not None:
         if adata is None and model is None:
-            raise ValueError("groupby needs cells: pass adata=, or model= for its own cells and what it predicts.")
+            raise ValueError("groupby is given without cells. Pass adata=, or model= to use its cells and predictions.")
         adata = adata if model is None or adata is not None else model.adata
         assert adata is not None
         groups = groups_of(adata, groupby)
@@ -113,7 +113,7 @@ def links(
         for ax in tracks:
             ax.set_ylim(0, top)
             ax.tick_params(bottom=False)
-        # in the middle of all panels: of one, or above the lower of two
+        # centred on all panels: at the middle one, or above the lower of the middle two
         tracks[len(tracks) // 2].set_ylabel("share of cells", y=0.5 if len(tracks) % 2 else 1.15)
     _draw_arcs(arcs, drawn, tss)
     _draw_gene(bins, drawn, gene, tss, strand, end - start)
@@ -136,12 +136,12 @@ def _of_gene(links: pd.DataFrame, gene: str) -> pd.DataFrame:
         close = difflib.get_close_matches(gene.upper(), [name.upper() for name in names], n=3)
         like = [name for name in names if name.upper() in close]
         hint = f"; did you mean {', '.join(like)}?" if like else f". It has {', '.join(names[:5]) or 'no gene'}."
-        raise KeyError(f"links has no row of {gene!r}{hint}")
+        raise KeyError(f"links has no row for {gene!r}{hint}")
     return here
 
 
 def _extent(rows: pd.DataFrame, tss: int) -> tuple[int, int]:
-    """What holds all rows and the start of the gene, and some more on either side, bp."""
+    """Extent of all rows and the start of the gene, with a margin on either side, in bp."""
     first, last = min(int(rows["start"].min()), tss), max(int(rows["end"].max()), tss)
     margin = max((last - first) // 20, 10_000)
     return max(first - margin, 0), last + margin
@@ -150,7 +150,7 @@ def _extent(rows: pd.DataFrame, tss: int) -> tuple[int, int]:
 def _of_region(region: str, chrom: str, gene: str) -> tuple[int, int]:
     named, start, end = parse_region(region)
     if named != chrom:
-        raise ValueError(f"{gene} is on {chrom}, {region} is not. Leave region out to see all links.")
+        raise ValueError(f"{region} is not on {chrom}, the chromosome of {gene}. Leave out region to show all links.")
     return start, end
 
 
@@ -159,9 +159,9 @@ def _draw_arcs(ax: Axes, drawn: pd.DataFrame, tss: int) -> None:
     centre = (drawn["start"] + drawn["end"]).to_numpy() / 2e6
     strongest = float(np.abs(score).max(initial=0)) or 1.0
     ax.axhline(0, color="0.3", linewidth=0.8, zorder=0)
-    for at in np.argsort(np.abs(score)):  # the strongest last, on top
+    for at in np.argsort(np.abs(score)):  # strongest last, so that they are on top
         share = abs(score[at]) / strongest
-        # a cubic whose ends are on the line and whose control points are at 4/3 of the height has its top at the height
+        # the maximum of a cubic with its ends on the line is 3/4 of the height of its control points
         top = score[at] * 4 / 3
         points = [(tss / 1e6, 0), (tss / 1e6, top), (centre[at], top), (centre[at], 0)]
         curve = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
@@ -179,10 +179,10 @@ def _draw_arcs(ax: Axes, drawn: pd.DataFrame, tss: int) -> None:
 
 
 def _draw_gene(ax: Axes, drawn: pd.DataFrame, gene: str, tss: int, strand: str, width: int) -> None:
-    """Bins on a line, and below it where the gene starts and which way it is read."""
+    """Bins on a line, and below it the transcription start site and strand of the gene."""
     ax.axhline(1, color="0.8", linewidth=0.8, zorder=0)
     if len(drawn):
-        widths = np.maximum((drawn["end"] - drawn["start"]) / 1e6, width / 1e6 / 500)  # seen however far the view
+        widths = np.maximum((drawn["end"] - drawn["start"]) / 1e6, width / 1e6 / 500)  # visible at any scale
         color = [plt.get_cmap(POSITIVE if score >= 0 else NEGATIVE)(0.8) for score in drawn["score"]]
         ax.bar((drawn["start"] + drawn["end"]) / 2e6, 0.5, widths, bottom=0.75, color=color)
     way = -1 if strand == "-" else 1

@@ -1,4 +1,4 @@
-"""How long the cells' sentences are."""
+"""Lengths of the cells' sentences."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def qc_sentences(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Histogram of tokens (open bins) per cell, with the limits and how many cells lie beyond them.
+    """Histogram of tokens (open bins) per cell, with the limits and the number of cells beyond them.
 
     Parameters
     ----------
     adata
-        Cells with `.obs["n_tokens"]`, from :func:`scatacformer.pp.qc_sentences`.
+        Cells with ``.obs["n_tokens"]``, from :func:`scatacformer.pp.qc_sentences`.
     min_tokens, max_tokens
-        Limits to draw: too short, and longer than the encoder reads.
+        Limits to mark: shorter sentences are too short, longer ones are not read in full by the encoder.
     ax
-        Where to draw; a new figure by default.
+        Axes to plot on; a new figure by default.
     show, save
         As in :func:`scatacformer.pl.embedding`.
 
     Raises
     ------
     KeyError
-        The tokens were not counted.
+        The tokens have not been counted.
     """
     if "n_tokens" not in adata.obs:
-        raise KeyError("adata.obs has no column 'n_tokens': run sf.pp.qc_sentences(adata) first.")
+        raise KeyError("adata.obs has no column 'n_tokens'. Run sf.pp.qc_sentences(adata) first.")
     n_tokens = adata.obs["n_tokens"].to_numpy()
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    shown = np.maximum(n_tokens, 1)  # an empty cell has a place on a logarithmic axis, at its left end
+    shown = np.maximum(n_tokens, 1)  # empty cells are placed at the left end of the logarithmic axis
     edges = np.geomspace(shown.min() * 0.9, shown.max() * 1.1, 51)
     ax.hist(shown, bins=list(edges), color="C0")
     ax.set_xscale("log")

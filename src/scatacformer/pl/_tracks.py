@@ -1,4 +1,4 @@
-"""Panels along the genome: how many cells of each group have a bin open, and what a model predicts."""
+"""Panels along the genome: the share of cells of each group in which a bin is open, and the prediction of a model."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ MAX_REGIONS = 5_000
 
 
 def parse_region(region: str) -> tuple[str, int, int]:
-    """Chromosome, start and end of `chr1:1,000,000-1,500,000`. Raises ValueError."""
+    """Chromosome, start and end of ``chr1:1,000,000-1,500,000``. Raises ValueError."""
     match = re.fullmatch(r"([^:\s]+):([\d,]+)-([\d,]+)", region.strip())
     if match is None:
-        raise ValueError(f"region looks like 'chr1:1,000,000-1,500,000', found {region!r}")
+        raise ValueError(f"region looks like 'chr1:1,000,000-1,500,000', found {region!r}.")
     start, end = (int(number.replace(",", "")) for number in match.groups()[1:])
     if end <= start:
-        raise ValueError(f"region ends before it starts: {region!r}")
+        raise ValueError(f"region is {region!r}, which ends before it starts. Swap its ends.")
     return match[1], start, end
 
 
 def bins_inside(vocabulary: Vocabulary, chrom: str, start: int, end: int) -> np.ndarray:
-    """Token ids of the bins that reach into a piece of the genome, by start. Raises ValueError for none or too many."""
+    """Token ids of the bins that overlap an interval, by start. Raises ValueError for none or too many."""
     names = np.asarray(vocabulary.chrom_names)[vocabulary.chrom]
     inside = np.flatnonzero((names == chrom) & (vocabulary.end > start) & (vocabulary.start < end))
     if not 0 < len(inside) <= MAX_REGIONS:
         raise ValueError(
-            f"{chrom}:{start:,}-{end:,} holds {len(inside):,} of the regions, expected 1 to {MAX_REGIONS:,}; their "
+            f"{chrom}:{start:,}-{end:,} overlaps {len(inside):,} of the regions; expected 1 to {MAX_REGIONS:,}. Their "
             f"chromosomes are {', '.join(vocabulary.chrom_names[:3])}, ..."
         )
     return inside[np.argsort(vocabulary.start[inside], kind="stable")]
 
 
 def groups_of(adata: AnnData, groupby: str) -> list[str]:
-    """The groups of a column of `adata.obs`, one panel each. Raises KeyError for a column that is not there."""
+    """The groups in a column of ``adata.obs``, one panel each. Raises KeyError if the column does not exist."""
     if groupby not in adata.obs:
         raise KeyError(f"adata.obs has no column {groupby!r}; it has {', '.join(map(str, adata.obs.columns))}.")
     return sorted(set(adata.obs[groupby].astype(str)))
@@ -58,9 +58,9 @@ def draw_groups(
     model: ScAtacFormer | None,
     max_cells: int,
 ) -> None:
-    """Share of each group's cells that have each bin open, an Axes for each group, and what the model predicts.
+    """Share of cells in which each bin is open, and the prediction of the model, on one Axes for each group.
 
-    At most `max_cells` of a group are asked, drawn by the model's seed.
+    At most ``max_cells`` cells per group are used, sampled by the model's seed.
     """
     from scatacformer.model import setup_layer
 
@@ -87,7 +87,8 @@ def draw_groups(
 
 
 def _steps(start: np.ndarray, end: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(values, edges in Mb) of a staircase that is 0 between bins; a bin ends where the next starts, if they overlap."""
+    """(values, edges in Mb) of a staircase that is 0 between bins; a bin ends where the next starts, if they
+    overlap."""
     if (start[1:] == end[:-1]).all():
         return values, np.append(start, end[-1]) / 1e6
     end = np.minimum(end, np.append(start[1:], end[-1]))

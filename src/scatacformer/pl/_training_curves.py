@@ -1,4 +1,4 @@
-"""How the loss went down."""
+"""The losses of a training."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def training_curves(
     Parameters
     ----------
     model
-        A trained model; its `.history` has `train_loss` and, with held-out cells, `validation_loss`.
+        A trained model; its ``.history`` has ``train_loss`` and, with held-out cells, ``validation_loss``.
     ax
-        Where to draw; a new figure by default.
+        Axes to plot on; a new figure by default.
     show, save
         As in :func:`scatacformer.pl.embedding`.
 
     Raises
     ------
     ValueError
-        The model was not trained.
+        The model has not been trained.
     """
     history = getattr(model, "history", None) or {}
     curves = {
         name: history[name].iloc[:, 0].astype(float) for name in ("train_loss", "validation_loss") if name in history
     }
     if not curves:
-        raise ValueError("The model has no history of losses: train it first with model.train().")
+        raise ValueError("The model has no history of losses. Train it first with model.train().")
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
     for name, curve in curves.items():

@@ -1,4 +1,4 @@
-"""Verbs after the embedding."""
+"""Analyses that follow the embedding."""
 
 from __future__ import annotations
 

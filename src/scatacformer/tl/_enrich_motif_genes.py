@@ -1,4 +1,4 @@
-"""Gene sets among the genes that a motif acts on."""
+"""Gene set enrichment among the genes that a motif acts on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def enrich_motif_genes(
     min_size: int = 5,
     max_size: int = 1000,
 ) -> pd.DataFrame:
-    """Gene sets that are over-represented among the genes with a motif's highest scores, by gseapy, offline.
+    """Gene sets that are over-represented among the genes with a motif's highest scores, by gseapy, without a download.
 
-    The background are all genes of ``gbm``: genes that the model never saw can be no targets, and would make every set
-    look enriched. Hypergeometric test; q values by Benjamini and Hochberg over the sets of each motif.
+    The background consists of all genes of ``gbm``: genes that were not in the model cannot be found, and including
+    them would make every set look enriched. Hypergeometric test; q values by Benjamini and Hochberg over the sets of
+    each motif.
 
     Parameters
     ----------
@@ -33,34 +34,34 @@ def enrich_motif_genes(
     gene_sets
         A GMT file, or a mapping of set to genes.
     group
-        Of one group; None: a gene's score is its mean over groups.
+        Use the scores of this group; None: the mean over groups.
     motifs
-        Which motifs; None: all.
+        Motifs to test; None: all.
     n_top
-        How many genes of highest score are taken; at most half of all genes.
+        Number of genes with the highest scores to test; at most half of all genes.
     min_size, max_size
-        Gene sets with fewer or more genes among those of ``gbm`` are passed over.
+        Gene sets with fewer or more genes in ``gbm`` are skipped.
 
     Returns
     -------
     pandas.DataFrame
-        ``motif, gene_set, n_overlap, n_set, odds_ratio, p, q, genes``, by motif and p.
+        ``motif, gene_set, n_overlap, n_set, odds_ratio, p, q, genes``, sorted by motif and p.
 
     Raises
     ------
     ImportError
         gseapy is not installed.
     KeyError
-        A motif or a group that is not in ``gbm``.
+        A motif or the group is not in ``gbm``.
     ValueError
-        No gene set of that size.
+        No gene set of the required size.
     """
     import pandas as pd
 
     gseapy = _gseapy()
     motifs = list(gbm.var_names) if motifs is None else list(motifs)
     if absent := [name for name in motifs if name not in gbm.var_names]:
-        raise KeyError(f"gbm has no motif {absent[0]!r}; there are {', '.join(gbm.var_names[:5])}, ...")
+        raise KeyError(f"gbm has no motif {absent[0]!r}; its motifs are {', '.join(gbm.var_names[:5])}, ...")
     scores = _gene_scores(gbm, group)
     genes = set(scores.index)
     sets = _read_sets(gene_sets)
@@ -69,7 +70,7 @@ def enrich_motif_genes(
     if not sized:
         raise ValueError(
             f"none of {len(sets):,} gene sets has {min_size} to {max_size} of the {len(genes):,} genes of gbm. "
-            "Check that both have symbols of one species"
+            "Check that both use gene symbols of the same species."
         )
     n_top = min(n_top, len(genes) // 2)
     found = []
@@ -99,13 +100,13 @@ def enrich_motif_genes(
 
 
 def _gene_scores(gbm: AnnData, group: str | None) -> pd.DataFrame:
-    """Genes × motifs: the scores of a group, or the mean over groups; a gene with several rows has their mean."""
+    """Genes × motifs: the scores of a group, or the mean over groups; the mean for a gene with several rows."""
     import pandas as pd
 
     from ._gene_by_motif import motif_rows, motif_values
 
     if "gene" not in gbm.obs:
-        raise KeyError("gbm.obs has no column 'gene': expected the AnnData of GET.get_gene_by_motif")
+        raise KeyError("gbm.obs has no column 'gene': expected the AnnData of GET.get_gene_by_motif.")
     values = motif_values(gbm, group)
     gene = gbm.obs["gene"].astype(str).to_numpy()[motif_rows(gbm, group)]
     return pd.DataFrame(values, index=gene, columns=gbm.var_names).groupby(level=0, sort=True).mean()
@@ -122,7 +123,7 @@ def _read_sets(gene_sets: str | Path | Mapping[str, Sequence[str]]) -> dict[str,
             continue
         if len(fields) < 3:
             raise ValueError(
-                f"{path}, line {number}: expected a set, a description and genes, separated by tabs, found {line[:60]!r}"
+                f"{path}, line {number}: found {line[:60]!r}; expected a set, a description and genes, separated by tabs."
             )
         sets.setdefault(fields[0], set()).update(gene.split(",")[0] for gene in fields[2:] if gene)
     return sets
@@ -132,5 +133,7 @@ def _gseapy():  # type: ignore[no-untyped-def]
     try:
         import gseapy
     except ImportError:
-        raise ImportError("enrichment of gene sets needs gseapy: pip install 'scatacformer[enrichment]'") from None
+        raise ImportError(
+            "gene set enrichment needs gseapy. Install it with pip install 'scatacformer[enrichment]'."
+        ) from None
     return gseapy

@@ -1,4 +1,4 @@
-"""How well an embedding and its clusters agree with labels that are known."""
+"""How well an embedding and its clusters agree with known labels."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def label_agreement(
     adata
         Cells with an embedding and clusters.
     labels_key
-        Column of `.obs` with the labels. Cells without one (NaN) take no part, as a cell and as a neighbour.
+        Column of ``.obs`` with the labels. Cells without a label (NaN) are ignored, also as neighbours.
     clusters_key
-        Column of `.obs` with the clusters.
+        Column of ``.obs`` with the clusters.
     use_rep
-        Embedding in `.obsm`.
+        Embedding in ``.obsm``.
     n_neighbors
-        Neighbours of a cell, itself not among them; at most the other cells.
+        Number of neighbours of a cell, without itself; at most all other cells.
 
     Returns
     -------
     pandas.Series
-        `n_cells`, `n_labels`, `n_clusters`; `ari` and `nmi` of clusters with labels, 1 = the same, 0 = by chance (ARI);
-        `knn_purity`, the share of a cell's neighbours that have its label, averaged over the labels, so that a rare
-        one counts as much as a common one.
+        ``n_cells``, ``n_labels``, ``n_clusters``; ``ari`` and ``nmi`` of clusters with labels, 1 = the same, 0 = by
+        chance (ARI); ``knn_purity``, the share of a cell's neighbours that have its label, averaged over the labels, so
+        that a rare one counts as much as a common one.
 
     Raises
     ------
     KeyError
-        No such column or embedding.
+        The column or the embedding does not exist.
     ValueError
         Fewer than two cells have a label.
     """
@@ -63,7 +63,7 @@ def label_agreement(
     embedding = np.asarray(adata.obsm[use_rep])[labelled]
 
     n_neighbors = min(n_neighbors, len(label) - 1)
-    # without an argument kneighbors leaves each cell itself out, also among cells of the same coordinates
+    # without an argument, kneighbors excludes each cell itself, also among cells with the same coordinates
     near = NearestNeighbors(n_neighbors=n_neighbors).fit(embedding).kneighbors(return_distance=False)
     same = (label[near] == label[:, None]).mean(1)  # (n_labelled,)
     return pd.Series(

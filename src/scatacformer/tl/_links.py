@@ -1,4 +1,4 @@
-"""Where the genes and regions of a table of links stand in the user's objects."""
+"""Positions of the genes and regions of a table of links in the user's objects."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def places_of_regions(links: pd.DataFrame, adata: AnnData) -> np.ndarray:
-    """Column in `adata` of each link's region, (n_links,), int64: by name, else by chromosome, start and end.
+    """Column in ``adata`` of each link's region, (n_links,), int64: by name, otherwise by chromosome, start and end.
 
-    Raises ValueError if a region is not there.
+    Raises ValueError if a region is not in ``adata``.
     """
     codes, regions = pd.factorize(links["region"])
     at = adata.var_names.get_indexer(pd.Index(regions))
@@ -30,7 +30,8 @@ def places_of_regions(links: pd.DataFrame, adata: AnnData) -> np.ndarray:
 
 
 def _named_by_place(adata: AnnData) -> pd.Index:
-    """`chrom:start-end` of each region; nothing where `.var` does not say where they lie, and names are all there is."""
+    """``chrom:start-end`` of each region; empty if ``.var`` does not give their positions and names are all there
+    is."""
     try:
         chrom, start, end = intervals_of_var(adata.var)
     except ValueError:
@@ -40,7 +41,7 @@ def _named_by_place(adata: AnnData) -> pd.Index:
 
 
 def places_of_genes(links: pd.DataFrame, adata: AnnData) -> np.ndarray:
-    """Column in `adata` of each link's gene, (n_links,), int64. Raises ValueError if a gene is not there."""
+    """Column in ``adata`` of each link's gene, (n_links,), int64. Raises ValueError if a gene is not in ``adata``."""
     codes, genes = pd.factorize(links["gene"])
     at = adata.var_names.get_indexer(pd.Index(genes))
     _all_there(at, genes, "genes", adata.var_names)
@@ -53,17 +54,17 @@ def refuse_twice(links: pd.DataFrame) -> None:
     if twice.any():
         first = links.iloc[int(twice.argmax())]
         raise ValueError(
-            f"{int(twice.sum()):,} of {len(links):,} links stand twice (first: {first['gene']} and {first['region']}). "
+            f"{int(twice.sum()):,} of {len(links):,} links occur more than once (first: {first['gene']} and {first['region']}). "
             "Keep one of each: links.drop_duplicates(['gene', 'region'])."
         )
 
 
 def _all_there(at: np.ndarray, names: pd.Index, what: str, there: pd.Index) -> None:
     if (at < 0).any():
-        looks = f"they look like {there[0]}" if len(there) else "there are none"
+        looks = f"these are like {there[0]}" if len(there) else "these are empty"
         column = what.removesuffix("s")
         raise ValueError(
             f"{int((at < 0).sum()):,} of {len(names):,} {what} of the links are not in var_names (first: "
-            f"{names[int((at < 0).argmax())]}; {looks}). Keep those that are: "
+            f"{names[int((at < 0).argmax())]}; {looks}). Keep only links that are in it: "
             f"links[links[{column!r}].isin(adata.var_names)]."
         )

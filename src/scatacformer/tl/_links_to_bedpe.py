@@ -12,23 +12,24 @@ from scatacformer.genome import check_links
 
 
 def links_to_bedpe(links: pd.DataFrame, path: str | Path) -> None:
-    """Write links from regions to the starts of genes, sorted; whole or not at all, gzip if the name ends in `.gz`.
+    """Write links from regions to transcription start sites, sorted; gzip-compressed if the name ends in ``.gz``.
 
     Parameters
     ----------
     links
-        What `get_gene_bin_links` returned, or rows of it: those with a small `q`, say.
+        Result of ``get_gene_bin_links``, or a subset of its rows, for example those with a small ``q``.
     path
-        `links.bedpe`: BEDPE, as bioframe, bedtools and IGV read it: chrom, start and end of the region, the same of the
-        transcription start (1 bp), the gene, the score, the strand of the region (`.`) and of the gene.
-        `links.links` or `links.arcs`: for pyGenomeTracks, which wants the score in the seventh column and no name.
+        ``links.bedpe``: BEDPE, as read by bioframe, bedtools and IGV: chrom, start and end of the region, the same of
+        the transcription start (1 bp), the gene, the score, the strand of the region (``.``) and of the gene.
+        ``links.links`` or ``links.arcs``: for pyGenomeTracks, which expects the score in the seventh column and no
+        name.
 
     Raises
     ------
     ValueError
-        A column is missing, or the name ends otherwise.
+        A column is missing, or the name has another ending.
     FileNotFoundError
-        There is no such folder.
+        The folder does not exist.
     """
     path = Path(path)
     links = check_links(links)
@@ -57,6 +58,6 @@ def links_to_bedpe(links: pd.DataFrame, path: str | Path) -> None:
         table = table[[*table.columns[:6], "score"]]
     content = table.to_csv(sep="\t", header=False, index=False, na_rep=".", lineterminator="\n").encode()
     if path.suffix == ".gz":
-        content = gzip.compress(content, mtime=0)  # no time of day: same links, same bytes
+        content = gzip.compress(content, mtime=0)  # no time stamp: the same links give the same bytes
     with whole_file(path) as partial:
         partial.write_bytes(content)

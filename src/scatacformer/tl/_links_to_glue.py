@@ -1,4 +1,4 @@
-"""Links between genes and bins as a graph of scglue."""
+"""Links between genes and bins as a graph for scglue."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 def links_to_glue(links: pd.DataFrame) -> MultiDiGraph:
-    """A graph of edges from genes to regions, as `scglue.genomics.regulatory_inference` returns it.
+    """A graph of edges from genes to regions, as ``scglue.genomics.regulatory_inference`` returns it.
 
     Parameters
     ----------
     links
-        What `get_gene_bin_links` returned, or rows of it: those with a small `q`, say.
+        Result of ``get_gene_bin_links``, or a subset of its rows, for example those with a small ``q``.
 
     Returns
     -------
     MultiDiGraph
-        Nodes are names of genes and of regions. Each edge has `dist` (bp, absolute), `weight` (1 at the transcription
-        start, falling as (1 + dist / 1 kb)^-0.75, scglue's prior), `sign` (that of the score, 1 or -1), `type` `"fwd"`,
-        `score`, `pval` and `qval`.
+        Nodes are names of genes and of regions. Each edge has ``dist`` (bp, absolute), ``weight`` (scglue's prior, 1 at
+        the transcription start site and decreasing as (1 + dist / 1 kb)^-0.75), ``sign`` (of the score, 1 or -1),
+        ``type`` ``"fwd"``, ``score``, ``pval`` and ``qval``.
 
     Raises
     ------
     ValueError
-        A column is missing, or a link stands twice.
+        A column is missing, or a link occurs twice.
     """
     import networkx as nx
 

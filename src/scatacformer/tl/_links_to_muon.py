@@ -1,4 +1,4 @@
-"""Links between genes and bins as muon's annotation of peaks."""
+"""Links between genes and bins as a peak annotation for muon."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-# of the transcription start, bp: what Cell Ranger calls a promoter
+# bp from the transcription start site: Cell Ranger's definition of a promoter
 PROMOTER = (-1000, 100)
 
 
 def links_to_muon(adata_atac: AnnData, links: pd.DataFrame) -> None:
-    """Write links into `adata_atac.uns["atac"]["peak_annotation"]`, where the functions of `muon.atac` look for them.
+    """Write links into ``adata_atac.uns["atac"]["peak_annotation"]``, where ``muon.atac`` expects
+    them.
 
     Parameters
     ----------
     adata_atac
         Cells × regions, with the regions of the links.
     links
-        What `get_gene_bin_links` returned, or rows of it: those with a small `q`, say.
+        Result of ``get_gene_bin_links``, or a subset of its rows, for example those with a small ``q``.
 
     Notes
     -----
-    The table is muon's: indexed by `gene`, with `peak` (a name in `adata_atac.var_names`), `distance` (bp, negative
-    upstream) and `peak_type` as Cell Ranger has it: `promoter` from 1,000 bp upstream to 100 bp downstream of the
-    transcription start, `distal` for the others, however far, since a link was found; regions without a link stand once
-    as `intergenic`, with an empty gene and no distance. Scores have no place in it: they stay in `links`.
+    The table is muon's: indexed by ``gene``, with ``peak`` (a name in ``adata_atac.var_names``), ``distance`` (bp,
+    negative upstream) and ``peak_type`` as defined by Cell Ranger: ``promoter`` from 1,000 bp upstream to 100 bp
+    downstream of the transcription start site, ``distal`` for all other linked regions at any distance. Regions without
+    a link occur once as ``intergenic``, with an empty gene and no distance. The table has no scores; they remain in
+    ``links``.
 
     Raises
     ------
     ValueError
-        A column is missing, or a region is not in `adata_atac`.
+        A column is missing, or a region is not in ``adata_atac``.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Links between genes and bins as a network of SnapATAC2."""
+"""Links between genes and bins as a network for SnapATAC2."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 def links_to_snapatac2(links: pd.DataFrame) -> PyDiGraph:
-    """A network of edges from regions to genes, as `snapatac2.tl.init_network_from_annotation` builds them.
+    """A network of edges from regions to genes, as ``snapatac2.tl.init_network_from_annotation`` builds them.
 
     Parameters
     ----------
     links
-        What `get_gene_bin_links` returned, or rows of it: those with a small `q`, say. Every link becomes a Python
-        object of about 350 bytes.
+        Result of ``get_gene_bin_links``, or a subset of its rows, for example those with a small ``q``. Every link
+        becomes a Python object of about 350 bytes.
 
     Returns
     -------
     PyDiGraph
-        Nodes are `snapatac2.tl.NodeData` of type `"region"` or `"gene"`; the ids of genes are in upper case, as
-        SnapATAC2 looks them up. Edges are `snapatac2.tl.LinkData` with the absolute `distance` (bp), and `score`, `p`
-        and `q` as further attributes, so that `snapatac2.pl.network_scores(network, "score")` draws them.
+        Nodes are ``snapatac2.tl.NodeData`` of type ``"region"`` or ``"gene"``; the ids of genes are in upper case, as
+        SnapATAC2 looks them up. Edges are ``snapatac2.tl.LinkData`` with the absolute ``distance`` (bp), and ``score``,
+        ``p`` and ``q`` as further attributes, so that ``snapatac2.pl.network_scores(network, "score")`` draws them.
 
     Raises
     ------
     ValueError
-        A column is missing, a link stands twice, or two genes have the same name in upper case.
+        A column is missing, a link occurs twice, or two genes have the same name in upper case.
     """
     import rustworkx
     import snapatac2 as snap
@@ -46,7 +46,7 @@ def links_to_snapatac2(links: pd.DataFrame) -> PyDiGraph:
     if (twice := upper.duplicated()).any():
         name = upper[int(twice.argmax())]
         raise ValueError(
-            f"SnapATAC2 tells genes apart in upper case, where {int(twice.sum())} of {len(upper):,} are the same as "
+            f"SnapATAC2 compares gene names in upper case, in which {int(twice.sum())} of {len(upper):,} are the same as "
             f"another: {', '.join(str(gene) for gene in genes if str(gene).upper() == name)}. Rename or drop them."
         )
     graph = rustworkx.PyDiGraph()

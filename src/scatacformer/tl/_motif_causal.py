@@ -1,4 +1,4 @@
-"""Which motifs act through which: a causal graph of the columns of a gene-by-motif matrix, by ICA-LiNGAM."""
+"""A causal graph of the motifs in a gene-by-motif matrix, by ICA-LiNGAM."""
 
 from __future__ import annotations
 
@@ -26,48 +26,49 @@ def motif_causal(
 ) -> pd.DataFrame:
     """Causal weights between motifs, averaged over orders of the columns.
 
-    The rows are taken as samples of a linear system with non-Gaussian noise, in which motifs drive each other without
-    cycles; independent component analysis finds the order, and each motif is then regressed on those before it
-    (adaptive lasso, chosen by BIC). Where such a system does not hold, the graph is a summary of partial dependence and
-    no more; only an experiment can say what acts on what. Source: Shimizu et al., JMLR 2006 (ICA-LiNGAM).
+    The rows are treated as samples of a linear system with non-Gaussian noise, in which motifs influence each other
+    without cycles. Independent component analysis determines the causal order, and each motif is then regressed on
+    those before it (adaptive lasso, selected by BIC). If these assumptions do not hold, the graph only summarises
+    partial dependence; causality has to be established by experiments. Source: Shimizu et al., JMLR 2006 (ICA-LiNGAM).
 
     Parameters
     ----------
     gbm
         (gene, group) × motifs, as ``GET.get_gene_by_motif`` returns it.
     group
-        Take the rows whose ``gbm.obs["group"]`` is this; None: all rows.
+        Use the rows with this value of ``gbm.obs["group"]``; None: all rows.
     n_permutations
-        Orders of the columns that are averaged: the independent components found depend on it.
+        Number of random column orders to average over, because the independent components depend on the order.
     min_share
-        A weight is kept if at least this share of the orders found it.
+        A weight is kept if it is found for at least this share of the orders.
     min_weight
         Weights below this absolute value, in standard deviations of effect per standard deviation of cause, are zero.
     max_iter
-        Steps of the independent component analysis.
+        Maximum number of iterations of the independent component analysis.
     seed
-        Of the orders and of the starts.
+        Seed of the orders and of the initial values.
     key_added
-        The weights are written to ``gbm.varp`` under this name. The scales are those of the rows used.
+        Key of ``gbm.varp`` under which the weights are stored. Motifs are standardised over the rows used.
 
     Returns
     -------
     pandas.DataFrame
-        Motifs × motifs: the weight of the row's motif (cause) on the column's (effect); the diagonal is zero.
+        Motifs × motifs: the effect of the row's motif (cause) on the column's (effect); the diagonal is zero.
 
     Raises
     ------
     ValueError
-        Fewer rows than twice the motifs, NaN, constant motifs, or motifs that are sums of others.
+        Fewer rows than twice the number of motifs, NaN, constant motifs, or motifs that are linear combinations of
+        others.
     """
     import pandas as pd
 
     from ._gene_by_motif import motif_values
 
     if n_permutations < 1:
-        raise ValueError(f"n_permutations must be at least 1, found {n_permutations}")
+        raise ValueError(f"n_permutations is {n_permutations}; expected at least 1.")
     if not 0 <= min_share <= 1:
-        raise ValueError(f"min_share is a share of the orders, from 0 to 1, found {min_share}")
+        raise ValueError(f"min_share is {min_share}; expected a share of the orders, from 0 to 1.")
     x = motif_values(gbm, group)
     x = _standardised(x, list(gbm.var_names))
     rng = np.random.default_rng(seed)
@@ -84,7 +85,8 @@ def motif_causal(
 
 
 def ica_lingam(x: NDArray[np.float64], *, max_iter: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-    """Weights of a linear system without cycles.  (n, p) standardised -> (p, p), cause in the row, effect in the column."""
+    """Weights of a linear system without cycles.  (n, p) standardised -> (p, p), cause in the row, effect in the
+    column."""
     from scipy.optimize import linear_sum_assignment
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
@@ -96,11 +98,11 @@ def ica_lingam(x: NDArray[np.float64], *, max_iter: int = 1000, seed: int = 0) -
             ica.fit(x)
         except ConvergenceWarning:
             raise ValueError(
-                f"the independent component analysis of {x.shape[1]} motifs did not converge in {max_iter} steps: raise "
-                "max_iter, give it more rows, or leave out motifs that are nearly sums of others"
+                f"the independent component analysis of {x.shape[1]} motifs did not converge in {max_iter} iterations. "
+                "Increase max_iter, use more rows, or leave out motifs that are nearly linear combinations of others."
             ) from None
     unmixing = ica.components_
-    # rows in the order that puts no small number on the diagonal: each component belongs to one motif
+    # order the rows so that no diagonal entry is small: each component belongs to one motif
     rows, columns = linear_sum_assignment(1 / np.maximum(np.abs(unmixing), 1e-12))
     ordered = np.empty_like(unmixing)
     ordered[columns] = unmixing[rows]
@@ -112,25 +114,28 @@ def ica_lingam(x: NDArray[np.float64], *, max_iter: int = 1000, seed: int = 0) -
 def _standardised(x: NDArray[np.float64], names: list[str]) -> NDArray[np.float64]:
     n, p = x.shape
     if n < 2 * p:
-        raise ValueError(f"{n:,} rows are too few for {p:,} motifs: expected at least {2 * p:,}. Add genes or groups")
+        raise ValueError(f"gbm has {n:,} rows for {p:,} motifs; expected at least {2 * p:,}. Add genes or groups.")
     spread = x.std(0)
     if (spread == 0).any():
         constant = [names[i] for i in np.flatnonzero(spread == 0)]
-        raise ValueError(f"{len(constant)} motifs are constant (first: {constant[0]}). Drop them from gbm")
+        raise ValueError(f"{len(constant)} motifs are constant (first: {constant[0]}). Drop them from gbm.")
     x = (x - x.mean(0)) / spread
     values, vectors = np.linalg.eigh(x.T @ x / n)
     if values[0] < 1e-8:
         heavy = [names[i] for i in np.argsort(-np.abs(vectors[:, 0]))[:3]]
-        raise ValueError(f"some motifs are sums of others (among them {', '.join(heavy)}). Drop one of them from gbm")
+        raise ValueError(
+            f"some motifs are linear combinations of others (among them {', '.join(heavy)}). Drop one of them from gbm."
+        )
     return x
 
 
 def _causal_order(strength: NDArray[np.float64]) -> list[int]:
-    """Causes before effects, once as few of the weakest weights as need be are zero.  (p, p) [effect, cause] -> p ids."""
+    """Order with causes before effects, after removing as few of the weakest weights as necessary.  (p, p) [effect,
+    cause] -> p ids."""
     p = len(strength)
     off = ~np.eye(p, dtype=bool)
     ranked = np.sort(strength[off])
-    # a graph without cycles stays one when weights are taken away: the least number to take is found by bisection
+    # a graph without cycles has none after weights are removed, so the smallest number to remove is found by bisection
     low, high = 0, len(ranked)
     while low < high:
         middle = (low + high) // 2
@@ -140,12 +145,12 @@ def _causal_order(strength: NDArray[np.float64]) -> list[int]:
             low = middle + 1
     kept = off & (strength >= ranked[low]) if low < len(ranked) else np.zeros_like(off)
     order = _topological(kept)
-    assert order is not None  # without any weight there is no cycle
+    assert order is not None  # without any weights there is no cycle
     return order
 
 
 def _topological(graph: NDArray[np.bool_]) -> list[int] | None:
-    """Order of the nodes in which no one comes before its causes, or None where there is a cycle."""
+    """Order of the nodes in which causes come before effects, or None if there is a cycle."""
     waiting = graph.sum(1)
     ready = list(np.flatnonzero(waiting == 0))
     order: list[int] = []
@@ -159,9 +164,9 @@ def _topological(graph: NDArray[np.bool_]) -> list[int] | None:
 
 
 def _pruned(x: NDArray[np.float64], order: list[int]) -> NDArray[np.float64]:
-    """Regression of each motif on those before it; adaptive lasso along the path of LARS, chosen by BIC.
+    """Regression of each motif on those before it: adaptive lasso along the LARS path, selected by BIC.
 
-    All from the matrix of products, so that the time does not grow with the rows.
+    It uses the Gram matrix, so the time does not depend on the number of rows.
     """
     from sklearn.linear_model import lars_path_gram
 

@@ -1,4 +1,4 @@
-"""Which motifs act on the same genes."""
+"""Motifs that act on the same genes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def motif_correlation(
     seed: int = 0,
     key_added: str = "motif_correlation",
 ) -> pd.DataFrame:
-    """Correlation of motifs over genes.
+    """Correlation of motifs across genes.
 
     Parameters
     ----------
     gbm
         (gene, group) × motifs, as ``GET.get_gene_by_motif`` returns it.
     group
-        Of one group, whose rows are ``gbm.obs["group"] == group``; None: of all groups together.
+        Use the rows with this value of ``gbm.obs["group"]``; None: all groups together.
     method
         ``"spearman"`` or ``"pearson"``.
     max_rows
-        Of more rows than this a random sample is taken.
+        Maximum number of rows; a random sample is used if there are more.
     seed
-        Of the sample.
+        Seed of the sample.
     key_added
-        The correlations are written to ``gbm.varp`` under this name.
+        Key of ``gbm.varp`` under which the correlations are stored.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def motif_correlation(
     Raises
     ------
     KeyError
-        No such group.
+        The group does not exist.
     ValueError
         NaN in the matrix, fewer than three rows, or an unknown method.
     """
@@ -55,10 +55,10 @@ def motif_correlation(
     from ._gene_by_motif import motif_values
 
     if method not in ("spearman", "pearson"):
-        raise ValueError(f"method is 'spearman' or 'pearson', found {method!r}")
+        raise ValueError(f"method is {method!r}; expected 'spearman' or 'pearson'.")
     x = motif_values(gbm, group)
     if len(x) < 3:
-        raise ValueError(f"{len(x)} rows are too few for a correlation: expected at least three")
+        raise ValueError(f"gbm has {len(x)} rows for a correlation; expected at least three.")
     if len(x) > max_rows:
         x = x[np.sort(np.random.default_rng(seed).choice(len(x), max_rows, replace=False))]
     if method == "spearman":

@@ -1,4 +1,4 @@
-"""The genes that a motif acts on, and the motifs that act on a gene, each against a null."""
+"""The genes that a motif acts on, and the motifs that act on a gene, compared with permuted motifs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ def motif_genes(gbm: AnnData, motif: str, group: str | None = None, *, n: int | 
         (gene, group) × motifs, from ``GET.get_gene_by_motif(null=True)``: its layer ``"null"`` has the scores of the
         same model on the same regions, whose motifs were permuted among regions.
     motif
-        Which motif.
+        Name of the motif.
     group
-        Of one group; None: of all, each with rows of its own.
+        Group of cells; None: all groups, with a row for each.
     n
-        How many genes; None: all.
+        Number of genes to return; None: all.
 
     Returns
     -------
     pandas.DataFrame
-        ``gene, group, score, p, q``, the largest absolute score first. p: the share of null scores of the motif, over
-        all genes and groups of ``gbm``, that are as far from zero; q: Benjamini and Hochberg over all genes asked.
+        ``gene, group, score, p, q``, largest absolute score first. p is the share of the motif's null scores, over all
+        genes and groups of ``gbm``, that are at least as far from zero; q is adjusted by Benjamini and Hochberg over
+        all rows of the group or groups.
 
     Raises
     ------
     KeyError
-        No such motif, group, or layer.
+        The motif, group or layer does not exist.
     """
     from ._gene_by_motif import motif_rows
 
@@ -56,21 +57,22 @@ def gene_motifs(gbm: AnnData, gene: str, group: str | None = None, *, n: int | N
     gbm
         As for :func:`motif_genes`.
     gene
-        Which gene.
+        Name of the gene.
     group
-        In one group; None: in all.
+        Group of cells; None: all groups.
     n
-        How many rows; None: all.
+        Number of rows to return; None: all.
 
     Returns
     -------
     pandas.DataFrame
-        ``motif, gene, group, score, p, q``; each motif is compared with its own null, q is over all rows asked.
+        ``motif, gene, group, score, p, q``; each motif is compared with its own null scores, and q is adjusted over all
+        rows.
 
     Raises
     ------
     KeyError
-        No such gene, group, or layer.
+        The gene, group or layer does not exist.
     """
     from ._gene_by_motif import motif_rows
 
@@ -82,7 +84,7 @@ def gene_motifs(gbm: AnnData, gene: str, group: str | None = None, *, n: int | N
 
 
 def _p_values(scores: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the null as far from zero as each score; one is counted with the null, so that no p is zero."""
+    """Share of null scores at least as far from zero as each score; the score itself is counted, so no p is zero."""
     ordered = np.sort(np.abs(null))
     above = len(ordered) - np.searchsorted(ordered, np.abs(scores), side="left")
     return (1 + above) / (1 + len(ordered))
@@ -119,13 +121,15 @@ def _table(
 
 def _column(gbm: AnnData, motif: str) -> int:
     if motif not in gbm.var_names:
-        raise KeyError(f"gbm has no motif {motif!r}; there are {', '.join(gbm.var_names[:5])}, ...")
+        raise KeyError(f"gbm has no motif {motif!r}; its motifs are {', '.join(gbm.var_names[:5])}, ...")
     return int(gbm.var_names.get_loc(motif))
 
 
 def _null(gbm: AnnData) -> NDArray[np.float64]:
     if NULL not in gbm.layers:
-        raise KeyError(f"gbm has no layer {NULL!r} to compare with: make it with model.get_gene_by_motif(null=True)")
+        raise KeyError(
+            f"gbm has no layer {NULL!r} to compare with. Compute gbm with model.get_gene_by_motif(null=True)."
+        )
     return _dense(gbm.layers[NULL])
 
 

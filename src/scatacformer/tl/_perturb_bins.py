@@ -1,4 +1,4 @@
-"""In-silico change: what a model says of cells in which bins are closed or opened."""
+"""In-silico perturbation: what a model predicts for cells in which bins are closed or opened."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PerturbedBins:
-    """What :func:`perturb_bins` found.
+    """Result of :func:`perturb_bins`.
 
-    ``shift`` (n_cells, n_latent): the embedding after the change less that before. ``regions``: a DataFrame, a row for
-    each region of the model, of its mean accessibility over the cells ``before`` and ``after``, and the ``change``; all
-    at the mean depth. ``n_removed``, ``n_added`` (n_cells,): bins of each cell that were in fact closed and opened.
-    """
+    ``shift`` (n_cells, n_latent): the embedding after the perturbation minus that before. ``regions``: a DataFrame with
+    a row for each region of the model: its mean accessibility over the cells ``before`` and ``after``, and the
+    ``change``, all at the mean depth. ``n_removed``, ``n_added`` (n_cells,): number of bins of each cell that were
+    actually closed and opened."""
 
     shift: np.ndarray
     regions: pd.DataFrame
@@ -41,30 +41,30 @@ def perturb_bins(
     indices: Sequence[int] | np.ndarray | None = None,
     batch_size: int | None = None,
 ) -> PerturbedBins:
-    """Close and open bins in cells, and ask the model how the cells move and what else changes.
+    """Close and open bins in cells, and predict how the cells move in the embedding and which other bins change.
 
     Parameters
     ----------
     model
         A trained model.
     adata
-        Cells on the model's regions; None: the model's own. Nothing in it is changed.
+        Cells on the model's regions; None: the cells of the model. It is not modified.
     remove, add
-        Names (`adata.var_names`) of regions to close and to open in every cell.
+        Names (``adata.var_names``) of regions to close and to open in every cell.
     indices
         Cells to change. Default: all.
     batch_size
-        Cells that the model reads at once.
+        Number of cells per minibatch.
 
     Returns
     -------
     PerturbedBins
-        The shift of each cell, and the change of every region's mean accessibility.
+        The shift of each cell, and the change in the mean accessibility of each region.
 
     Raises
     ------
     ValueError
-        No region named, one that the data lack, or one named in both lists.
+        No region is given, a region is not in the data, or a region is in both lists.
     """
     import pandas as pd
 
@@ -73,10 +73,12 @@ def perturb_bins(
     adata = model.adata if adata is None else adata
     closed, opened = (_places(adata, names) for names in (remove, add))
     if not len(closed) and not len(opened):
-        raise ValueError("nothing to change: name regions to remove or to add")
+        raise ValueError("remove and add are empty; expected regions to remove or to add.")
     both = np.intersect1d(closed, opened)
     if len(both):
-        raise ValueError(f"{len(both)} regions are to be removed and added (first: {adata.var_names[both[0]]})")
+        raise ValueError(
+            f"{len(both)} regions are in both remove and add (first: {adata.var_names[both[0]]}). Leave them out of one."
+        )
     rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
     before = adata[rows].copy()
     layer = setup_layer(model)
@@ -101,13 +103,13 @@ def _places(adata: AnnData, names: Sequence[str]) -> np.ndarray:
         missing = np.asarray(names)[at < 0]
         raise ValueError(
             f"{len(missing)} of {len(names)} regions are not in adata.var_names (first: {missing[0]}); "
-            f"they look like {adata.var_names[0]}"
+            f"these are like {adata.var_names[0]}."
         )
     return np.unique(at)
 
 
 def _change(x: sp.csr_matrix, closed: np.ndarray, opened: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray]:
-    """CSR with some columns empty and others at least 1; how many entries of each row went and came."""
+    """CSR matrix with some columns set to 0 and others to at least 1; numbers of entries removed and added per row."""
     x = x.copy()
     x.eliminate_zeros()
     gone = np.isin(x.indices, closed)

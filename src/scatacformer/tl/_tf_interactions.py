@@ -1,4 +1,4 @@
-"""Whether motifs that go together belong to factors that are known to bind each other."""
+"""Whether related motifs belong to transcription factors that are known to interact."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def tf_interactions(
     min_score: float = 400,
     n_pairs: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """Precision and recall of pairs of motifs against a table of interacting proteins, from the strongest pair on.
+    """Precision and recall of the strongest pairs of motifs with respect to known protein interactions.
 
-    A pair of motifs interacts where a factor of the one and a factor of the other do. Only motifs with a factor in the
-    table count. The precision of a random order is ``base_rate``; that of the network is to be read beside it.
+    A pair of motifs interacts if a factor of one interacts with a factor of the other. Only motifs with a factor in the
+    table are used. The precision of the network should be compared with ``base_rate``, that of a random order.
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ def tf_interactions(
         two columns of proteins (``protein1`` and ``protein2``, or ``node1`` and ``node2``) and ``combined_score``,
         from 0 to 1,000 or from 0 to 1.
     factors
-        Motif to the symbols of its transcription factors; the motifs of a cluster share all of theirs.
+        Mapping of motif to the symbols of its transcription factors; motifs of a cluster share all of their factors.
     names
-        Protein to symbol: STRING's ``protein.info`` file or a mapping. None: the table has symbols.
+        Mapping of protein to symbol, or STRING's ``protein.info`` file. None: the table contains symbols.
     min_score
-        Least ``combined_score``, on the scale to 1,000, of an interaction.
+        Minimum ``combined_score`` of an interaction, on the scale to 1,000.
     n_pairs
-        Numbers of strongest pairs to evaluate at. None: 1, 2, 5, 10, 20, ... % of all pairs.
+        Numbers of strongest pairs at which to evaluate. None: 1, 2, 5, 10, 20, ... % of all pairs.
 
     Returns
     -------
@@ -56,13 +56,13 @@ def tf_interactions(
     Raises
     ------
     ValueError
-        A table without these columns, motifs without factors, or no interaction among the factors.
+        The table lacks these columns, motifs have no factors, or the factors have no interactions.
     """
     import pandas as pd
 
     motifs = [str(name) for name in network.index]
     if motifs != [str(name) for name in network.columns]:
-        raise ValueError("network has other rows than columns: expected motifs × motifs")
+        raise ValueError("network has different rows and columns; expected motifs × motifs.")
     known = _interactions(string, names, min_score)
     in_table = {symbol for pair in known for symbol in pair}
     of_motif = {motif: {symbol.upper() for symbol in factors.get(motif, ())} & in_table for motif in motifs}
@@ -70,7 +70,7 @@ def tf_interactions(
     if len(kept) < 2:
         raise ValueError(
             f"{len(kept)} of {len(motifs)} motifs have a factor with an interaction of at least {min_score:g} in the "
-            "table: expected two or more. Check that factors and table both have symbols (names=, factors=)"
+            "table; expected two or more. Check that factors and table both use gene symbols (names=, factors=)."
         )
     strength = np.abs(network.to_numpy(np.float64))
     strength = np.maximum(strength, strength.T)[np.ix_(kept, kept)]
@@ -83,20 +83,21 @@ def tf_interactions(
     )
     if not truth.any():
         raise ValueError(
-            f"no two of the {len(kept)} motifs in the table interact with a score of {min_score:g} or more"
+            f"no two of the {len(kept)} motifs in the table interact with a score of {min_score:g} or more."
         )
     values = np.nan_to_num(strength[first, second])
     total = len(values)
     if n_pairs is None:
         n_pairs = sorted({max(1, round(share * total)) for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)})
     if bad := [n for n in n_pairs if not 1 <= n <= total]:
-        raise ValueError(f"n_pairs holds {bad[0]}; there are {total:,} pairs of motifs")
+        raise ValueError(f"n_pairs contains {bad[0]}; expected 1 to {total:,}, the number of pairs of motifs.")
     hits = _expected_hits(values, truth)
     return pd.DataFrame([_scores(int(n), hits[int(n) - 1], int(truth.sum()), total) for n in n_pairs])
 
 
 def _expected_hits(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Interacting pairs among the strongest 1, 2, ...; pairs of one weight share theirs, in whatever order they stand."""
+    """Interacting pairs among the strongest 1, 2, ...; pairs of one weight share theirs, in whatever order they
+    stand."""
     order = np.argsort(-values, kind="stable")
     _, tie = np.unique(-values[order], return_inverse=True)
     share = np.bincount(tie, truth[order]) / np.bincount(tie)
@@ -104,7 +105,7 @@ def _expected_hits(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDA
 
 
 def _scores(n: int, hits: float, positives: int, total: int) -> dict[str, float]:
-    negatives_left = (total - n) - (positives - hits)  # below the cut, and rightly so
+    negatives_left = (total - n) - (positives - hits)  # true negatives below the cut-off
     f1 = 2 * hits / (n + positives)
     other = 2 * negatives_left / max((total - n) + (total - positives), 1)
     return {
@@ -123,14 +124,16 @@ def _interactions(
     import pandas as pd
 
     if isinstance(string, (str, Path)):
-        table = pd.read_csv(string, sep=None, engine="python")  # spaces in STRING's own files, tabs from its website
+        table = pd.read_csv(
+            string, sep=None, engine="python"
+        )  # spaces in STRING's files, tabs in exports from its website
         where = f"{string}"
     else:
         table, where = string, "the table of interactions"
     columns = next((pair for pair in _PAIRS if set(pair) <= set(table.columns)), None)
     if columns is None or "combined_score" not in table.columns:
         raise ValueError(
-            f"{where} has columns {', '.join(map(str, table.columns))}; expected protein1, protein2 and combined_score"
+            f"{where} has columns {', '.join(map(str, table.columns))}; expected protein1, protein2 and combined_score."
         )
     score = table["combined_score"].to_numpy(np.float64)
     if len(score) and score.max() <= 1:
@@ -141,14 +144,14 @@ def _interactions(
         symbols = names if isinstance(names, Mapping) else _names(Path(names))
         pairs = [column.map(symbols) for column in pairs]
         if len(table) and pairs[0].isna().all():
-            raise ValueError(f"names has none of the proteins of {where} (first: {table[columns[0]].iloc[0]})")
+            raise ValueError(f"names has none of the proteins of {where} (first: {table[columns[0]].iloc[0]}).")
     known = {
         frozenset((a.upper(), b.upper()))
         for a, b in zip(*pairs, strict=True)
         if isinstance(a, str) and isinstance(b, str)
     }
     if not known:
-        raise ValueError(f"{where} has no interaction with a score of {min_score:g} or more")
+        raise ValueError(f"{where} has no interaction with a score of {min_score:g} or more.")
     return known
 
 
@@ -159,6 +162,6 @@ def _names(path: Path) -> dict[str, str]:
     protein = next((name for name in ("#string_protein_id", "string_protein_id") if name in table.columns), None)
     if protein is None or "preferred_name" not in table.columns:
         raise ValueError(
-            f"{path} has columns {', '.join(map(str, table.columns))}; expected #string_protein_id and preferred_name"
+            f"{path} has columns {', '.join(map(str, table.columns))}; expected #string_protein_id and preferred_name."
         )
     return dict(zip(table[protein].astype(str), table["preferred_name"].astype(str), strict=True))

@@ -94,7 +94,7 @@ def tokenize_anndata(adata: AnnData, layer: str | None, vocabulary: Vocabulary, 
     """One sparse product for all cells; see :meth:`Tokenizer.tokenize_anndata`."""
     if not hasattr(adata, "obs_names") or hasattr(adata, "mod"):
         hint = ': pass one of its modalities, such as mdata["atac"]' if hasattr(adata, "mod") else ""
-        raise TypeError(f"Expected an AnnData; found {type(adata).__name__}{hint}.")
+        raise TypeError(f"Expected an AnnData; found {type(adata).__name__}{hint}")
     if adata.n_obs == 0:
         raise ValueError("adata has no cells.")
     with overlaps_allowed():

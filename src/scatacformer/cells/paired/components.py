@@ -47,13 +47,13 @@ def fit_components(counts: sp.csr_matrix, n_components: int = 30, seed: int = 0)
 
     total = np.asarray(counts.sum(1), dtype=np.float64).ravel()
     if (total > 0).sum() < 3:
-        raise ValueError(f"found {(total > 0).sum()} cells with RNA counts, expected at least 3")
+        raise ValueError(f"found {(total > 0).sum()} cells with RNA counts, expected at least 3.")
     target = float(np.median(total[total > 0]))
     values = log_normalised(counts, target)
     seen = np.flatnonzero(values.getnnz(0) >= MIN_CELLS)
     if len(seen) < 2:
         raise ValueError(
-            f"{len(seen)} of {counts.shape[1]:,} genes are seen in at least {MIN_CELLS} cells, expected 2 or more"
+            f"{len(seen)} of {counts.shape[1]:,} genes are seen in at least {MIN_CELLS} cells, expected 2 or more."
         )
     k = min(n_components, len(seen) - 1, counts.shape[0] - 1)
     pca = PCA(k, svd_solver="arpack", random_state=seed).fit(values[:, seen].astype(np.float64))

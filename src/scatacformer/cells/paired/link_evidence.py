@@ -1,18 +1,17 @@
 """How strongly a bin and a gene go together over cells, in two channels that are told apart.
 
-*Residual*: what is left of both when the cell's state is taken off. z_gb = sqrt(n) corr(y_g - P y_g, x_b - P x_b), P the
-projection on the embedding of chromatin and a constant: a partial correlation. Cells of one state that differ in a bin
-and in a gene say that one follows the other.
+*Residual*: what is left of both when the cell's state is taken off. z_gb = sqrt(n) corr(y_g - P y_g, x_b - P x_b), P
+the projection on the embedding of chromatin and a constant: a partial correlation. Cells of one state that differ in a
+bin and in a gene say that one follows the other.
 
 *State*: how they go together from state to state. With v_k the whitened dimensions of the state, s_gb = sum_k (v_k y_g)
 (v_k x_b), in units of the same residual deviations: every dimension counts alike, so that the one or two that all genes
 and bins follow do not drown the rest.
 
-Each channel is compared with pairs that cannot be links of the window: the same genes with bins farther away or on other
-chromosomes. Its weight is sqrt(max(V - 1, 0)), V the variance over pairs in the window by that over those far away: with
-a share of links of mean effect mu among noise of variance 1, the excess is proportional to mu^2, and mu is the weight that
-the log-likelihood ratio has. A channel with nothing to say has weight zero.
-"""
+Each channel is compared with pairs that cannot be links of the window: the same genes with bins farther away or on
+other chromosomes. Its weight is sqrt(max(V - 1, 0)), V the variance over pairs in the window by that over those far
+away: with a share of links of mean effect mu among noise of variance 1, the excess is proportional to mu^2, and mu is
+the weight that the log-likelihood ratio has. A channel with nothing to say has weight zero."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ def link_evidence(
         empty = np.zeros(0, np.float32)
         return LinkEvidence(empty, np.zeros(0), empty, (0.0, 0.0))
     if n < state.shape[1] + 10:
-        raise ValueError(f"found {n:,} cells for {state.shape[1]} dimensions of the state, expected at least 10 more")
+        raise ValueError(f"found {n:,} cells for {state.shape[1]} dimensions of the state, expected at least 10 more.")
     aside = np.ones((n, 1)) if covariates is None else np.column_stack([np.ones(n), covariates])
     basis = np.linalg.qr(np.column_stack([aside, state]))[0]  # (n_cells, m + k), orthonormal
     by_bin = opened.T.tocsr()  # (n_bins, n_cells)
@@ -113,7 +112,7 @@ def link_evidence(
     if np.isnan(null[0]).all():
         raise ValueError(
             f"all {n_far:,} open bins lie in the windows of all {n_genes:,} genes: there are none far away to compare with. "
-            "Choose a smaller window"
+            "Choose a smaller window."
         )
     weight, score, far_score = [], np.zeros(len(bins), np.float32), np.zeros((n_far, n_genes), np.float32)
     for channel, found in zip(null, (residual, states), strict=True):

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 class PairedCells:
     """The cells of a MuData in the order of its ATAC modality.
 
-    ``atac`` is an AnnData of our own around the user's matrix (which is not copied), so that what scvi-tools registers is
-    not written into theirs.
-    """
+    ``atac`` is an AnnData of our own around the user's matrix (which is not copied), so that what scvi-tools registers
+    is not written into theirs."""
 
     atac: AnnData
     rna: RowSource | None  # (n_rna_cells, n_genes); None: no RNA at all
@@ -50,7 +49,7 @@ class PairedCells:
         if not (rows.counts == np.rint(rows.counts)).all():
             raise ValueError(
                 "the RNA counts are no longer whole numbers: they were changed in place after the set-up, as normalising "
-                "does. Keep the counts in a layer, and name it: setup_mudata(mdata, rna_layer='counts')"
+                "does. Keep the counts in a layer, and name it: setup_mudata(mdata, rna_layer='counts')."
             )
         return sp.csr_matrix((rows.counts, rows.bins, rows.indptr), shape=(len(cells), self.rna.n_bins))
 
@@ -66,8 +65,8 @@ def match_pairs(
 ) -> PairedCells:
     """Match the cells of two modalities by ``obs_names``, whatever their order.
 
-    ``obs_keys`` are columns that the model needs of each cell: taken from the ATAC modality, else the RNA modality, else
-    from ``mdata.obs``. ``need_rna=False`` accepts cells without RNA.
+    ``obs_keys`` are columns that the model needs of each cell: taken from the ATAC modality, else the RNA modality,
+    else from ``mdata.obs``. ``need_rna=False`` accepts cells without RNA.
 
     Raises
     ------
@@ -77,12 +76,12 @@ def match_pairs(
         No such modality, layer or column.
     """
     if getattr(mdata, "is_view", False):
-        raise ValueError("this MuData is a view of another one. Make it its own: mdata = mdata.copy()")
+        raise ValueError("this MuData is a view of another one. Make it its own: mdata = mdata.copy().")
     if atac not in mdata.mod or (need_rna and rna not in mdata.mod):
         lacking = atac if atac not in mdata.mod else rna
         raise KeyError(
             f"mdata has no modality {lacking!r}; it has {', '.join(map(repr, mdata.mod))}. Name them: "
-            'modalities={"rna_layer": ..., "atac_layer": ...}'
+            'modalities={"rna_layer": ..., "atac_layer": ...}.'
         )
     chromatin = mdata.mod[atac]
     with _naming(atac):
@@ -116,10 +115,10 @@ def _checked_rna(expression: AnnData, layer: str | None, name: str, empty: Liter
     if (repeated := expression.var_names.duplicated()).any():
         raise ValueError(
             f"mdata[{name!r}]: {int(repeated.sum()):,} of {expression.n_vars:,} genes have a name that was there before "
-            f"(first: {expression.var_names[repeated][0]}). Make them unique: mdata[{name!r}].var_names_make_unique()"
+            f"(first: {expression.var_names[repeated][0]}). Make them unique: mdata[{name!r}].var_names_make_unique()."
         )
     if expression.n_vars == 0:
-        raise ValueError(f"mdata[{name!r}] has no genes (n_vars is 0)")
+        raise ValueError(f"mdata[{name!r}] has no genes (n_vars is 0).")
     source = RowSource.from_matrix(_layer(expression, layer, name))
     with _naming(name):
         validate_anndata(expression, min_cells=1)
@@ -146,7 +145,7 @@ def _check_matched(row: np.ndarray, expression: Any, chromatin: Any, rna: str, a
         raise ValueError(
             f"none of the {len(row):,} cells of {atac!r} is among the {expression.n_obs:,} of {rna!r}: their obs_names "
             f"differ (first: {chromatin.obs_names[0]!r} and {expression.obs_names[0]!r}). Give the two measurements of a "
-            "cell the same name"
+            "cell the same name."
         )
     if n_rna_only or (need_rna and n_atac_only):
         raise ValueError(
@@ -160,7 +159,7 @@ def _layer(adata: Any, layer: str | None, name: str) -> Any:
     if layer is None:
         return adata.X
     if layer not in adata.layers:
-        raise KeyError(f"{name!r} has no layer {layer!r}; it has {sorted(filter(None, adata.layers))} and X")
+        raise KeyError(f"{name!r} has no layer {layer!r}; it has {sorted(filter(None, adata.layers))} and X.")
     return adata.layers[layer]
 
 
@@ -183,7 +182,7 @@ def _around(
         else:
             raise KeyError(
                 f"no column {key!r} in the obs of {atac!r}, of the RNA or of mdata; the first has "
-                f"{list(map(str, chromatin.obs.columns))[:12]}"
+                f"{list(map(str, chromatin.obs.columns))[:12]}."
             )
     out = anndata.AnnData(obs=obs, var=chromatin.var.copy(), shape=chromatin.shape)
     if layer is None:

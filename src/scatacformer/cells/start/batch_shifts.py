@@ -2,16 +2,15 @@
 
 The mean of a batch is also its composition: two donors of other cell types differ in their means without any effect of
 the donor. So a batch is compared with the others through pairs of cells that are each other's near neighbours across
-batches (mutual nearest neighbours; Haghverdi et al. 2018). Cells of a type that the others lack find wrong partners, each
-type in another direction, where true pairs of all types agree: the shift is the mode of the ways, not their mean. One
-shift is taken out for the whole batch; it cannot pull a type apart. Of many batches the largest stays, and the others join
-it one after the other: among batches that are all displaced there is no common way.
+batches (mutual nearest neighbours; Haghverdi et al. 2018). Cells of a type that the others lack find wrong partners,
+each type in another direction, where true pairs of all types agree: the shift is the mode of the ways, not their mean.
+One shift is taken out for the whole batch; it cannot pull a type apart. Of many batches the largest stays, and the
+others join it one after the other: among batches that are all displaced there is no common way.
 
-What is left differs from type to type. It is taken out place by place, around a few centres of the embedding: the mean of
-the ways of the pairs there, short ways counting more, cells without a pair saying that nothing is displaced, as far as
-its square is above its own sampling variance (as in the positive-part estimate of James and Stein). So a place that one batch
-has to itself hardly moves. Both kinds of shift serve cells to come.
-"""
+What is left differs from type to type. It is taken out place by place, around a few centres of the embedding: the mean
+of the ways of the pairs there, short ways counting more, cells without a pair saying that nothing is displaced, as far
+as its square is above its own sampling variance (as in the positive-part estimate of James and Stein). So a place that
+one batch has to itself hardly moves. Both kinds of shift serve cells to come."""
 
 from __future__ import annotations
 
@@ -73,9 +72,9 @@ class LocalShifts(NamedTuple):
 def local_shifts(vectors: np.ndarray, codes: np.ndarray, n_batch: int, n_neighbors: int = 10) -> LocalShifts:
     """What differs between batches from place to place, once :func:`batch_shifts` is taken out.
 
-    ``vectors`` (n_cells, k), ``codes`` (n_cells,) as there; distances are those of :func:`shortened` vectors. The largest
-    batch stays where it is, and so does one with too few paired cells. The same cells always give the same bits.
-    """
+    ``vectors`` (n_cells, k), ``codes`` (n_cells,) as there; distances are those of :func:`shortened` vectors. The
+    largest batch stays where it is, and so does one with too few paired cells. The same cells always give the same
+    bits."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
@@ -145,7 +144,8 @@ def _counterparts(
 
 
 def _mode(points: np.ndarray, width: float, n_starts: int = 200, n_steps: int = 20) -> np.ndarray:
-    """Where points lie densest, seen with a Gaussian of variance ``width``: mean shift from the densest of some points."""
+    """Where points lie densest, seen with a Gaussian of variance ``width``: mean shift from the densest of some
+    points."""
 
     def weights(at: np.ndarray) -> np.ndarray:
         return np.exp(-((points - at) ** 2).sum(1) / (2 * max(width, 1e-12)))

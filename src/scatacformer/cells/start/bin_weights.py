@@ -1,4 +1,5 @@
-"""What a bin is worth in the comparison of cells: measured across two halves of the genome (``spectral`` has the names)."""
+"""What a bin is worth in the comparison of cells: measured across two halves of the genome (``spectral`` has the
+names)."""
 
 from __future__ import annotations
 

@@ -48,20 +48,20 @@ def start_from_vectors(
     if vectors.ndim != 2 or len(vectors) != source.n_bins or vectors.dtype.kind != "f":
         raise ValueError(
             f"expected a vector of real numbers for each of {source.n_bins:,} bins, found an array of shape "
-            f"{vectors.shape} and type {vectors.dtype}"
+            f"{vectors.shape} and type {vectors.dtype}."
         )
     if len(cells) < 3:
-        raise ValueError(f"a start needs at least 3 cells, found {len(cells)}")
+        raise ValueError(f"a start needs at least 3 cells, found {len(cells)}.")
     if len(cells) > max_cells:
         cells = np.sort(np.random.default_rng(seed).choice(cells, max_cells, replace=False))
     known = ~np.isnan(vectors).any(1)
     if np.isinf(vectors[known]).any():
-        raise ValueError("the vectors hold infinite numbers")
+        raise ValueError("the vectors hold infinite numbers.")
     indptr, bins, _ = source.rows(cells)
     n_open = np.bincount(bins, minlength=source.n_bins)
     weight = np.log(len(cells) / (1 + n_open)).clip(min=1e-3) * (known & (n_open > 0))
     if not weight.any():
-        raise ValueError("none of the bins that are open in these cells has a vector")
+        raise ValueError("none of the bins that are open in these cells has a vector.")
     vectors = np.where(weight[:, None] > 0, vectors, 0.0).astype(np.float32, copy=False)
     owner = np.repeat(np.arange(len(cells)), np.diff(indptr))
     first = uniform(bins, cells[owner], seed=seed) < 0.5
@@ -70,7 +70,7 @@ def start_from_vectors(
     pooled, has = _pooled(indptr, bins, weight, np.ones(len(bins), bool), vectors)
     both = has_a & has_b
     if both.sum() < 3:
-        raise ValueError(f"only {both.sum()} cells have open bins enough to compare; expected at least 3")
+        raise ValueError(f"only {both.sum()} cells have open bins enough to compare; expected at least 3.")
     mean = pooled[has].mean(0)
     shared = (half_a[both] - mean).T @ (half_b[both] - mean) / both.sum()
     values, axes = np.linalg.eigh((shared + shared.T).astype(np.float64) / 2)  # ascending

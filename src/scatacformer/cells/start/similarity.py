@@ -1,4 +1,5 @@
-"""Cells compared by their weighted open bins, each left out of its comparison with itself (``spectral`` has the names)."""
+"""Cells compared by their weighted open bins, each left out of its comparison with itself (``spectral`` has the
+names)."""
 
 from __future__ import annotations
 
@@ -97,8 +98,8 @@ def _lengths(opened: sp.csr_matrix, weight: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _stretches(indptr: np.ndarray, at_once: int = 1_000_000) -> Iterator[tuple[slice, slice]]:
-    """Rows whose entries are about ``at_once``, one stretch after the other: the rows, and their entries. Empty rows that
-    come first are in none."""
+    """Rows whose entries are about ``at_once``, one stretch after the other: the rows, and their entries. Empty rows
+    that come first are in none."""
     edges = np.searchsorted(indptr, np.arange(0, indptr[-1], at_once), side="right") - 1
     edges = np.unique(np.append(edges, len(indptr) - 1))
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):

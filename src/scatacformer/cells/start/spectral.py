@@ -11,26 +11,25 @@ of the others than a shallow one, so that each counts by the length of its row::
     v_b = sum_i x_ib u_i / n_open_b,       a_b = g_b^2 n_open_b
 
 The mean of the rows v_b of a cell's open bins, weighted by a_b, is p_ik = (d_i lambda_k + n_i) u_ik / (d_i + n_i): the
-n_i is the cell meeting itself. So u_ik = p_ik (d_i + n_i) / (d_i lambda_k + n_i), and (d_i + n_i) / n_i =
-sum_b a_b / sum_b g_b^2 over the cell's bins: nothing but the bins of a cell is needed, for new cells as well (Nystroem),
-and a shallow cell (small d / n) is drawn to the centre in dimensions that it has little evidence for.
-The cell-by-cell matrix is never made: a product with K is two sparse products with W (Lanczos).
+n_i is the cell meeting itself. So u_ik = p_ik (d_i + n_i) / (d_i lambda_k + n_i), and (d_i + n_i) / n_i = sum_b a_b /
+sum_b g_b^2 over the cell's bins: nothing but the bins of a cell is needed, for new cells as well (Nystroem), and a
+shallow cell (small d / n) is drawn to the centre in dimensions that it has little evidence for. The cell-by-cell matrix
+is never made: a product with K is two sparse products with W (Lanczos).
 
 The spectrum measures its own noise: without the diagonal it is symmetric for cells with nothing in common, so the
 lowest eigenvalue -e says how far noise reaches (the lowest whose vector lives on more than a handful of cells: two deep
 cells that differ have one to themselves). Dimensions with lambda <= e are dropped, the others have weight
 sqrt(lambda^2 - e^2).
 
-What a bin is worth is measured. Two cells are told apart best if g_b^2, a bin's weight in K, goes with the variance over
-cells of its relative accessibility, F_b; idf is a guess of it (the rarer the better), that fails for rare bins, which
-are mostly background, and for sets of cells in which all types share most bins. F_b is estimated across two halves of
-the genome: cells are embedded by the ``max_bins`` bins of one half that most have open, and for each bin of the other
-half the mean of u_ik u_jk over pairs of cells that have it open is summed over the dimensions above the noise. A bin
-alone says too little; F is the trend over log n_open. Then g_b = idf_b F_b^1/4: half the guess, half the measure. A bin
-whose F is zero is not compared. Where idf^3/2 F^1/8 or idf^1/2 F^1/2 makes the two halves of the genome agree better on
-what the cells are, that law holds: agreement is the sum of -log(1 - r^2) over the canonical correlations r of the
-cells' embeddings by either half.
-"""
+What a bin is worth is measured. Two cells are told apart best if g_b^2, a bin's weight in K, goes with the variance
+over cells of its relative accessibility, F_b; idf is a guess of it (the rarer the better), that fails for rare bins,
+which are mostly background, and for sets of cells in which all types share most bins. F_b is estimated across two
+halves of the genome: cells are embedded by the ``max_bins`` bins of one half that most have open, and for each bin of
+the other half the mean of u_ik u_jk over pairs of cells that have it open is summed over the dimensions above the
+noise. A bin alone says too little; F is the trend over log n_open. Then g_b = idf_b F_b^1/4: half the guess, half the
+measure. A bin whose F is zero is not compared. Where idf^3/2 F^1/8 or idf^1/2 F^1/2 makes the two halves of the genome
+agree better on what the cells are, that law holds: agreement is the sum of -log(1 - r^2) over the canonical
+correlations r of the cells' embeddings by either half."""
 
 from __future__ import annotations
 
@@ -87,11 +86,10 @@ def fit_spectral(
     """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells`` of them, drawn by seed).
 
     Time and memory grow with the open bins of the fitted cells, not with cells x bins. Bins that are open in fewer than
-    ``min_cells`` are not compared; what bins are worth is measured with the ``max_bins`` that are open in most cells (all
-    of equal rank at the edge). Raises ValueError for fewer than 3 cells.
-    """
+    ``min_cells`` are not compared; what bins are worth is measured with the ``max_bins`` that are open in most cells
+    (all of equal rank at the edge). Raises ValueError for fewer than 3 cells."""
     if len(cells) < 3:
-        raise ValueError(f"a spectral start needs at least 3 cells, found {len(cells)}")
+        raise ValueError(f"a spectral start needs at least 3 cells, found {len(cells)}.")
     rng = np.random.default_rng(seed)
     if len(cells) > max_cells:
         cells = np.sort(rng.choice(cells, max_cells, replace=False))

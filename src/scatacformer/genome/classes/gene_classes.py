@@ -22,9 +22,9 @@ class Intervals(NamedTuple):
 
 
 def gene_intervals(found: Transcripts, promoter: tuple[int, int]) -> dict[str, Intervals]:
-    """Intervals of each of `GENE_CLASSES`, and of `"gene"`: the whole of genes and transcripts.
+    """Intervals of each of ``GENE_CLASSES``, and of ``"gene"``: the whole of genes and transcripts.
 
-    `promoter`: bp before and after the transcription start. Both ends of a window belong to it. The starts and ends
+    ``promoter``: bp before and after the transcription start. Both ends of a window belong to it. The starts and ends
     are those of every transcript and of every gene, on their strand.
     """
     exons, is_minus = found.exons, found.is_minus

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Memberships(NamedTuple):
-    """The classes of each of some bins; those of the i-th are `class_ids[indptr[i] : indptr[i + 1]]`, ascending."""
+    """The classes of each of some bins; those of the i-th are ``class_ids[indptr[i] : indptr[i + 1]]``, ascending."""
 
     indptr: np.ndarray
     """(n + 1,), int64."""
@@ -85,7 +85,7 @@ class RegionClasses:
 
     @classmethod
     def from_anndata(cls, adata: AnnData, key: str = "region_classes") -> RegionClasses:
-        """What `pp.annotate_bins` wrote: `adata.varm[key]`, and the names in `adata.uns["scatacformer"][key]`.
+        """What ``pp.annotate_bins`` wrote: ``adata.varm[key]``, and the names in ``adata.uns["scatacformer"][key]``.
 
         Raises ValueError if it is not there, or if a class has none of the bins that are left.
         """
@@ -104,7 +104,7 @@ class RegionClasses:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes, and of `<eos>` tokens if there is one for each."""
+        """Number of classes, and of ``<eos>`` tokens if there is one for each."""
         return len(self.names)
 
     @property
@@ -120,20 +120,20 @@ class RegionClasses:
         return rows[self.matrix.indices == self.names.index(name)]
 
     def memberships(self, bins: np.ndarray | None = None) -> Memberships:
-        """The classes of each bin (default: of all), as a decoder with one `<eos>` for each class needs them.
+        """The classes of each bin (default: of all), as a decoder with one ``<eos>`` for each class needs them.
 
         How the predictions for a bin in k classes are combined: the *mean of the logits*,
 
             logit P(open | bin) = 1/k * sum of logit P(open | bin, class) over the k classes of the bin,
 
         and the loss is taken of the mean, once a bin. Why so: a bin in one class is untouched; a bin counts once in the
-        loss however many classes it is in, and each `<eos>` gets 1/k of its gradient; the result does not depend on the
-        order of the classes, nor on a class being given twice under two names; the odds are the geometric mean of those
-        of the classes, so that one `<eos>` which is sure of itself moves them, where the mean of probabilities would
-        cap it at 1/k; and for a bilinear decoder it is free: the mean over classes of `row . query` is `row . (mean of
-        the queries)`, so that the number of dot products stays one a bin. The logits of "kept, given open" are combined
-        in the same way. With `indptr` and `class_ids` from here the mean of anything over (bin, class) pairs is
-        `np.add.reduceat(values, indptr[:-1]) / np.diff(indptr)`, since every bin has a class.
+        loss however many classes it is in, and each ``<eos>`` gets 1/k of its gradient; the result does not depend on
+        the order of the classes, nor on a class being given twice under two names; the odds are the geometric mean of
+        those of the classes, so that one ``<eos>`` which is sure of itself moves them, where the mean of probabilities
+        would cap it at 1/k; and for a bilinear decoder it is free: the mean over classes of ``row . query`` is `row .
+        (mean of the queries)`, so that the number of dot products stays one a bin. The logits of "kept, given open" are
+        combined in the same way. With ``indptr`` and ``class_ids`` from here the mean of anything over (bin, class)
+        pairs is ``np.add.reduceat(values, indptr[:-1]) / np.diff(indptr)``, since every bin has a class.
 
         Bins of the same set of classes can share their queries: there are few sets (see :meth:`sets`; less than a
         hundred for a GTF file of a genome), and 606,219 bins.
@@ -169,22 +169,24 @@ def region_classes(
 ) -> RegionClasses:
     """Classes of genomic region of each bin, from a GTF file or a table of HOMER, and from BED files.
 
-    A bin is in every class that it shares at least one base with. From a GTF file: `promoter` (-2 kb ... +0.5 kb of the
-    start of a transcript or gene, on its strand), `exon`, `intron` (between exons of the same transcript), `5' UTR` and
-    `3' UTR` (exons of coding transcripts before and after what is translated), `TTS` (-100 bp ... +1 kb of the end),
-    `ncRNA` (exons of genes whose type is a non-coding RNA) and `intergenic`: none of these and no part of a gene.
-    HOMER's table has one class for each region, by its centre. A bin that is in no class at all is `intergenic` too.
+    A bin is in every class that it shares at least one base with. From a GTF file: ``promoter`` (-2 kb ... +0.5 kb of
+    the start of a transcript or gene, on its strand), ``exon``, ``intron`` (between exons of the same transcript),
+    ``5' UTR`` and ``3' UTR`` (exons of coding transcripts before and after what is translated), ``TTS`` (-100 bp ... +1
+    kb of the end), ``ncRNA`` (exons of genes whose type is a non-coding RNA) and ``intergenic``: none of these and no
+    part of a gene. HOMER's table has one class for each region, by its centre. A bin that is in no class at all is
+    ``intergenic`` too.
 
     Parameters
     ----------
     vocabulary
         The bins.
     gtf
-        GTF file of GENCODE, Ensembl or RefSeq, plain or `.gz`. Chromosomes may be called `1`, `chr1` or `NC_000001.11`.
+        GTF file of GENCODE, Ensembl or RefSeq, plain or ``.gz``. Chromosomes may be called ``1``, ``chr1`` or
+        ``NC_000001.11``.
     homer
-        Table of `annotatePeaks.pl`, as it is; best of the very bins (:meth:`Vocabulary.to_bed` writes them).
+        Table of ``annotatePeaks.pl``, as it is; best of the very bins (:meth:`Vocabulary.to_bed` writes them).
     bed
-        Name of a class -> its file: BED, `.bed.gz`, bigBed or bigWig (the last two are read by pybbi). Any name:
+        Name of a class -> its file: BED, ``.bed.gz``, bigBed or bigWig (the last two are read by pybbi). Any name:
         enhancer, insulator, CTCF site, repeat, conserved, ...
     promoter
         bp before and after the transcription start, 0 or more.
@@ -198,13 +200,13 @@ def region_classes(
     Returns
     -------
     RegionClasses
-        Classes of the GTF file or the table first, `intergenic` after them, then those of `bed` in their order.
+        Classes of the GTF file or the table first, ``intergenic`` after them, then those of ``bed`` in their order.
 
     Raises
     ------
     ValueError
-        Neither a file of genes nor of intervals; both a GTF file and a table; a name given twice; a class of `bed` that
-        has no interval, or no bin; chromosomes that cannot be matched; another assembly (said by the file, or
+        Neither a file of genes nor of intervals; both a GTF file and a table; a name given twice; a class of ``bed``
+        that has no interval, or no bin; chromosomes that cannot be matched; another assembly (said by the file, or
         intervals beyond the end of a chromosome); a GTF file without genes; a bigWig without a threshold.
     ImportError
         A bigBed or bigWig file, and pybbi is not installed.
@@ -220,11 +222,13 @@ def region_classes(
     if gtf is None and homer is None and not bed:
         raise ValueError("No annotation: pass gtf, homer, or bed={'enhancer': 'enhancers.bed', ...}.")
     if len(promoter) != 2 or min(promoter) < 0:
-        raise ValueError(f"promoter is (bp before, bp after the transcription start), both from 0; found {promoter!r}.")
+        raise ValueError(
+            f"promoter is {promoter!r}; expected (bp before, bp after the transcription start), both from 0."
+        )
     _check_names(bed, of_genes=gtf is not None)
     shares = _by_class(min_share, "min_share")
     if bad := {name: share for name, share in shares.items() if not 0 <= share <= 1}:
-        raise ValueError(f"min_share is a share, 0 ... 1; found {bad}.")
+        raise ValueError(f"min_share is {bad}; expected a share, 0 ... 1.")
     thresholds = _by_class(threshold, "threshold")
 
     needed = Needed(vocabulary, shares)
@@ -278,7 +282,7 @@ def _by_class(value: float | Mapping[str, float] | None, what: str) -> dict[Any,
     try:
         return {name: float(one) for name, one in (value if isinstance(value, Mapping) else {None: value}).items()}
     except (TypeError, ValueError):
-        raise ValueError(f"{what} is a number, or a number for each class; found {value!r}.") from None
+        raise ValueError(f"{what} is {value!r}; expected a number, or a number for each class.") from None
 
 
 def _check_used(values: dict[Any, float], what: str, names: tuple[str, ...] | Mapping[str, Any]) -> None:

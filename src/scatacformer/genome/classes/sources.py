@@ -39,9 +39,8 @@ class Needed:
 def covered_bases(vocabulary: Vocabulary, intervals: Intervals) -> np.ndarray:
     """How many bases of each bin lie in any of the intervals, (n_bins,), int64.
 
-    Intervals may overlap and be in any order; `intervals.chrom` are codes of the vocabulary, -1: none. Time grows with
-    (bins + intervals) × log(intervals), however wide some are.
-    """
+    Intervals may overlap and be in any order; ``intervals.chrom`` are codes of the vocabulary, -1: none. Time grows
+    with (bins + intervals) × log(intervals), however wide some are."""
     chrom, start, end = (column[intervals.chrom >= 0] for column in intervals)
     if not len(chrom):
         return np.zeros(vocabulary.n_bins, dtype=np.int64)

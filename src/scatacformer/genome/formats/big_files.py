@@ -17,7 +17,7 @@ _MAGIC = {0x888FFC26: "bigWig", 0x8789F2EB: "bigBed"}
 
 
 def big_file_kind(path: str | Path) -> str | None:
-    """`"bigWig"`, `"bigBed"` or None, by the first four bytes."""
+    """``"bigWig"``, ``"bigBed"`` or None, by the first four bytes."""
     with Path(path).open("rb") as file:
         head = file.read(4)
     return _MAGIC.get(int.from_bytes(head, "little")) or _MAGIC.get(int.from_bytes(head, "big"))

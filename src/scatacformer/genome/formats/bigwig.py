@@ -92,16 +92,16 @@ def write_bigwig(path: str | Path, sizes: Mapping[str, int], values: Iterable[tu
 
 def _open(path: Path) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no bigWig file {path}")
+        raise FileNotFoundError(f"there is no bigWig file {path}.")
     with path.open("rb") as file:
         head = file.read(4)
     if b"\x26\xfc\x8f\x88" not in (head, head[::-1]):
-        raise ValueError(f"{path} is not a bigWig file: it begins with {head!r}")
+        raise ValueError(f"{path} is not a bigWig file: it begins with {head!r}.")
     try:
         # pybigtools goes by the suffix of a path; it reads file objects of any name, more slowly
         return _pybigtools().open(str(path) if path.suffix.lower() in (".bw", ".bigwig") else path.open("rb"))
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a bigWig file: {error}. Copy it again") from None
+        raise ValueError(f"{path} cannot be read as a bigWig file: {error}. Copy it again.") from None
 
 
 def _pybigtools() -> Any:
@@ -109,6 +109,6 @@ def _pybigtools() -> Any:
         import pybigtools
     except ImportError:
         raise ImportError(
-            "bigWig files are read with pybigtools, which is not installed: pip install 'scatacformer[bigwig]'"
+            "bigWig files are read with pybigtools, which is not installed: pip install 'scatacformer[bigwig]'."
         ) from None
     return pybigtools

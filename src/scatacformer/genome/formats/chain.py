@@ -123,7 +123,7 @@ class _Header:
 
     @classmethod
     def parse(cls, path: Path, line: int, content: bytes) -> _Header:
-        """`chain score tName tSize + tStart tEnd qName qSize strand qStart qEnd id`."""
+        """``chain score tName tSize + tStart tEnd qName qSize strand qStart qEnd id``."""
         shown = content.decode(errors="replace").strip()
         n = r"(\d+)"
         match = re.fullmatch(

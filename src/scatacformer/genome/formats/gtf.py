@@ -22,7 +22,8 @@ _LONGEST_LINE = 1 << 26  # bytes; GENCODE's have less than a thousand
 
 
 def read_gtf_genes(path: str | Path) -> pd.DataFrame:
-    """Columns `name`, `id`, `chrom`, `strand`, `tss` (0-based) of the lines of type gene, in the order of the file.
+    """Columns ``name``, ``id``, ``chrom``, ``strand``, ``tss`` (0-based) of the lines of type gene, in the order of the
+    file.
 
     A gene without a name is called by its id. Reads block by block: memory grows with the genes, not with the file.
     Raises ValueError for a file that has no such line, and FileNotFoundError.

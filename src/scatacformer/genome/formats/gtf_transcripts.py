@@ -50,7 +50,7 @@ class Parts(NamedTuple):
 
 
 class Transcripts(NamedTuple):
-    """What a GTF file says; an owner is a transcript on one chromosome, its strand and type are `...[owner]`."""
+    """What a GTF file says; an owner is a transcript on one chromosome, its strand and type are ``...[owner]``."""
 
     chrom_names: list[str]
     exons: Parts

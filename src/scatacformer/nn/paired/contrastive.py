@@ -15,7 +15,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     Raises ValueError where the shapes differ or there are fewer than two cells.
     """
     if a.shape != b.shape or len(a) < 2:
-        raise ValueError(f"expected the same two or more cells in both, found {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"expected the same two or more cells in both, found {tuple(a.shape)} and {tuple(b.shape)}.")
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
     itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
     cross = a @ b.T / temperature  # (n, n)

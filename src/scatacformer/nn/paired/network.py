@@ -58,9 +58,9 @@ class PairedConfig:
             "n_batch",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in 0 ... 1, found {self.dropout}")
+            raise ValueError(f"dropout is {self.dropout}; expected 0 ... 1.")
 
     def to_dict(self) -> dict:
         """Plain numbers, for JSON."""

@@ -47,28 +47,28 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name in ("n_bins", "n_eos", "n_batch", "d_model", "n_layers", "n_heads", "d_embed", "max_tokens"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads})")
+            raise ValueError(f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads}).")
         choices = {"decoder": DECODERS, "embedding": EMBEDDINGS, "decoder_input": DECODER_INPUTS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {known}, found {getattr(self, name)!r}")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {known}.")
         if self.attention not in ("auto", *BACKENDS):
-            raise ValueError(f"attention must be one of {('auto', *BACKENDS)}, found {self.attention!r}")
+            raise ValueError(f"attention is {self.attention!r}; expected one of {('auto', *BACKENDS)}.")
         for name in ("n_labels", "n_organs"):
             if getattr(self, name) < 0 or getattr(self, name) == 1:
-                raise ValueError(f"{name} must be 0 or at least 2, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or at least 2.")
         if self.d_dna < 0:
-            raise ValueError(f"d_dna must not be negative, found {self.d_dna}")
+            raise ValueError(f"d_dna is {self.d_dna}; expected 0 or more.")
         if not 0 <= self.removed_share <= 0.9:
-            raise ValueError(f"removed_share must lie in 0 ... 0.9, found {self.removed_share}")
+            raise ValueError(f"removed_share is {self.removed_share}; expected 0 ... 0.9.")
 
     @classmethod
     def of_size(cls, size: str, **changes) -> NetworkConfig:
         """A preset, ``"small"`` or ``"base"``, with changes (None: keep the preset's value)."""
         if size not in SIZES:
-            raise ValueError(f"size must be one of {tuple(SIZES)}, found {size!r}")
+            raise ValueError(f"size is {size!r}; expected one of {tuple(SIZES)}.")
         return cls(**SIZES[size] | {k: v for k, v in changes.items() if v is not None})
 
     @property

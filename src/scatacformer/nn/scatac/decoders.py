@@ -203,16 +203,16 @@ def make_decoder(config: NetworkConfig, readers: Tensor | None = None) -> Decode
 def check_readers(config: NetworkConfig, group: Tensor, readers: Tensor | None) -> None:
     """ValueError unless every bin has a group, and every group ``<eos>`` whose shares sum to 1."""
     if len(group) != config.n_bins:
-        raise ValueError(f"group has {len(group)} entries, expected one for each of {config.n_bins} bins")
+        raise ValueError(f"group has {len(group)} entries, expected one for each of {config.n_bins} bins.")
     if readers is not None and (readers.ndim != 2 or readers.shape[1] != config.n_eos):
         raise ValueError(
-            f"readers has shape {tuple(readers.shape)}, expected (n_groups, {config.n_eos}): n_eos columns"
+            f"readers has shape {tuple(readers.shape)}, expected (n_groups, {config.n_eos}): n_eos columns."
         )
     n_groups = config.n_eos if readers is None else len(readers)
     if group.min() < 0 or group.max() >= n_groups:
-        raise ValueError(f"group reaches from {group.min()} to {group.max()}, expected 0 ... {n_groups - 1}")
+        raise ValueError(f"group reaches from {group.min()} to {group.max()}, expected 0 ... {n_groups - 1}.")
     if readers is not None and ((readers < 0).any() or ((readers.sum(1) - 1).abs() > 1e-5).any()):
-        raise ValueError("readers must be shares of the <eos> of each group: none negative, each row with the sum 1")
+        raise ValueError("readers must be shares of the <eos> of each group: none negative, each row with the sum 1.")
 
 
 def _zero_linear(n_in: int, n_out: int) -> nn.Linear:

@@ -44,7 +44,7 @@ class DnaProjection(nn.Module):
         """
         if tuple(table.shape) != self.shape or table.dtype != torch.float16:
             raise ValueError(
-                f"expected a float16 table of shape {self.shape}, found {table.dtype}, {tuple(table.shape)}"
+                f"expected a float16 table of shape {self.shape}, found {table.dtype}, {tuple(table.shape)}."
             )
         mean = torch.zeros(self.shape[1], dtype=torch.float64)
         for power in (1, 2):  # in two passes: columns far from zero lose their variance in one
@@ -56,7 +56,7 @@ class DnaProjection(nn.Module):
             mean = total / max(count, 1) if power == 1 else mean
         if not count or not bool(total.isfinite().all()):
             what = "is zero everywhere" if not count else "has numbers that are NaN or infinite"
-            raise ValueError(f"the DNA table {what}")
+            raise ValueError(f"the DNA table {what}.")
         std = (total / count).sqrt()
         constant = std <= 1e-4 * mean.abs()
         self.centre.copy_(mean)
@@ -81,7 +81,7 @@ class DnaProjection(nn.Module):
 
     def _project(self, bins: Tensor, weight: Tensor) -> Tensor:
         if not len(self.bits):
-            raise RuntimeError("the network has no DNA table: hand it one with embedding.dna.hold(table)")
+            raise RuntimeError("the network has no DNA table: hand it one with embedding.dna.hold(table).")
         if len(bins) <= ROWS_AT_ONCE:
             return self._linear(bins, weight)
         parts = bins.split(ROWS_AT_ONCE)
