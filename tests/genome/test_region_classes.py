@@ -348,7 +348,7 @@ def test_names_and_options_that_contradict_are_refused(bins, tmp_path):
         region_classes(bins, bed={"": bed})
     with pytest.raises(ValueError, match="The class 'a': expected the path of a file; found list"):
         region_classes(bins, bed={"a": [("chr1", 1, 2)]})
-    with pytest.raises(ValueError, match="promoter is .bp before"):
+    with pytest.raises(ValueError, match="promoter is .-5, 5.; expected .bp before"):
         region_classes(bins, gtf, promoter=(-5, 5))
     with pytest.raises(ValueError, match="min_share is a share"):
         region_classes(bins, bed={"a": bed}, min_share={"a": 1.5})

@@ -124,5 +124,5 @@ def test_arguments_out_of_range_are_refused(pair):
         foscttm(*pair, chunk_size=0)
     with pytest.raises(ValueError, match="no label in within has two cells"):
         foscttm(*pair, within=np.arange(157))
-    with pytest.raises(ValueError, match="3 labels of `within` for 157 cells"):
+    with pytest.raises(ValueError, match="3 labels in within for 157 cells"):
         foscttm(*pair, within=["a", "b", "a"])

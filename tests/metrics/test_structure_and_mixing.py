@@ -249,7 +249,7 @@ def test_too_many_neighbours_are_refused():
         seurat_alignment_score(x, labels, n_subsamples=0)
     with pytest.raises(ValueError, match="before has 20 cells, after has 19"):
         neighbor_conservation(x, x[:19])
-    with pytest.raises(ValueError, match="20 cells have as many labels"):
+    with pytest.raises(ValueError, match="20 cells have as many different labels"):
         cell_type_asw(x, np.arange(20))
 
 
