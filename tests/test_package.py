@@ -48,7 +48,7 @@ ARROWS = {
         "training",
     },
     "pp": {"_io", "genome", "sequence", "cells", "pseudobulk", "tracks"},
-    "tl": {"_io", "genome", "cells", "model"},
+    "tl": {"_io", "genome", "sequence", "cells", "model"},
     "pl": {"_io", "genome", "cells", "model"},
     "datasets": {"_io", "genome", "sequence", "cells", "pseudobulk", "corpus"},
 }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from .corpus import Corpus
     from .genome import Vocabulary
-    from .model import GET, Atacformer, ScAtacFormer, pretrain
+    from .model import GET, Atacformer, Epiformer, ScAtacFormer, pretrain
     from .tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -51,12 +51,13 @@ _ROOMS: tuple[str, ...] = (
 )
 _ROOMS += ("tokenizer", "tracks", "training")
 _ROOM_OF = {"Atacformer": "model", "Corpus": "corpus", "ScAtacFormer": "model", "Tokenizer": "tokenizer"}
-_ROOM_OF |= {"GET": "model", "Vocabulary": "genome", "pretrain": "model"}
+_ROOM_OF |= {"Epiformer": "model", "GET": "model", "Vocabulary": "genome", "pretrain": "model"}
 
 __all__ = [
     "GET",
     "Atacformer",
     "Corpus",
+    "Epiformer",
     "ScAtacFormer",
     "Tokenizer",
     "Vocabulary",

@@ -82,7 +82,7 @@ def test_what_is_sampled_depends_on_seed_and_pass_alone(data: WindowData) -> Non
         )
         batches = [batch for _ in range(4) for batch in loader]
         names = ("window", "shift", "reverse", "sequence", "signal")
-        return [np.concatenate([getattr(b, name).numpy() for b in batches]) for name in names]
+        return [np.concatenate([b[name].numpy() for b in batches]) for name in names]
 
     here, there, other = run(0), run(2, batch_size=1), run(0, seed=2)
     for ours, theirs in zip(here, there, strict=True):
@@ -94,9 +94,9 @@ def test_what_is_sampled_depends_on_seed_and_pass_alone(data: WindowData) -> Non
 
 def test_validation_is_read_as_it_is(data: WindowData) -> None:
     batches = list(WindowLoader(data, np.array([2, 0]), 1))
-    assert [int(b.window) for b in batches] == [2, 0]
-    assert not any(b.shift.any() or b.reverse.any() for b in batches)
-    np.testing.assert_array_equal(batches[0].sequence[0], data.sequence(2))
+    assert [int(b["window"]) for b in batches] == [2, 0]
+    assert not any(b["shift"].any() or b["reverse"].any() for b in batches)
+    np.testing.assert_array_equal(batches[0]["sequence"][0], data.sequence(2))
     with pytest.raises(ValueError, match=r"max_shift must lie in 0 ... 128 bp"):
         WindowLoader(data, np.arange(3), 1, max_shift=129)
 
@@ -110,7 +110,7 @@ n = int(sys.argv[2])
 start = np.random.default_rng(0).integers(0, 15_000, n) * 128
 data = WindowData(Fasta(sys.argv[1]), np.full(n, "chr1", dtype=object), start, 98_304, 128, 64,
                   signal=np.ones((1, 16_384), dtype=np.float32), first=start // 128)
-total = sum(float(batch.sequence.sum()) for batch in WindowLoader(data, np.arange(n), 4))
+total = sum(float(batch["sequence"].sum()) for batch in WindowLoader(data, np.arange(n), 4))
 assert total == n * 98_304, total
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -2,8 +2,9 @@
 
 from ._scvi import setup_arguments, setup_layer
 from .atacformer._model import Atacformer
+from .epiformer import Epiformer
 from .get._model import GET
 from .scatacformer._model import ScAtacFormer
 from .scatacformer.pretraining import PretrainConfig, pretrain, read_config
 
-__all__ = ["GET", "Atacformer", "PretrainConfig", "ScAtacFormer", "pretrain"]
+__all__ = ["GET", "Atacformer", "Epiformer", "PretrainConfig", "ScAtacFormer", "pretrain"]

@@ -3,10 +3,11 @@
 from .atacformer import AtacformerConfig, AtacformerNetwork, mean_pool
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
 from .contacts import ContactNetwork, contact_loss
-from .epiformer import EpiformerConfig, EpiformerNetwork
+from .epiformer import EpiformerConfig, EpiformerNetwork, SeparateTracks, poisson_error
 from .get import GETConfig, GETNetwork, jacobian, masked_error
 from .head import Head
 from .lora import LoraPlan, adapted, is_adapter
+from .low_rank import add_low_rank, merge_low_rank
 from .optim import RowAdamW, clip_gradients
 from .paired.contrastive import nt_xent
 from .paired.link_attention import LinkAttention, LinkConfig
@@ -47,6 +48,7 @@ __all__ = [
     "PairedNetwork",
     "RowAdamW",
     "ScAtacNetwork",
+    "SeparateTracks",
     "TrainingMinibatch",
     "balanced_weights",
     "choose_backend",

@@ -9,7 +9,7 @@ dropout (a tenth of the published training outputs were ln 2, whatever the seque
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -122,7 +122,8 @@ class EpiformerNetwork(nn.Module):
 
         L is any multiple of ``bin_size`` up to ``seq_len`` of the configuration that is longer than the crop.
         """
-        return F.softplus(self.ptw(self.embed(sequence)))
+        logits = self.ptw(self.embed(sequence))
+        return F.softplus(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits)
 
     def embed(self, sequence: Tensor) -> Tensor:
         """What the head reads: ``(B, 4, L)`` to ``(B, n_bins, d_model)``, crop included."""
@@ -148,6 +149,26 @@ class EpiformerNetwork(nn.Module):
                 bound = module.in_features**-0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+
+
+class SeparateTracks(nn.Module):
+    """A network for each track, none of which sees another: the same input and output as one for all tracks."""
+
+    def __init__(self, config: EpiformerConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        one = replace(config, n_tracks=1)
+        self.networks = nn.ModuleList(EpiformerNetwork(one, seed + track) for track in range(config.n_tracks))
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        return torch.cat([network(sequence) for network in self.networks], dim=1)
+
+
+def poisson_error(predicted: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of predicted - measured · log(predicted) over what is measured (not NaN), and how many values that are."""
+    known = ~measured.isnan()
+    rate, count = predicted[known], measured[known]
+    return (rate - count * (rate + 1e-8).log()).sum(), known.sum()
 
 
 # convolutions: (B, 4, L) -> (B, d_model, L / bin_size) ----------------------------------------------------------------

@@ -8,13 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._calibration import calibration
+    from ._coverage import coverage
     from ._embedding import embedding
     from ._genome_track import genome_track
     from ._links import links
     from ._qc_sentences import qc_sentences
+    from ._sequence_logo import sequence_logo
+    from ._track_correlation import track_correlation
     from ._training_curves import training_curves
+    from ._variant import variant
 
-__all__ = ["calibration", "embedding", "genome_track", "links", "qc_sentences", "training_curves"]
+__all__ = [
+    "calibration",
+    "coverage",
+    "embedding",
+    "genome_track",
+    "links",
+    "qc_sentences",
+    "sequence_logo",
+    "track_correlation",
+    "training_curves",
+    "variant",
+]
 
 
 def __getattr__(name: str) -> Any:

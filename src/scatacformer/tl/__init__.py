@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from ._motif_causal import motif_causal
     from ._motif_correlation import motif_correlation
     from ._motif_genes import gene_motifs, motif_genes
+    from ._motifs_in_attribution import motifs_in_attribution
     from ._perturb_bins import perturb_bins
     from ._potential_trends import potential_trends
     from ._tf_interactions import tf_interactions
+    from ._variant_enrichment import variant_enrichment
 
 __all__ = [
     "enrich_motif_genes",
@@ -32,9 +34,11 @@ __all__ = [
     "motif_causal",
     "motif_correlation",
     "motif_genes",
+    "motifs_in_attribution",
     "perturb_bins",
     "potential_trends",
     "tf_interactions",
+    "variant_enrichment",
 ]
 
 _FILE_OF = {"gene_motifs": "motif_genes"}

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .coverage import array_signal, bigwig_signal, check_bigwig_sizes, check_signal, insertion_signal
-    from .loader import Batch, WindowData, WindowLoader, conservation_factor
+    from .loader import WindowData, WindowLoader, conservation_factor
     from .windows import SequenceWindows, bins_of_windows, place_windows, windows_at
 
 __all__ = ["SequenceWindows", "WindowData", "WindowLoader"]
 _FILE_OF = {
-    "Batch": "loader",
     "SequenceWindows": "windows",
     "WindowData": "loader",
     "WindowLoader": "loader",

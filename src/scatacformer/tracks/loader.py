@@ -91,27 +91,15 @@ class WindowData:
         return np.ascontiguousarray(moved[:, ::-1]) if reverse else moved
 
 
-@dataclass
-class Batch:
-    """A minibatch.
-
-    ``sequence`` ``(B, 4, seq_len)`` float32; ``signal`` ``(B, n_tracks, n_outputs)`` float32, NaN where it is missing,
-    None where windows are only predicted; ``window`` ``(B,)`` int64, their numbers; ``shift`` and ``reverse`` ``(B,)``,
-    how each was moved.
-    """
-
-    sequence: Tensor
-    signal: Tensor | None
-    window: Tensor
-    shift: Tensor
-    reverse: Tensor
-
-
 class WindowLoader:
     """Iterates over windows in minibatches; the memory does not depend on their number.
 
+    A minibatch is a dict of tensors: ``sequence`` (B, 4, seq_len) float32; ``signal`` (B, n_tracks, n_outputs) float32,
+    NaN where it is missing, absent where windows are only predicted; ``window`` (B,) int64, their numbers; ``shift``
+    (B,) int64 and ``reverse`` (B,) bool, how each was moved.
+
     What is sampled (the order, the strand and the shift of each window) depends on ``seed`` and the number of the pass
-    alone, not on ``n_workers``.
+    alone, not on ``n_workers``. Of several processes that train together, each reads its share of every pass.
 
     Parameters
     ----------
@@ -172,11 +160,17 @@ class WindowLoader:
         reverse = rng.random(len(order)) < 0.5 if self.reverse_complement else np.zeros(len(order), dtype=bool)
         return order, shift, reverse
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
         import torch
         from torch.utils.data import DataLoader, Dataset
 
-        windows = cast("Dataset[Any]", _Windows(self.data, self.plan(self.epoch)))
+        plan = self.plan(self.epoch)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            rank, n = torch.distributed.get_rank(), torch.distributed.get_world_size()
+            n_whole = len(plan[0]) // n * n if self.shuffle else len(plan[0])  # or a process would wait for the others
+            order, shift, reverse = (column[:n_whole][rank::n] for column in plan)
+            plan = order, shift, reverse
+        windows = cast("Dataset[Any]", _Windows(self.data, plan))
         self.epoch += 1
         loader = DataLoader(
             windows,
@@ -218,14 +212,16 @@ def _taken(values: np.ndarray, begin: int, n: int) -> np.ndarray:
     return out
 
 
-def _collate(rows: list[tuple[np.ndarray, np.ndarray | None, int, int, bool]]) -> Batch:
+def _collate(rows: list[tuple[np.ndarray, np.ndarray | None, int, int, bool]]) -> dict[str, Tensor]:
     import torch
 
     sequence, target, window, shift, reverse = zip(*rows, strict=True)
-    return Batch(
-        torch.from_numpy(np.stack(sequence)),
-        None if target[0] is None else torch.from_numpy(np.stack(target)),
-        torch.tensor(window),
-        torch.tensor(shift),
-        torch.tensor(reverse),
-    )
+    batch = {
+        "sequence": torch.from_numpy(np.stack(sequence)),
+        "window": torch.tensor(window),
+        "shift": torch.tensor(shift),
+        "reverse": torch.tensor(reverse),
+    }
+    if target[0] is not None:
+        batch["signal"] = torch.from_numpy(np.stack(target))
+    return batch

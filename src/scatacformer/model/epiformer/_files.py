@@ -1,0 +1,94 @@
+"""Weights of the authors' code, read as they are."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scatacformer.nn import EpiformerConfig
+
+_BIN_SIZE = 128
+
+
+def read_published(path: str | Path, crop: int | None) -> tuple[EpiformerConfig, dict[str, Tensor]]:
+    """Sizes and weights of a checkpoint of the published code (``.pth.tar``). Nothing in it is executed.
+
+    Parameters
+    ----------
+    path
+        A dict with ``state_dict``, as their training writes it, or the state dict alone.
+    crop
+        Bins on each side that are not predicted: the file does not say. None: a twelfth of a window, 64 of 768.
+
+    Raises
+    ------
+    ValueError
+        Not such a file; a tensor is missing or has another shape.
+    """
+    path = Path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read without executing code that it holds, or is damaged ({str(error).splitlines()[0]}). "
+            "Ask its author for a file of tensors alone"
+        ) from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} is not a checkpoint of Epiformer: it holds no state dict")
+    weights = {name.removeprefix("module."): value for name, value in state.items()}
+    return _sizes(weights, path, crop), weights
+
+
+def _sizes(weights: dict[str, Tensor], path: Path, crop: int | None) -> EpiformerConfig:
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in weights:
+            raise ValueError(f"{path} is not a checkpoint of Epiformer: it has no tensor {name}")
+        return tuple(weights[name].shape)
+
+    n_layers = len({name.split(".")[2] for name in weights if name.startswith("trans.layers.")})
+    d_model, d_head = (
+        shape("trans.layers.0.mha.query.weight")[0],
+        shape("trans.layers.0.mha.distance_embedding.weight")[1],
+    )
+    n_bins = (shape("trans.layers.0.mha.distance_embedding.weight")[0] + 1) // 2
+    return EpiformerConfig(
+        n_tracks=shape("ptw.linear.0.weight")[0],
+        seq_len=n_bins * _BIN_SIZE,
+        bin_size=_BIN_SIZE,
+        crop=n_bins // 12 if crop is None else crop,
+        d_stem=shape("conv.stem.0.weight")[0],
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=d_model // d_head,
+        d_feedforward=shape("trans.layers.0.linear_net.0.weight")[0],
+    )
+
+
+def transplant(module: torch.nn.Module, weights: dict[str, Tensor], keep_head: bool) -> list[str]:
+    """Copy weights into ``module`` where name and shape agree; names of its tensors that were left as they are.
+
+    ``keep_head``: the last layer, which belongs to the tracks, stays as it is. Relative positions of another number of
+    bins are cut out of the middle, or put there.
+    """
+    state: dict[str, Any] = module.state_dict()
+    left = []
+    for name, own in state.items():
+        other = weights.get(name)
+        if other is None or (keep_head and name.startswith("ptw.linear.")):
+            left.append(name)
+        elif other.shape == own.shape:
+            own.copy_(other)
+        elif name.endswith("distance_embedding.weight") and other.shape[1] == own.shape[1]:
+            more = (other.shape[0] - own.shape[0]) // 2
+            if more > 0:
+                own.copy_(other[more : more + len(own)])
+            else:
+                own[-more : -more + len(other)].copy_(other)
+        else:
+            raise ValueError(f"{name} is {tuple(other.shape)} in the other model and {tuple(own.shape)} in this one")
+    return left

@@ -1,0 +1,240 @@
+"""How Epiformer is trained: whole, its head alone, or by low-rank changes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from scatacformer.nn import EpiformerNetwork, add_low_rank, merge_low_rank, poisson_error
+from scatacformer.tracks import WindowLoader
+from scatacformer.training import FitOptions, Losses, TrainingPlan, fit, hold_out, n_processes, schedule
+
+from ._predict import evaluating
+from ._setup import LEAST_WINDOWS, Prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ._model import Epiformer
+
+Trainable = Literal["all", "head", "lora"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Numbers of the windows of each part, and the names of its chromosomes."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    chromosomes: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of a training, checked when made; as :meth:`Epiformer.train` has them."""
+
+    max_epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup: float
+    patience: int | None
+    reverse_complement: bool
+    max_shift: int
+    trainable: Trainable
+    lora_rank: int
+    seed: int
+    n_workers: int
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0 or self.weight_decay < 0:
+            raise ValueError(f"lr must be above 0 and weight_decay at least 0, found {self.lr} and {self.weight_decay}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps, 0 to below 1, found {self.warmup}")
+        if self.trainable not in ("all", "head", "lora"):
+            raise ValueError(f"trainable must be 'all', 'head' or 'lora', found {self.trainable!r}")
+
+
+def split_windows(
+    prepared: Prepared,
+    holdout_chromosomes: str | Sequence[str] | None,
+    validation_chromosomes: str | Sequence[str] | None,
+) -> Parts:
+    """Windows to train on, to stop by, and to leave for a test, by chromosome.
+
+    Without ``validation_chromosomes`` the chromosome with a number of windows nearest to a tenth is taken.
+    """
+    chroms = prepared.data.chrom.astype(str)
+    rest, test = np.arange(len(chroms)), np.empty(0, dtype=np.int64)
+    if holdout_chromosomes is not None:
+        rest, test = hold_out(chroms, holdout_chromosomes=holdout_chromosomes)
+    if validation_chromosomes is None:
+        names, counts = np.unique(chroms[rest], return_counts=True)
+        if len(names) < 2:
+            raise ValueError(
+                f"the windows that are left to train on all lie on {names[0]}: one more chromosome is needed, to tell "
+                "when to stop"
+            )
+        validation_chromosomes = [str(names[np.argmin(np.abs(counts - len(rest) / 10))])]
+    inner = hold_out(chroms[rest], holdout_chromosomes=validation_chromosomes)
+    train, validation = rest[inner.train], rest[inner.validation]
+    named = {
+        part: sorted(set(chroms[rows].tolist()))
+        for part, rows in (("train", train), ("validation", validation), ("holdout", test))
+    }
+    if len(train) < LEAST_WINDOWS:
+        warnings.warn(
+            f"there are {len(train)} windows to train on: too few for a network of this kind to find motifs. Use more "
+            "chromosomes, or shorter windows (seq_len)",
+            UserWarning,
+            stacklevel=3,
+        )
+    return Parts(train, validation, test, named)
+
+
+def track_scale(prepared: Prepared, windows: np.ndarray) -> np.ndarray:
+    """Mean signal of each track in the bins that these windows predict, ``(n_tracks,)`` float32.
+
+    The network predicts multiples of it: tracks in other units count alike in the loss.
+    """
+    data = prepared.data
+    total = np.zeros(prepared.adata.n_obs, dtype=np.float64)
+    known = np.zeros_like(total)
+    for window in windows.tolist():
+        values = data.target(window)
+        total += np.nansum(values, axis=1)
+        known += (~np.isnan(values)).sum(axis=1)
+    if not total.all():
+        name = prepared.track_names[int(np.argmin(total))]
+        raise ValueError(
+            f"track {name!r} is zero in all windows to train on: leave it out, or hold out other chromosomes"
+        )
+    return (total / known).astype(np.float32)
+
+
+def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Options, fit_options: FitOptions) -> None:
+    """Train ``model`` in place."""
+    if not model.is_trained_:
+        model.scale_ = track_scale(prepared, parts.train)
+    common: dict[str, Any] = {"batch_size": options.batch_size, "seed": options.seed, "n_workers": options.n_workers}
+    train = WindowLoader(
+        prepared.data,
+        parts.train,
+        shuffle=True,
+        reverse_complement=options.reverse_complement,
+        max_shift=options.max_shift,
+        **common,
+    )
+    validation = WindowLoader(prepared.data, parts.validation, **common)
+    choose_trainable(model.module, options)
+    plan = EpiformerPlan(model.module, model.scale_, options, prepared)
+    try:
+        outcome = fit(plan, (train, validation), fit_options)
+    finally:
+        merge_low_rank(model.module)
+        model.module.requires_grad_(True)
+    model.history_ = outcome.history.frames()
+    model.is_trained_ = True
+    model.training_ = {
+        "chromosomes": parts.chromosomes,
+        "n_windows": {"train": len(parts.train), "validation": len(parts.validation), "holdout": len(parts.test)},
+        "trainable": options.trainable,
+        "epochs": len(next(iter(model.history_.values()), ())),
+    }
+    _warn_if_constant(model, validation)
+
+
+def choose_trainable(module: nn.Module, options: Options) -> None:
+    """Freeze what does not learn; low-rank changes of the transformer's linear layers for ``"lora"``."""
+    if options.trainable == "all":
+        return
+    module.requires_grad_(False)
+    networks = [part for part in module.modules() if isinstance(part, EpiformerNetwork)]
+    for number, network in enumerate(networks):
+        network.ptw.requires_grad_(True)
+        if options.trainable == "lora":
+            layers = [layer for layer in network.trans.modules() if isinstance(layer, torch.nn.Linear)]
+            add_low_rank(layers, options.lora_rank, torch.Generator().manual_seed(options.seed + number))
+
+
+class EpiformerPlan(TrainingPlan):
+    """Poisson loss in units of each track's mean; what is missing is left out."""
+
+    several_processes = True
+
+    def __init__(self, module: nn.Module, scale: np.ndarray, options: Options, prepared: Prepared) -> None:
+        super().__init__(module)
+        self.options, self.prepared = options, prepared
+        self.register_buffer("scale", torch.from_numpy(np.asarray(scale, dtype=np.float32))[:, None], persistent=False)
+
+    def losses(self, batch: dict[str, Tensor]) -> Losses:
+        """Mean over what is measured in the minibatches of all processes."""
+        frozen = self.options.trainable != "all"
+        if frozen:  # the statistics of frozen layers are frozen as well
+            for part in self.module.modules():
+                if isinstance(part, torch.nn.BatchNorm1d) and not part.weight.requires_grad:
+                    part.eval()
+        error, n = self._error(batch)
+        (n_all,) = self.summed(n[None].float())
+        mean = error / n.clamp_min(1)
+        return Losses(n_processes() * error / n_all.clamp_min(1), {"train_loss": mean}, float(n))
+
+    def validation_losses(self, batch: dict[str, Tensor]) -> Losses:
+        """The same loss, and Pearson's r of log2(x + 1) within the minibatch."""
+        predicted = self.module(batch["sequence"])
+        measured = batch["signal"] / self.scale
+        error, n = poisson_error(predicted, measured)
+        means = {"validation_loss": error / n.clamp_min(1), "validation_pearson": _pearson(predicted, measured)}
+        return Losses(error, means, float(n))
+
+    def _error(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return poisson_error(self.module(batch["sequence"]), batch["signal"] / self.scale)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; biases and norms do not decay."""
+        learning = [p for p in self.module.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in learning if p.dim() > 1], "weight_decay": self.options.weight_decay},
+            {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.options.lr)
+
+    def learning_rates(self) -> list[float]:
+        """A line up, then a cosine."""
+        warmup = int(self.options.warmup * self.n_steps)
+        return [self.options.lr * schedule(self.global_step, self.n_steps, warmup)] * 2
+
+    def describe(self, batch: dict[str, Tensor]) -> str:
+        """The windows of a minibatch, for the error about its loss."""
+        data = self.prepared.data
+        named = [f"{data.chrom[i]}:{data.start[i]}" for i in batch["window"].tolist()[:5]]
+        return f"windows that begin at {', '.join(named)}"
+
+
+def _pearson(predicted: Tensor, measured: Tensor) -> Tensor:
+    known = ~measured.isnan()
+    a, b = (torch.log2(x[known] + 1) for x in (predicted, measured))
+    a, b = a - a.mean(), b - b.mean()
+    return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
+
+
+def _warn_if_constant(model: Epiformer, validation: WindowLoader) -> None:
+    """Say so where the network has collapsed to the mean."""
+    batch = next(iter(validation))
+    with evaluating(model.module), torch.inference_mode():
+        predicted = model.module(batch["sequence"].to(model.device)).float()
+    spread = predicted.std(dim=(0, 2)) / predicted.mean(dim=(0, 2)).clamp_min(1e-12)
+    if bool((spread < 1e-3).any()):
+        names = [name for name, flat in zip(model.track_names_, (spread < 1e-3).tolist(), strict=True) if flat]
+        warnings.warn(
+            f"the predictions of {', '.join(names[:5])} are the same in all bins: the network has learned nothing of "
+            "the sequence. Train longer, with another lr, or on more windows; see model.history_",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,254 @@
+"""What a variant does to the predicted signal of each track."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from scatacformer._io import put_in_place
+from scatacformer.sequence import VariantReader, allele_codes, flanks, one_hot, reverse_complement
+from scatacformer.tracks import conservation_factor
+
+from ._predict import Predictor, View
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scatacformer.nn import EpiformerConfig
+    from scatacformer.sequence import Variant
+
+    from ._setup import Genome
+
+FIGURES = ("reference", "alternative", "change", "log2_fold_change", "spread")
+COLUMNS = ("chrom", "pos", "id", "ref", "alt", "track", *FIGURES)
+_AT_ONCE = 32  # variants between two writes
+
+
+class Effects(NamedTuple):
+    """Signal of both alleles, summed over the bins around the variant; each ``(n_variants, n_tracks, n_views)``."""
+
+    reference: np.ndarray
+    alternative: np.ndarray
+
+
+def score_table(
+    predictor: Predictor,
+    genome: Genome,
+    reader: VariantReader,
+    names: Sequence[str],
+    views: Sequence[View],
+    window: int,
+    out: Path | None,
+    resume: bool,
+    progress: bool = True,
+) -> pd.DataFrame | Path:
+    """Score all variants of ``reader``: a table in memory, or a file of tab-separated values that is written piece by piece.
+
+    An unfinished file lies beside ``out`` with the suffix ``.partial`` and says in its first line what it was made with;
+    ``resume`` goes on where it ends. Raises ValueError where that line differs.
+    """
+    import pandas as pd
+
+    if out is None:
+        tables = list(_tables(predictor, genome, iter(reader), names, views, window, progress))
+        if not tables:
+            raise ValueError(f"no variant is left to score; skipped: {reader.skipped or 'none'}")
+        return pd.concat(tables, ignore_index=True)
+    said = _said(predictor, reader, names, views, window)
+    partial, n_done = _begin(out, said, len(names), resume)
+    with partial.open("a", encoding="utf-8", newline="") as file:
+        todo = itertools.islice(iter(reader), n_done, None)
+        for table in _tables(predictor, genome, todo, names, views, window, progress):
+            table.to_csv(file, sep="\t", header=False, index=False, float_format="%.6g")
+            file.flush()
+    _drop_first_line(partial)
+    put_in_place(partial, out)
+    return out
+
+
+def allele_tracks(
+    predictor: Predictor, genome: Genome, variant: Variant, views: Sequence[View]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Signal along the windows of both alleles, ``(2, n_tracks, n_outputs)``, and the middle of each bin in bp from the
+    variant."""
+    config = predictor.config
+
+    def sequences(shift: int, reverse: bool) -> np.ndarray:
+        return np.stack(_alleles(genome, variant, config.seq_len, shift, reverse))
+
+    offset = (np.arange(config.n_outputs) - config.n_outputs / 2 + 0.5) * config.bin_size
+    return predictor.mean(sequences, views), offset
+
+
+def parse_variant(text: str, genome: Genome) -> Variant:
+    """``"chr2:127135234 C>T"``, 1-based. ValueError for another form, or a reference that the genome does not have."""
+    import re
+
+    import pandas as pd
+
+    found = re.fullmatch(r"(\S+):([\d,]+)\s+([ACGTN]+)>([ACGTN]+)", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"a variant is written 'chr2:127135234 C>T', found {text!r}")
+    table = pd.DataFrame(
+        {"chrom": [found[1]], "pos": [int(found[2].replace(",", ""))], "ref": [found[3]], "alt": [found[4]]}
+    )
+    return next(iter(VariantReader(table, genome.fasta)))
+
+
+def score_variants(
+    predictor: Predictor, genome: Genome, variants: Sequence[Variant], views: Sequence[View], window: int
+) -> Effects:
+    """Signal of both alleles of each variant in each view, summed over the middle ``window`` bp."""
+    config = predictor.config
+    middle = config.n_outputs // 2
+    half = window // config.bin_size // 2
+    keep = slice(middle - half, middle + half)
+    sums = np.empty((2, len(variants), len(predictor.rows), len(views)), dtype=np.float64)
+    for number, (shift, reverse) in enumerate(views):
+        pairs = [_alleles(genome, variant, config.seq_len, shift, reverse) for variant in variants]
+        predicted = predictor(np.stack([sequence for pair in pairs for sequence in pair]))
+        sums[..., number] = predicted[..., keep].sum(-1).reshape(len(variants), 2, -1).swapaxes(0, 1)
+    return Effects(*sums)
+
+
+def _alleles(genome: Genome, variant: Variant, length: int, shift: int, reverse: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Both alleles as one-hot × exp(conservation), each ``(4, length)``."""
+    out = []
+    codes = allele_codes(genome.fasta, variant, length, shift)
+    for allele, bases in zip((variant.ref, variant.alt), codes, strict=True):
+        factor = _factor(genome, variant, len(allele), length, shift)
+        encoded = one_hot(reverse_complement(bases) if reverse else bases)
+        if factor is not None:
+            encoded *= factor[::-1] if reverse else factor
+        out.append(encoded)
+    return out[0], out[1]
+
+
+def _factor(genome: Genome, variant: Variant, n: int, length: int, shift: int) -> np.ndarray | None:
+    """exp(conservation) of a haplotype: bases that are inserted have the factor 1."""
+    if genome.conservation is None:
+        return None
+    first, last = flanks(variant, n, length, shift)
+    stop = variant.start + len(variant.ref)
+    left, own, right = (
+        conservation_factor(genome.conservation, variant.chrom, a, b)
+        for a, b in ((first, variant.start), (variant.start, stop), (stop, last))
+    )
+    assert left is not None and own is not None and right is not None
+    allele = np.ones(n, dtype=np.float32)
+    allele[: min(n, len(own))] = own[: min(n, len(own))]
+    return np.concatenate([left, allele, right])
+
+
+def _tables(
+    predictor: Predictor,
+    genome: Genome,
+    variants: Iterator[Variant],
+    names: Sequence[str],
+    views: Sequence[View],
+    window: int,
+    progress: bool,
+) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+    from tqdm.auto import tqdm
+
+    with tqdm(desc="scoring variants", unit="variant", delay=2, disable=None if progress else True) as bar:
+        while some := list(itertools.islice(variants, _AT_ONCE)):
+            effects = score_variants(predictor, genome, some, views, window)
+            n = len(names)
+            table: dict[str, Any] = {
+                "chrom": np.repeat([v.chrom for v in some], n),
+                "pos": np.repeat([v.start + 1 for v in some], n),
+                "id": np.repeat([v.id for v in some], n),
+                "ref": np.repeat([v.ref for v in some], n),
+                "alt": np.repeat([v.alt for v in some], n),
+                "track": np.tile(names, len(some)),
+            }
+            reference, alternative = effects.reference.mean(-1), effects.alternative.mean(-1)
+            ratio = np.log2((effects.alternative + 1e-6) / (effects.reference + 1e-6))
+            for name, values in zip(
+                FIGURES,
+                (reference, alternative, alternative - reference, ratio.mean(-1), ratio.std(-1)),
+                strict=True,
+            ):
+                table[name] = values.ravel()
+            bar.update(len(some))
+            yield pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def check_window(window: int | None, config: EpiformerConfig) -> int:
+    """The width in bp, by default 1,024 or what is predicted.
+
+    Raises ValueError for one that is not an even number of bins, or wider than what is predicted.
+    """
+    two, widest = 2 * config.bin_size, config.n_outputs // 2 * 2 * config.bin_size
+    if window is None:
+        return max(two, min(1024 // two * two, widest))
+    if window < two or window % two or window > widest:
+        raise ValueError(
+            f"window must be a multiple of {two} bp (two bins) up to the {widest:,} bp that are predicted, found {window}"
+        )
+    return window
+
+
+def _said(
+    predictor: Predictor, reader: VariantReader, names: Sequence[str], views: Sequence[View], window: int
+) -> dict[str, Any]:
+    """What the scores depend on; two files of scores with the same can be joined."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(predictor.module.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    source = "table" if hasattr(reader.source, "columns") else Path(reader.source).name
+    return {
+        "weights": digest.hexdigest()[:16],
+        "source": source,
+        "tracks": list(names),
+        "views": [list(view) for view in views],
+        "window": window,
+        "mismatch": reader.mismatch,
+    }
+
+
+def _begin(out: Path, said: dict[str, Any], n_tracks: int, resume: bool) -> tuple[Path, int]:
+    """The unfinished file, and the number of variants that are in it."""
+    partial = out.with_name(f"{out.name}.partial")
+    header = f"#{json.dumps(said)}\n" + "\t".join(COLUMNS) + "\n"
+    if not resume or not partial.exists():
+        partial.write_text(header, encoding="utf-8")
+        return partial, 0
+    with partial.open("rb") as file:
+        first = file.readline().decode()
+        if first != header.splitlines(keepends=True)[0]:
+            raise ValueError(
+                f"{partial} was made with another model, other variants or other arguments: {first[:200].strip()}; "
+                f"expected {header[:200]}. Use the same, or resume=False to begin again"
+            )
+        body_start = file.tell() + len(file.readline())
+    with partial.open("rb+") as file:  # lines that are whole, of variants that have all their tracks
+        file.seek(body_start)
+        n_lines, kept, position, ends = 0, 0, body_start, body_start
+        for line in file:
+            position += len(line)
+            if not line.endswith(b"\n"):
+                break
+            n_lines += 1
+            if n_lines % n_tracks == 0:
+                kept, ends = n_lines, position
+        file.truncate(ends)
+    return partial, kept // n_tracks
+
+
+def _drop_first_line(path: Path) -> None:
+    """Without the line that says what a file was made with; the rest is copied a megabyte at a time."""
+    shorter = path.with_name(f"{path.name}.body")
+    with path.open("rb") as source, shorter.open("wb") as target:
+        source.readline()
+        while block := source.read(1 << 20):
+            target.write(block)
+    shorter.replace(path)

@@ -1,0 +1,116 @@
+"""Measured and predicted signal of tracks over a region, the genes below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ._figure import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from scatacformer.model import Epiformer
+
+
+def coverage(
+    model: Epiformer,
+    region: str,
+    groups: str | Sequence[str] | None = None,
+    *,
+    genes: pd.DataFrame | None = None,
+    mark: int | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> list[Axes]:
+    """Signal of each track along a region: as measured (filled), where the data have it, and as predicted (line).
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    region
+        Such as ``"chr2:127068747-127150006"``.
+    groups
+        Names of tracks; all by default.
+    genes
+        Table with columns ``chrom``, ``start``, ``end``, ``strand`` and ``name``, drawn below.
+    mark
+        Position in bp of a vertical line, such as that of a variant.
+    show, save
+        As in :func:`scatacformer.pl.embedding`.
+
+    Returns
+    -------
+    Axes of each track, and of the genes.
+    """
+    predicted = model.predict_region(region, groups, progress=False)
+    names = [str(name) for name in predicted["track"].values]
+    start, end = predicted["start"].values, predicted["end"].values
+    chrom = str(predicted.attrs["chrom"])
+    measured = _measured(model, names, chrom, start)
+    n_panels = len(names) + (genes is not None)
+    figure, axes = plt.subplots(
+        n_panels, 1, figsize=(9, 1 + 0.9 * n_panels), sharex=True, squeeze=False, layout="constrained"
+    )
+    middle = (start + end) / 2 / 1e6
+    for row, name in enumerate(names):
+        ax = axes[row, 0]
+        if measured is not None:
+            ax.fill_between(middle, measured[row], step="mid", color="0.75", linewidth=0, label="measured")
+        ax.step(middle, predicted.values[row], where="mid", color="C0", linewidth=1, label="predicted")
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+        ax.set_ylim(bottom=0)
+        if mark is not None:
+            ax.axvline(mark / 1e6, color="C3", linewidth=0.8)
+    axes[0, 0].legend(frameon=False, fontsize="small", loc="upper right")
+    if genes is not None:
+        draw_genes(axes[-1, 0], genes, chrom, int(start[0]), int(end[-1]))
+    axes[-1, 0].set_xlabel(f"{chrom}, Mb")
+    axes[-1, 0].set_xlim(start[0] / 1e6, end[-1] / 1e6)
+    axes[-1, 0].ticklabel_format(axis="x", style="plain", useOffset=False)
+    finish(axes[0, 0], show, save)
+    return list(axes[:, 0])
+
+
+def draw_genes(ax: Axes, genes: pd.DataFrame, chrom: str, start: int, end: int) -> None:
+    """Genes of a stretch as arrows in the direction of their strand, in rows where they overlap."""
+    inside = genes[(genes["chrom"].astype(str) == chrom) & (genes["end"] > start) & (genes["start"] < end)]
+    ends: list[int] = []  # of the last gene in each row
+    for _, gene in inside.sort_values("start").iterrows():
+        room = (end - start) // 20
+        row = next((r for r, last in enumerate(ends) if gene["start"] > last + room), len(ends))
+        ends[row : row + 1] = [int(gene["end"])]
+        low, high = max(gene["start"], start) / 1e6, min(gene["end"], end) / 1e6
+        tip, tail = (low, high) if str(gene["strand"]) == "-" else (high, low)
+        ax.annotate(
+            "", (tip, -row), (tail, -row), arrowprops={"arrowstyle": "->", "color": "0.2", "shrinkA": 0, "shrinkB": 0}
+        )
+        ax.text((low + high) / 2, -row + 0.15, str(gene["name"]), ha="center", va="bottom", fontsize="x-small")
+    ax.set_ylim(-max(len(ends), 1) + 0.4, 0.9)
+    ax.set_yticks([])
+
+
+def _measured(model: Epiformer, names: list[str], chrom: str, start: np.ndarray) -> np.ndarray | None:
+    """Signal of the data in the bins that begin at ``start``, ``(n_tracks, n_bins)``; NaN where there is none."""
+    adata: Any = model.adata
+    if adata is None:
+        return None
+    rows = adata.obs_names.get_indexer(names)
+    of_chrom = np.flatnonzero(adata.var["chrom"].astype(str).to_numpy() == chrom)
+    known = adata.var["start"].to_numpy()[of_chrom]
+    place = np.searchsorted(known, start)
+    found = (place < len(known)) & (known[np.minimum(place, max(len(known) - 1, 0))] == start) if len(known) else None
+    if found is None or not found.any() or (rows < 0).any():
+        return None
+    out = np.full((len(names), len(start)), np.nan, dtype=np.float32)
+    columns = of_chrom[place[found]]
+    for number, row in enumerate(rows.tolist()):
+        out[number, found] = np.asarray(adata.X[row])[..., columns].ravel()
+    return out
