@@ -47,11 +47,13 @@ def test_a_table_of_something_else_is_kept_unless_it_may_be_replaced(tmp_path, f
     path = tmp_path / "dna.npy"
     one = writer(path)
     one.append(ROWS)
-    one.finish() if finished else one.save()
+    one.finish() if finished else one.close()
     other = {"n_bins": 10, "settings": {"model": "b", "vocabulary": "v"}}
     with pytest.raises(ValueError, match=r"of something else \(model: a there, b now\).*overwrite=True"):
         writer(path, other)
-    assert writer(path).n_done == 10
+    same = writer(path)
+    assert same.n_done == 10
+    same.close()
     replaced = writer(path, other, overwrite=True)
     assert replaced.n_done == 0
     replaced.append(-ROWS)
@@ -100,4 +102,54 @@ def test_what_is_no_table_is_refused(tmp_path):
     np.save(tmp_path / "dna.npy", ROWS)
     (tmp_path / "dna.npy.json").write_text('{"settings"')
     with pytest.raises(ValueError, match="truncated or not JSON"):
+        read_dna_table(tmp_path / "dna.npy")
+
+
+def make(path, made_of, rows):
+    one = writer(path, made_of, overwrite=True)
+    if not one.done:
+        one.append(rows[one.n_done :])
+    one.finish()
+
+
+def test_killed_at_every_step_the_table_and_its_notes_are_of_one(tmp_path, killed_at):
+    other = {"n_bins": 10, "settings": {"model": "b", "vocabulary": "v"}}
+    path, seen, k = tmp_path / "dna.npy", set(), 0
+    while True:
+        k += 1
+        make(path, MADE_OF, ROWS)
+        killed = killed_at(k, lambda: make(path, other, -ROWS))
+        table, notes = read_dna_table(path)
+        is_old = notes == MADE_OF
+        np.testing.assert_array_equal(table, ROWS if is_old else -ROWS)
+        seen.add(is_old)
+        if not killed:
+            break
+    assert seen == {False, True}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dna.npy", "dna.npy.json"]
+
+
+def test_two_processes_do_not_write_one_table(tmp_path):
+    first = writer(tmp_path / "dna.npy")
+    first.append(ROWS[:4])
+    with pytest.raises(RuntimeError, match="Another process is making"):
+        writer(tmp_path / "dna.npy")
+    first.close()
+    assert writer(tmp_path / "dna.npy").n_done == 4
+
+
+@pytest.mark.parametrize("n_done", [11, -1, "4", True, None])
+def test_progress_that_is_not_ours_begins_anew(tmp_path, n_done):
+    first = writer(tmp_path / "dna.npy")
+    first.append(ROWS[:4])
+    first.close()
+    progress = tmp_path / ".dna.npy.progress.json"
+    progress.write_text(json.dumps(json.loads(progress.read_text()) | {"n_done": n_done}))
+    assert writer(tmp_path / "dna.npy").n_done == 0
+
+
+@pytest.mark.parametrize("array", [np.zeros(5), np.zeros((2, 2), int), np.zeros((2, 2, 2))])
+def test_an_array_of_another_kind_is_refused(tmp_path, array):
+    np.save(tmp_path / "dna.npy", array)
+    with pytest.raises(ValueError, match=r"dna\.npy is not a NumPy array.*expected \(n_bins, d\) of floating point"):
         read_dna_table(tmp_path / "dna.npy")

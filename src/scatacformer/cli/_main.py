@@ -1,11 +1,12 @@
 """Arguments in, exit code out.
 
 0: done. 1: something unexpected, with a traceback. 2: wrong usage or input, with one line that says what to do.
-130: stopped by Ctrl-C; nothing was written.
+130: stopped by Ctrl-C; 143: ended by SIGTERM. What was written before is whole, and nothing is half written.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from collections.abc import Sequence
 from ._errors import InputError
 from ._messages import messages_on_stderr
 from ._parser import build_parser
+from ._signals import INTERRUPTED, TERMINATED, Terminated, sigterm_raises, status_of
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # the disk's fault: no traceback helps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,14 +27,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # --help, --version, or wrong usage: argparse has said it
         return int(end.code or 0)
     try:
-        with messages_on_stderr(quiet=args.quiet):
+        with messages_on_stderr(quiet=args.quiet), sigterm_raises():
             args.run(args)
     except InputError as error:
         _say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         _say("stopped by Ctrl-C")
-        return 130
+        return INTERRUPTED
+    except Terminated:
+        _say("ended by SIGTERM")
+        return TERMINATED
+    except SystemExit as end:  # of a training, which has said why
+        if (status := status_of(end)) == INTERRUPTED:
+            _say("stopped by Ctrl-C")
+        return status
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            traceback.print_exc()
+        _say(f"error: {error}")
+        return 1
     except Exception as error:  # noqa: BLE001 the last resort; its traceback is printed
         traceback.print_exc()
         _say(f"unexpected error: {type(error).__name__}: {error}")

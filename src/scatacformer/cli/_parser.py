@@ -33,7 +33,8 @@ what is written:
   under another name and then renamed, so that a run that fails or is stopped leaves none.
 
 exit codes:
-  0 done; 1 unexpected error; 2 wrong usage or input; 130 stopped by Ctrl-C
+  0 done; 1 unexpected error; 2 wrong usage or input; 130 stopped by Ctrl-C;
+  143 ended by SIGTERM
 """
 
 _DEMO = """\

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from scatacformer._io import read_json, whole_file
+from scatacformer._io import listed_file, read_json, read_whole, reading, whole_file, whole_folder, writing
 
 if TYPE_CHECKING:
     from scatacformer.genome import Vocabulary
@@ -28,23 +30,30 @@ def read_dna_table(path: str | Path, vocabulary: Vocabulary | None = None) -> tu
     that is of other bins.
     """
     path = Path(path)
-    if not path.is_file():
+    table, notes = read_whole(_notes(path), lambda: _table_and_notes(path))
+    own = None if vocabulary is None else vocabulary.checksum
+    if vocabulary is not None and _settings(notes).get("vocabulary", own) != own:
+        raise ValueError(
+            f"the DNA table {path} is of other bins, or of the same in another order ({notes.get('n_bins', 0)} bins; "
+            f"expected {vocabulary.n_bins:,}): make one of these with sf.pp.dna_embeddings"
+        )
+    return table, notes
+
+
+def _table_and_notes(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    notes = _read_json(_notes(path), {})
+    file = _file_of(path, notes)
+    if not file.is_file():
         if _partial(path).exists():
             raise ValueError(f"{path} is not finished: run sf.pp.dna_embeddings with the same arguments, it goes on")
         raise FileNotFoundError(f"there is no DNA table {path}; sf.pp.dna_embeddings makes one")
-    try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is not a NumPy array (.npy), or is truncated: {error}") from None
-    if not isinstance(table, np.ndarray):
-        raise ValueError(f"{path} holds several arrays (.npz); expected one, as np.save writes it")
-    notes = _read_json(_notes(path), {})
-    own = None if vocabulary is None else vocabulary.checksum
-    if vocabulary is not None and notes.get("settings", {}).get("vocabulary", own) != own:
-        raise ValueError(
-            f"the DNA table {path} is of other bins, or of the same in another order ({notes.get('n_bins', 0):,} bins; "
-            f"expected {vocabulary.n_bins:,}): make one of these with sf.pp.dna_embeddings"
-        )
+    notes.pop("sha256", None)
+    with reading(file, "a NumPy array (.npy)", "Make it again with sf.pp.dna_embeddings"):
+        table = np.load(file, mmap_mode="r", allow_pickle=False)
+        if not isinstance(table, np.ndarray):
+            raise ValueError("it holds several arrays (.npz)")
+        if table.ndim != 2 or table.dtype.kind != "f":
+            raise ValueError(f"it is {table.dtype} of shape {table.shape}, expected (n_bins, d) of floating point")
     return table, notes
 
 
@@ -52,7 +61,8 @@ class DnaTableWriter:
     """A table that is filled from its first row to its last, and goes on where an earlier process was killed.
 
     Rows go to a memory-mapped `.<name>.partial` beside `path`, how many are whole to a small JSON file. :meth:`finish`
-    renames. A table at `path` that was made of the very same things is `done`.
+    puts it in the place of an earlier table, which is whole until then. A table at `path` that was made of the very
+    same things is `done`.
 
     Parameters
     ----------
@@ -70,6 +80,8 @@ class DnaTableWriter:
     ------
     ValueError
         A table of other things is there, and `overwrite` is not set; the message says what differs.
+    RuntimeError
+        Another process is making this table.
     """
 
     def __init__(
@@ -79,20 +91,27 @@ class DnaTableWriter:
         self.n_done, self.done = 0, False
         self._overwrite = overwrite
         partial, progress = _partial(self.path), _progress(self.path)
-        if self.path.exists() and self._is_ours(_read_json(_notes(self.path), {}), self.path):
+        notes = _read_json(_notes(self.path), {})
+        if _file_of(self.path, notes).exists() and self._is_ours(notes, self.path):
             self.done, self.n_done = True, shape[0]
             return
-        if partial.exists() and progress.exists():
-            found = _read_json(progress)
-            if self._is_ours(found.get("made_of", {}), partial):
-                self.n_done = int(found["n_done"])
-        if self.n_done:
-            self._rows = np.lib.format.open_memmap(partial, mode="r+")
-        else:
-            progress.unlink(missing_ok=True)
-            self._rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.dtype(dtype), shape=shape)
-            _reserve(partial)
-        self.save()
+        self._lock = _lock(partial, self.path)
+        try:
+            rows = None
+            if progress.exists():
+                found = _read_json(progress)
+                if self._is_ours(found.get("made_of", {}), partial):
+                    rows = _begun(partial, np.dtype(dtype), shape)
+                    self.n_done = _rows_done(found.get("n_done"), shape[0]) if rows is not None else 0
+            if rows is None or not self.n_done:
+                progress.unlink(missing_ok=True)
+                with writing(self.path):
+                    rows = _new(partial, np.dtype(dtype), shape)
+            self._rows = rows
+            self.save()
+        except BaseException:
+            self._lock.close()
+            raise
 
     def append(self, rows: np.ndarray) -> None:
         """The next rows, (n, d). Every ten seconds what there is goes to the disk."""
@@ -108,9 +127,10 @@ class DnaTableWriter:
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Save what there is, if it is not finished."""
+        """Save what there is, if it is not finished, and let others go on with it."""
         if not self.done:
             self.save()
+            self._lock.close()
 
     def finish(self) -> np.ndarray:
         """The whole table under its name, mapped into memory, read only."""
@@ -119,16 +139,20 @@ class DnaTableWriter:
                 raise ValueError(f"{self.n_done:,} of {len(self._rows):,} rows are there")
             self.save()
             del self._rows
-            self.path.unlink(missing_ok=True)  # of other things: never beside the notes of this one
-            _write_json(_notes(self.path), self.made_of)
-            os.replace(_partial(self.path), self.path)
+            with whole_folder(self.path.parent, _notes(self.path).name, [self.path.name], overwrite=True) as new:
+                with new.file(self.path.name) as file:
+                    _link(_partial(self.path), file)
+                new.point(self.made_of)
+            # until here a process that is killed leaves all of it to the next one
+            _partial(self.path).unlink()
             _progress(self.path).unlink()
+            self._lock.close()
             self.done = True
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return read_dna_table(self.path)[0]
 
     def _is_ours(self, found: dict[str, Any], where: Path) -> bool:
         """Whether the settings are the same: what decides the numbers. Where files lay is only told."""
-        ours, theirs = self.made_of["settings"], found.get("settings", {})
+        ours, theirs = self.made_of["settings"], _settings(found)
         differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
         if differ and not self._overwrite:
             said = "; ".join(
@@ -140,11 +164,66 @@ class DnaTableWriter:
         return not differ
 
 
-def _reserve(path: Path) -> None:
-    """Take the room on the disk now: a full disk later would kill the process, not raise."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+def _lock(partial: Path, path: Path) -> BinaryIO:
+    """The file that rows go to, locked: the lock goes with the process. RuntimeError where another one has it."""
+    import fcntl
+
+    with writing(path):
+        file = partial.open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RuntimeError(f"Another process is making {path}. Wait for it, or choose another `out`") from None
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
+def _begun(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray | None:
+    """The rows that an earlier process has left; None where they are not such a table, and it begins anew."""
+    try:
+        rows = np.lib.format.open_memmap(partial, mode="r+")
+    except (ValueError, OSError):
+        return None
+    return rows if rows.dtype == dtype and rows.shape == shape else None
+
+
+def _new(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
+    """The file as a table of zeros, all of its room taken on the disk: a full disk later would kill the process."""
+    with partial.open("r+b") as file:  # the file that is locked
+        file.truncate(0)
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    return np.lib.format.open_memmap(partial, mode="r+")
+
+
+def _rows_done(found: Any, n: int) -> int:
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 < found <= n else 0
+
+
+def _link(partial: Path, file: Path) -> None:
+    """The same file under a second name; a copy where the file system has no such links."""
+    try:
+        os.link(partial, file)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        shutil.copyfile(partial, file)
+
+
+def _file_of(path: Path, notes: dict[str, Any]) -> Path:
+    """Where the table that the notes describe lies."""
+    sums = notes.get("sha256")
+    return path if path.is_symlink() or not isinstance(sums, dict) else listed_file(path.parent, path.name, sums)
+
+
+def _settings(notes: dict[str, Any]) -> dict[str, Any]:
+    found = notes.get("settings", {})
+    return found if isinstance(found, dict) else {}
 
 
 def _partial(path: Path) -> Path:
