@@ -13,6 +13,8 @@ from scipy import sparse
 from scatacformer.cli import main
 from scatacformer.datasets import simulated_fragments
 
+from ._tenx import write_10x
+
 
 @pytest.fixture
 def h5ad(tmp_path, small_adata):
@@ -202,6 +204,23 @@ def test_modality_that_is_not_there(refused, out, small_adata, tmp_path):
     path = tmp_path / "cells.h5mu"
     MuData({"peaks": small_adata}).write_h5mu(path)
     assert "has no modality 'atac'; it has peaks" in refused("embed", path, "-o", out)
+
+
+def test_10x_matrix_without_peaks_or_of_something_else(refused, out, small_adata, tmp_path):
+    genes = write_10x(
+        tmp_path / "rna.h5", small_adata.X[:, :2], ["A", "B"], ["Gene Expression"] * 2, small_adata.obs_names
+    )
+    assert "rna.h5 holds Gene Expression, and no peaks" in refused("embed", genes, "-o", out)
+    (tmp_path / "text.h5").write_text("no")
+    assert "text.h5" in refused("embed", tmp_path / "text.h5", "-o", out)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "mps"])
+def test_an_accelerator_that_is_not_there(refused, out, h5ad, monkeypatch, accelerator):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    said = refused("embed", h5ad, "-o", out, "--accelerator", accelerator)
+    assert f"--accelerator {accelerator}: no such device" in said
 
 
 @pytest.fixture

@@ -11,7 +11,12 @@ from scipy import sparse
 
 import scatacformer
 from scatacformer.cli import main
+from scatacformer.cli._parser import build_parser
+from scatacformer.cli._paths import kind_of
+from scatacformer.cli._read import read_cells
 from scatacformer.datasets import simulated_cells, simulated_fragments
+
+from ._tenx import write_10x
 
 FAST = ["--max-epochs", "2", "--accelerator", "cpu"]
 
@@ -79,6 +84,22 @@ def test_the_saved_model_gives_the_same_embedding(embedded):
     out = anndata.read_h5ad(folder / "out.h5ad")
     model = scatacformer.ScAtacFormer.load(folder / "model", out)
     np.testing.assert_allclose(model.get_latent_representation(), out.obsm["X_scatacformer"], atol=1e-5)
+
+
+def test_peaks_of_cell_ranger_are_read_without_its_genes(cells, tmp_path, capsys):
+    peaks = cells[:, :200]
+    X = sparse.hstack([sparse.csr_matrix(np.full((120, 2), 9.0)), peaks.X]).tocsr()
+    names = ["MIR1302-2HG", "MIR1302-2HG", *peaks.var_names]
+    types = ["Gene Expression"] * 2 + ["Peaks"] * 200
+    path = write_10x(tmp_path / "filtered_feature_bc_matrix.h5", X, names, types, cells.obs_names)
+    assert main(["qc", str(path)]) == 0
+    report = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert float(report["tokens_max"].replace(",", "")) == np.diff(peaks.X.tocsr().indptr).max()
+    args = build_parser().parse_args(["qc", str(path)])
+    adata = read_cells(args, path, kind_of(path))
+    assert (adata.X != peaks.X).nnz == 0
+    assert list(adata.var_names) == list(peaks.var_names)
+    assert adata.uns["assembly"] == "hg38"
 
 
 @pytest.mark.parametrize("kind", ["h5mu", "zarr", "csc", "dense", "layer"])

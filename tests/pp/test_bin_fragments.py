@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
 from scatacformer.cells.fragments import read, scan
-from scatacformer.genome import Vocabulary
+from scatacformer.genome import Vocabulary, chrom_sizes
 from scatacformer.pp import bin_fragments
 
 SIZES = {"chr1": 23_000, "chr2": 12_000, "chr10": 30_000, "chrX": 9_000, "chrM": 800, "chrY": 5_000, "chrUn_1": 700}
@@ -461,3 +464,38 @@ def test_a_process_that_ends_on_an_error_ends_well(tmp_path):
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (0, "caught True\n"), done.stderr
+
+
+def test_several_files_are_refused_with_the_way_to_join_them(tmp_path, fragments):
+    paths = {"a": write(tmp_path / "a.tsv.gz", fragments[:1_500]), "b": write(tmp_path / "b.tsv.gz", fragments[1_500:])}
+    with pytest.raises(ValueError, match=r"one fragments file; found list.*anndata\.concat") as error:
+        bin_fragments(list(paths.values()), "hg38")
+    code = re.search(r"anndata\.concat\(.*\)", str(error.value))[0]
+    adata = eval(
+        code,
+        {
+            "anndata": anndata,
+            "sf": SimpleNamespace(pp=SimpleNamespace(bin_fragments=small)),
+            "paths": paths,
+            "genome": SIZES,
+        },
+    )
+    assert adata.obs["sample"].cat.categories.tolist() == ["a", "b"]
+    assert adata.X.sum() == small(tmp_path / "a.tsv.gz", SIZES).X.sum() + small(tmp_path / "b.tsv.gz", SIZES).X.sum()
+
+
+def small(path, genome):
+    return bin_fragments(path, genome, min_fragments=1)
+
+
+def test_genomes_of_snapatac2_and_sizes_of_a_known_assembly(tmp_path):
+    import snapatac2
+
+    path = write(tmp_path / "f.tsv.gz", pd.DataFrame([["chr1", 10, 20, "a", 1], ["chr2", 50, 90, "a", 1]]))
+    expected = small(path, "hg38")
+    for genome in (snapatac2.genome.hg38, dict(chrom_sizes("hg38"))):
+        adata = small(path, genome)
+        assert adata.uns["assembly"] == "hg38"
+        assert (adata.X != expected.X).nnz == 0
+    with pytest.raises(ValueError, match="name of an assembly, the path of one file, or a mapping .*found list"):
+        bin_fragments(path, ["hg38"])

@@ -8,13 +8,14 @@ import time
 from ._errors import InputError
 from ._labels import put_labels, read_labels
 from ._paths import PICTURES, check_model_folder, check_output
-from ._read import check_input, read_cells
+from ._read import check_accelerator, check_input, read_cells
 
 
 def run(args: argparse.Namespace) -> None:
     """Check, read, train, embed, cluster, write, and print the table."""
     started = time.monotonic()
     kind = check_input(args, args.input)
+    check_accelerator(args)
     if kind == "fragments" and args.batch_key is not None:
         raise InputError(f"--batch-key {args.batch_key} goes with an AnnData; a fragments file has no columns of cells")
     if args.pretrained is not None and args.max_epochs is not None:

@@ -16,6 +16,7 @@ INPUT is told by its name:
   cells.h5ad        AnnData of cells x regions, raw counts; .var has chrom, start, end, or regions are named
                     chr1:0-5000, chr1-0-5000 or chr1_0_5000
   cells.h5mu        MuData; its modality --modality is read
+  matrix.h5         peaks of Cell Ranger ATAC or ARC (filtered_feature_bc_matrix.h5); genes in it are left out
   cells.zarr        AnnData as a zarr folder
 """
 
@@ -103,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_embed(commands: argparse._SubParsersAction) -> None:
     embed = _command(commands, "embed", "embed cells, cluster them and draw them", f"{_INPUT}\n{_EMBED}")
-    embed.add_argument("input", metavar="INPUT", type=Path, help="fragments file, .h5ad, .h5mu or zarr folder")
+    embed.add_argument("input", metavar="INPUT", type=Path, help="fragments file, .h5ad, .h5mu, .h5 or zarr folder")
     embed.add_argument("-o", "--output", metavar="OUT.h5ad", type=Path, required=True, help="file to write")
     _add_input(embed)
     _add_result(embed)
@@ -117,7 +118,7 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
 
 def _add_qc(commands: argparse._SubParsersAction) -> None:
     qc = _command(commands, "qc", "report on the open bins per cell, without training", f"{_INPUT}\n{_QC}")
-    qc.add_argument("input", metavar="INPUT", type=Path, help="fragments file, .h5ad, .h5mu or zarr folder")
+    qc.add_argument("input", metavar="INPUT", type=Path, help="fragments file, .h5ad, .h5mu, .h5 or zarr folder")
     _add_input(qc)
     qc.add_argument("--min-tokens", metavar="N", type=_at_least(0), default=100, help="too short below (default: 100)")
     qc.add_argument("--max-tokens", metavar="N", type=_at_least(1), default=6800, help="cut above (default: 6800)")

@@ -12,22 +12,26 @@ PICTURES = (".png", ".pdf", ".svg")
 
 
 def kind_of(path: Path) -> str:
-    """`"fragments"`, `"h5ad"`, `"h5mu"` or `"zarr"`, by the name of an input that exists."""
+    """`"fragments"`, `"h5ad"`, `"h5mu"`, `"10x"` or `"zarr"`, by the name of an input that exists."""
     if not path.exists():
         raise InputError(f"there is no file {path}")
     name = path.name.lower()
     if path.is_dir():
         if name.endswith(".zarr") or any((path / file).exists() for file in ("zarr.json", ".zgroup", ".zattrs")):
             return "zarr"
-        raise InputError(f"{path} is a folder, and no zarr store; expected a fragments file, .h5ad, .h5mu or .zarr")
+        raise InputError(
+            f"{path} is a folder, and no zarr store; expected a fragments file, .h5ad, .h5mu, .h5 or .zarr"
+        )
     for suffix in (".h5ad", ".h5mu"):
         if name.endswith(suffix):
             return suffix[1:]
+    if name.endswith(".h5"):
+        return "10x"
     if name.endswith(_FRAGMENTS):
         return "fragments"
     raise InputError(
         f"the name of {path} does not say what it is; expected one that ends in {', '.join(_FRAGMENTS[:4])} "
-        "(fragments), .h5ad, .h5mu or .zarr. Rename it, or link to it under such a name"
+        "(fragments), .h5ad, .h5mu, .h5 (of Cell Ranger) or .zarr. Rename it, or link to it under such a name"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,19 @@ from ._paths import kind_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+def check_accelerator(args: argparse.Namespace) -> None:
+    """Refuse an accelerator that this machine does not have, before anything is read."""
+    if args.accelerator not in ("gpu", "mps"):
+        return
+    import torch
+
+    if not (torch.backends.mps.is_available() or (args.accelerator == "gpu" and torch.cuda.is_available())):
+        raise InputError(
+            f"--accelerator {args.accelerator}: no such device is available to torch {torch.__version__}; leave the option "
+            "out, or install torch for your device"
+        )
 
 
 def check_input(args: argparse.Namespace, path: Path) -> str:
@@ -72,6 +86,8 @@ def _read_anndata(path: Path, kind: str, modality: str) -> AnnData:
             return anndata.read_h5ad(path)
         if kind == "zarr":
             return anndata.read_zarr(path)
+        if kind == "10x":
+            return _read_10x(path)
         import h5py
         import mudata
 
@@ -82,6 +98,28 @@ def _read_anndata(path: Path, kind: str, modality: str) -> AnnData:
                 f"{path} has no modality {modality!r}; it has {', '.join(modalities) or 'none'}. Name it: --modality M"
             )
         return mudata.read_h5ad(path, mod=modality)
+
+
+def _read_10x(path: Path) -> AnnData:
+    """The peaks of a matrix of Cell Ranger, with their assembly if it is a known one."""
+    import scanpy as sc
+
+    from scatacformer.genome import assembly_name
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Variable names are not unique")  # names of genes
+        adata = sc.read_10x_h5(path, gex_only=False)
+    is_peak = (adata.var["feature_types"] == "Peaks").to_numpy()
+    if not is_peak.any():
+        found = ", ".join(sorted(set(adata.var["feature_types"].astype(str)))[:5]) or "nothing"
+        raise InputError(f"{path} holds {found}, and no peaks; expected a matrix of Cell Ranger ATAC or ARC")
+    if not is_peak.all():
+        logger.info("%s of %s features are peaks; the others are left out", f"{is_peak.sum():,}", f"{adata.n_vars:,}")
+        adata = adata[:, is_peak].copy()
+    genomes = set(adata.var["genome"].astype(str)) if "genome" in adata.var else set()
+    if len(genomes) == 1 and (assembly := assembly_name(genomes.pop())) is not None:
+        adata.uns["assembly"] = assembly
+    return adata
 
 
 def _set_assembly(adata: AnnData, genome: str | Path | None) -> None:

@@ -6,9 +6,11 @@ import csv
 import functools
 import importlib.resources
 import operator
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from scatacformer._io import reading
 
@@ -65,7 +67,7 @@ _NOT_STANDARD = re.compile(
 
 
 def chrom_sizes(
-    genome: str | Path | Mapping[str, int],
+    genome: str | Path | Mapping[str, int] | Any,
     *,
     exclude: Collection[str] = (),
     standard_only: bool = False,
@@ -76,8 +78,8 @@ def chrom_sizes(
     ----------
     genome
         Name of an assembly (`"hg38"`, `"GRCh38"`, `"mm10"`, ...; bioframe has the sizes, no network is used),
-        path of a UCSC `chrom.sizes` file or of a `.fai` index (name and length are the first two columns), or a
-        mapping of name to length.
+        path of a UCSC `chrom.sizes` file or of a `.fai` index (name and length are the first two columns), a mapping
+        of name to length, or an object with one in its attribute `chrom_sizes`, such as `snapatac2.genome.hg38`.
     exclude
         Names to leave out, in upper or lower case; names that the assembly lacks are ignored.
     standard_only
@@ -95,6 +97,13 @@ def chrom_sizes(
     elif (assembly := assembly_name(genome)) is not None:
         sizes = dict(_assembly_sizes(assembly))
         where = assembly
+    elif isinstance(getattr(genome, "chrom_sizes", None), Mapping):
+        return chrom_sizes(genome.chrom_sizes, exclude=exclude, standard_only=standard_only)
+    elif not isinstance(genome, str | os.PathLike):
+        raise ValueError(
+            f"genome must be the name of an assembly, the path of one file, or a mapping of name to length; found "
+            f"{type(genome).__name__}."
+        )
     elif Path(genome).is_file():
         sizes = _read_sizes(Path(genome))
         where = str(genome)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from scatacformer.cells.fragments import (
     scan_fragments,
     warn_of_format,
 )
-from scatacformer.genome import DEFAULT_EXCLUDED, Vocabulary, chrom_sizes
+from scatacformer.genome import DEFAULT_EXCLUDED, Vocabulary, chrom_sizes, identify_assembly
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def bin_fragments(
     path: str | Path,
-    genome: str | Path | Mapping[str, int],
+    genome: str | Path | Mapping[str, int] | Any,
     bin_size: int = 5000,
     *,
     barcodes: str | Path | Iterable[str] | None = None,
@@ -42,7 +43,7 @@ def bin_fragments(
         Fragments file: chromosome, start, end (bp, 0-based, half-open), barcode, count; tab-separated, plain, gzip or
         bgzip, sorted in any way. Lines that begin with `#` are skipped.
     genome
-        Assembly (`"hg38"`), file of chromosome sizes, or mapping of name to length: see
+        Assembly (`"hg38"`), file of chromosome sizes, mapping of name to length, or a genome of snapatac2: see
         :func:`scatacformer.genome.chrom_sizes`.
     bin_size
         Width of a bin in bp.
@@ -85,6 +86,12 @@ def bin_fragments(
     """
     if counting not in ("fragment", "insertion", "paired-insertion"):
         raise ValueError(f"counting must be 'fragment', 'insertion' or 'paired-insertion'; found {counting!r}.")
+    if not isinstance(path, str | PathLike):
+        raise ValueError(
+            f"path must be that of one fragments file; found {type(path).__name__}. Bin the files one by one, and join "
+            "the cells: anndata.concat({name: sf.pp.bin_fragments(path, genome) for name, path in paths.items()}, "
+            "label='sample', index_unique='_', uns_merge='same')."
+        )
     path = Path(path)
     vocabulary = Vocabulary.from_chrom_sizes(genome, bin_size, exclude=exclude_chroms)
     wanted = None if barcodes is None else read_barcodes(barcodes)
@@ -103,8 +110,8 @@ def bin_fragments(
 
     n_fragments = np.array([scan.fragments_per_barcode[cell] for cell in cells], dtype=np.int64)
     adata = AnnData(X, obs=pd.DataFrame({"n_fragments": n_fragments}, index=cells), var=vocabulary.to_frame())
-    if vocabulary.assembly is not None:
-        adata.uns["assembly"] = vocabulary.assembly
+    if (assembly := identify_assembly(vocabulary)) is not None:  # sizes of a known assembly too, without its name
+        adata.uns["assembly"] = assembly
     adata.uns["scatacformer"] = {
         "bin_fragments": {
             "bin_size": int(bin_size),
