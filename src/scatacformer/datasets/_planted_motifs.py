@@ -69,8 +69,10 @@ def planted_motifs(motifs: Motifs | str) -> tuple[Motifs, Roles]:
     n_decoys = len(chosen) - 6 - len(_PIONEERS)
     if n_decoys < 2:
         raise ValueError(f"The simulation plants at least {8 + len(_PIONEERS)} motifs; found {len(chosen)}.")
-    names = chosen.names
-    return chosen, Roles(*names[:6], names[6 : 6 + len(_PIONEERS)], names[6 + len(_PIONEERS) :])
+    pos, with_pos, neg, with_neg, repressor, core = chosen.names[:6]
+    others = chosen.names[6:]
+    roles = Roles(pos, with_pos, neg, with_neg, repressor, core, others[: len(_PIONEERS)], others[len(_PIONEERS) :])
+    return chosen, roles
 
 
 def _of_consensus() -> Motifs:

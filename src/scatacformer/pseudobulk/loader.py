@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import sparse
 
+from .windows import Stretches, Windows
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from .windows import Stretches, Windows
 
 Accessibility = Literal["quantitative", "binary", "ones"]
 
@@ -173,17 +173,13 @@ class WindowLoader:
         self.data, self.seed, self.shuffle, self.batch_size = data, seed, shuffle, batch_size
         self.target, self.accessibility = target, accessibility
         self.rank, self.world_size = rank, world_size
-        self._stretches: Stretches | None = None
-        self.n_regions: int = 0
-        if hasattr(source, "tile"):
+        self._stretches, self._stride = source if isinstance(source, Stretches) else None, stride
+        if isinstance(source, Stretches):
             if n_regions is None:
                 raise ValueError("n_regions is needed to cut windows of stretches.")
-            self._stretches, self._stride = source, stride
-            self._fixed = source.tile(n_regions, stride=stride)
-            self.n_regions = n_regions
-        else:
-            self._fixed = source
-            self.n_regions = source.n_regions
+            source = source.tile(n_regions, stride=stride)
+        self._fixed = source
+        self.n_regions = source.n_regions
         self._epoch = 0
         self._cut: tuple[int, Windows] | None = None
 

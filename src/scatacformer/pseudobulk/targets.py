@@ -107,8 +107,8 @@ def genes_of_regions(
         "n_regions_with_tss_on_both_strands": int((table.groupby("region")["strand"].nunique() > 1).sum()),
         "n_targets_of_several_genes": int((per_target > 1).sum()),
     }
-    columns = (table[name].to_numpy(dtype=np.int64) for name in ("gene", "region", "strand", "tss"))
-    return GeneRegions(*columns, report)
+    gene, region, strand, place = (table[name].to_numpy(dtype=np.int64) for name in ("gene", "region", "strand", "tss"))
+    return GeneRegions(gene, region, strand, place, report)
 
 
 def expression_of_regions(
