@@ -84,6 +84,28 @@ what is written:
 """
 
 
+_TRACKS = """\
+examples:
+  scatacformer tracks T.bw B.bw Mono.bw --fasta hg38.fa -o model/ --holdout chr8 --validation chr10
+  scatacformer tracks --fragments fragments.tsv.gz --groups clusters.tsv --fasta hg38.fa -o model/ --bigwig predicted/
+
+what is written:
+  a trained Epiformer in the folder model/, which 'scatacformer variants' and Epiformer.load read; with --bigwig, the
+  signal that it predicts over the whole genome. clusters.tsv has a barcode and its group on each line.
+"""
+
+_VARIANTS = """\
+examples:
+  scatacformer variants model/ variants.vcf --fasta hg38.fa -o scores.tsv
+  scatacformer variants model/ variants.vcf.gz --fasta hg38.fa -o scores.tsv --vcf scores.vcf --tracks T B
+
+what is written:
+  a line for each allele and track: the signal around the variant with the reference and with the alternative allele,
+  their difference, its log2 fold change, and how much that varies between strands and shifts. With --resume a run that
+  was stopped is continued.
+"""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line; each command's function is in `args.run`."""
     parser = argparse.ArgumentParser(
@@ -99,6 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_corpus(commands)
     _add_pretrain(commands)
+    _add_tracks(commands)
+    _add_variants(commands)
     return parser
 
 
@@ -177,6 +201,50 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     pretrain = _command(commands, "pretrain", "pretrain a model on a corpus, on one device or many", _PRETRAIN)
     pretrain.add_argument("config", metavar="CONFIG.toml", type=Path, help="cells, output and settings")
     pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+
+
+def _add_tracks(commands: argparse._SubParsersAction) -> None:
+    tracks = _command(commands, "tracks", "train a model that predicts the signal of groups from DNA", _TRACKS)
+    tracks.add_argument("tracks", metavar="TRACK.bw", type=Path, nargs="*", help="a bigWig file for each group")
+    tracks.add_argument("--fragments", metavar="F.tsv.gz", type=Path, help="instead: a fragments file, with --groups")
+    tracks.add_argument("--groups", metavar="F.tsv", type=Path, help="barcode and group of each cell")
+    tracks.add_argument("--fasta", metavar="F.fa", type=Path, required=True, help="the genome, plain or bgzip")
+    tracks.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the model")
+    tracks.add_argument("--conservation", metavar="F.bw", type=Path, help="bigWig file of phastCons")
+    tracks.add_argument("--blacklist", metavar="F.bed", type=Path, help="no window lies on these regions")
+    tracks.add_argument(
+        "--regions", metavar="F.bed", type=Path, help="windows around these (default: the whole genome)"
+    )
+    tracks.add_argument("--holdout", metavar="CHR", nargs="+", help="chromosomes that are not trained on")
+    tracks.add_argument("--validation", metavar="CHR", nargs="+", help="chromosomes that tell when to stop")
+    tracks.add_argument("--size", choices=["small", "base"], default="small", help="of the network (default: small)")
+    tracks.add_argument("--seq-len", metavar="BP", type=_at_least(2), default=98_304, help="window (default: 98304)")
+    tracks.add_argument("--bin-size", metavar="BP", type=_at_least(2), default=128, help="output bin (default: 128)")
+    tracks.add_argument(
+        "--crop", metavar="N", type=_at_least(0), default=64, help="bins cut on each side (default: 64)"
+    )
+    tracks.add_argument("--max-epochs", metavar="N", type=_at_least(1), help="passes over the windows (default: 100)")
+    tracks.add_argument("--batch-size", metavar="N", type=_at_least(1), help="windows in a minibatch (default: 4)")
+    tracks.add_argument("--accelerator", metavar="A", default="auto", help="auto, cpu or gpu (default: auto)")
+    tracks.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="of all that is sampled (default: 0)")
+    tracks.add_argument("--bigwig", metavar="DIR", type=Path, help="also write the predicted signal, a file a track")
+    tracks.add_argument("--overwrite", action="store_true", help="replace a model that exists")
+
+
+def _add_variants(commands: argparse._SubParsersAction) -> None:
+    variants = _command(commands, "variants", "score the variants of a VCF file", _VARIANTS)
+    variants.add_argument("model", metavar="MODEL", type=Path, help="folder of an Epiformer")
+    variants.add_argument("variants", metavar="VARIANTS.vcf", type=Path, help="VCF or BCF file, plain or bgzip")
+    variants.add_argument("--fasta", metavar="F.fa", type=Path, required=True, help="the genome of the variants")
+    variants.add_argument("--conservation", metavar="F.bw", type=Path, help="as in training")
+    variants.add_argument("-o", "--output", metavar="OUT.tsv", type=Path, required=True, help="file to write")
+    variants.add_argument("--vcf", metavar="OUT.vcf", type=Path, help="also write the scores as a VCF file")
+    variants.add_argument("--tracks", metavar="T", nargs="+", help="tracks to score (default: all)")
+    variants.add_argument("--window", metavar="BP", type=_at_least(1), help="over which the signal is summed (1024)")
+    variants.add_argument("--skip-mismatches", action="store_true", help="skip variants that do not fit the genome")
+    variants.add_argument("--accelerator", metavar="A", default="auto", help="auto, cpu or gpu (default: auto)")
+    variants.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    variants.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def _command(

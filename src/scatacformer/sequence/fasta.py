@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from scatacformer._io import put_in_place, scratch_folder
 from scatacformer.genome import naming_hint
 
 N_CODE = 4
@@ -189,10 +188,13 @@ def _find_or_make_index(path: Path, owner: object) -> Path:
     if all(part.exists() and part.stat().st_mtime >= written for part in needed):
         return index
     if os.access(path.parent, os.W_OK):
-        with scratch_folder(path.parent, path.name) as folder:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
             made = _make_index(path, folder)
             for part in made[::-1]:  # a .fai without its .gzi would be taken for whole
-                put_in_place(part, path.parent / part.name)
+                os.replace(part, path.parent / part.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         return index
     folder = Path(tempfile.mkdtemp(prefix="scatacformer-fasta-"))
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
