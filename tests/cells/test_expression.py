@@ -67,11 +67,11 @@ def test_components_do_not_outnumber_genes_or_cells():
 
 
 def test_too_few_cells_or_genes_are_refused():
-    with pytest.raises(ValueError, match="found 2 cells with RNA counts, expected at least 3"):
+    with pytest.raises(ValueError, match="2 cells have RNA counts; expected at least 3"):
         fit_components(counts()[:2])
     x = counts().tolil()
     x[:, 1:] = 0
-    with pytest.raises(ValueError, match="1 of 30 genes are seen in at least 5 cells"):
+    with pytest.raises(ValueError, match="1 of 30 genes are detected in at least 5 cells"):
         fit_components(x.tocsr())
 
 

@@ -160,7 +160,7 @@ def test_a_gene_whose_window_holds_every_bin_gets_an_honest_p():
 def test_where_no_bin_is_far_from_any_gene_there_is_nothing_to_compare_with():
     opened, y, state, *_ = planted()
     bins, indptr = np.tile(np.arange(N_BINS), 2), np.array([0, N_BINS, 2 * N_BINS])
-    with pytest.raises(ValueError, match="all 400 open bins lie in the windows of all 2 genes.*smaller window"):
+    with pytest.raises(ValueError, match="all 400 open bins are in the windows of all 2 genes.*smaller window"):
         link_evidence(opened, y[:, :2], state, indptr, bins)
 
 
@@ -172,5 +172,5 @@ def test_no_pairs_give_no_evidence():
 
 def test_too_few_cells_are_refused():
     opened, y, state, indptr, bins, *_ = planted()
-    with pytest.raises(ValueError, match="found 12 cells for 3 dimensions of the state, expected at least 10 more"):
+    with pytest.raises(ValueError, match="there are 12 cells for 3 dimensions of the state; expected at least 10 more"):
         link_evidence(opened[:12], y[:12], state[:12], indptr, bins)

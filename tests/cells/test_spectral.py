@@ -101,7 +101,7 @@ def test_copies_of_one_cell_do_not_break_it():
 
 def test_two_cells_are_too_few():
     source, _ = cells(n=2)
-    with pytest.raises(ValueError, match="at least 3 cells, found 2"):
+    with pytest.raises(ValueError, match="there are 2 cells; expected at least 3"):
         fit_spectral(source, np.arange(2))
 
 

@@ -92,7 +92,7 @@ def test_more_dimensions_than_cells(n_cells):
 
 @pytest.mark.parametrize("n_cells", [0, 1, 2])
 def test_fewer_than_three_cells_are_refused(n_cells):
-    with pytest.raises(ValueError, match=f"needs at least 3 cells, found {n_cells}"):
+    with pytest.raises(ValueError, match=f"there are {n_cells} cells; expected at least 3"):
         fit(planted()[0], cells=np.arange(n_cells))
 
 

@@ -85,7 +85,10 @@ def test_fewer_numbers_than_dimensions_and_cells_that_were_left_out():
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
-        (np.ones((N_BINS - 1, 4), np.float32), "for each of 300 bins, found an array of shape"),
+        (
+            np.ones((N_BINS - 1, 4), np.float32),
+            "shape .299, 4. and dtype float32; expected a vector of real numbers for each of 300 bins",
+        ),
         (np.ones(N_BINS, np.float32), "for each of 300 bins"),
         (np.ones((N_BINS, 4), int), "type int64"),
         (np.full((N_BINS, 4), np.nan), "none of the bins .* has a vector"),
@@ -98,5 +101,5 @@ def test_vectors_must_be_of_the_bins(bad, match):
 
 
 def test_too_few_cells():
-    with pytest.raises(ValueError, match="at least 3 cells, found 2"):
+    with pytest.raises(ValueError, match="there are 2 cells; expected at least 3"):
         start_from_vectors(cells(), np.arange(2), vectors())

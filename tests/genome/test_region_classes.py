@@ -261,7 +261,7 @@ def test_tables_that_homer_did_not_make_are_refused(bins, tmp_path):
         region_classes(bins, homer=homer(tmp_path, HOMER.replace("chr1\t1\t", "chr1\t0\t")))
     with pytest.raises(ValueError, match="has no region"):
         region_classes(bins, homer=homer(tmp_path, HOMER.splitlines(True)[0]))
-    with pytest.raises(ValueError, match="both say where the genes are"):
+    with pytest.raises(ValueError, match="Both gtf and homer are given"):
         region_classes(bins, "a.gtf", homer(tmp_path))
 
 
@@ -309,11 +309,9 @@ def test_a_class_of_a_bed_file_is_there_or_an_error(bins, tmp_path):
         region_classes(bins, bed={"enhancer": tmp_path / "track.bed"})
     gap = Vocabulary(("chr1",), [0, 0], [0, 5_000], [500, 5_500])
     path = bed_file(tmp_path, [("chr1", 700, 800), ("chr1", 900, 950)])
-    with pytest.raises(
-        ValueError, match=r"The class 'enhancer' .*has no bin: its 2 intervals lie where there is no bin"
-    ):
+    with pytest.raises(ValueError, match=r"The class 'enhancer' .*has no bins: its 2 intervals overlap no bin"):
         region_classes(gap, bed={"enhancer": path})
-    with pytest.raises(ValueError, match="has no bin: .*lower min_share"):
+    with pytest.raises(ValueError, match="has no bins: .*lower min_share"):
         region_classes(bins, bed={"enhancer": path}, min_share=0.9)
     with pytest.raises(ValueError, match=r"do not have 0 <= start <= end \(first: chr1:9-5\)"):
         region_classes(bins, bed={"enhancer": bed_file(tmp_path, [("chr1", 9, 5)])})
@@ -336,13 +334,13 @@ def test_names_and_options_that_contradict_are_refused(bins, tmp_path):
     gtf = written(tmp_path, random_genes(0))
     bed = bed_file(tmp_path, [("chr1", 700, 800)])
     for name in ("promoter", "Intergenic", "Exon"):
-        with pytest.raises(ValueError, match=f"The class '{name}' is given twice.*Call it otherwise"):
+        with pytest.raises(ValueError, match=f"The class '{name}' is given twice.*Use another name"):
             region_classes(bins, gtf, bed={name: bed})
     with pytest.raises(ValueError, match="given twice"):
         region_classes(bins, bed={"enhancer": bed, "Enhancer": bed})
     with pytest.warns(UserWarning, match="no region in"), pytest.raises(ValueError, match="'intron' is given twice"):
         region_classes(bins, homer=homer(tmp_path), bed={"intron": bed})
-    with pytest.raises(ValueError, match="No annotation: pass gtf, homer, or bed"):
+    with pytest.raises(ValueError, match="No annotation is given. Pass gtf, homer, or bed"):
         region_classes(bins)
     with pytest.raises(ValueError, match="called by a text"):
         region_classes(bins, bed={"": bed})
@@ -375,7 +373,7 @@ def test_bigbed_equals_bed(bins, tmp_path):
         assert (big != region_classes(bins, bed={"repeat": bed}, min_share=share).matrix).nnz == 0
         assert 0 < big.sum()
     path.write_bytes(bigbed(BIG_SIZES, {"MT": [(1, 5)]}))
-    with pytest.raises(ValueError, match="has no bin: its 0 intervals"):
+    with pytest.raises(ValueError, match="has no bins: its 0 intervals"):
         region_classes(bins, bed={"repeat": path})
 
 
@@ -391,7 +389,7 @@ def test_bigwig_gives_bins_whose_mean_is_high(tmp_path):
         assert classes.bins_of("conserved").tolist() == expected
     with pytest.raises(ValueError, match=r"bigWig file, whose values need a threshold. Pass threshold=\{'conserved'"):
         region_classes(bins, bed={"conserved": path})
-    with pytest.raises(ValueError, match="no bin with a mean of at least 2.0. Lower"):
+    with pytest.raises(ValueError, match="no bins with a mean of at least 2.0. Lower"):
         region_classes(bins, bed={"conserved": path}, threshold=2)
     hg19 = Vocabulary.from_chrom_sizes("hg19", 1_000_000)
     with pytest.raises(ValueError, match="another assembly than the bins: it says that chr1 has 2,200 bp; in hg19"):
@@ -434,9 +432,9 @@ def test_a_record_is_checked_and_cannot_be_written_to():
     with pytest.raises(ValueError, match="read-only"):
         classes.matrix.data[0] = False
     assert matrix.data.flags.writeable
-    with pytest.raises(ValueError, match="no class 'c'. Classes: a, b"):
+    with pytest.raises(ValueError, match="no class 'c'. The classes are a, b"):
         classes.bins_of("c")
-    with pytest.raises(ValueError, match="found 1 for 2"):
+    with pytest.raises(ValueError, match="There are 1 names for 2 classes"):
         RegionClasses(("a",), matrix)
     with pytest.raises(ValueError, match="The class 'A' is given twice"):
         RegionClasses(("a", "A"), matrix)

@@ -334,5 +334,5 @@ def test_a_handful_of_cells_is_enough_to_train(n_cells):
 
 
 def test_two_cells_are_not():
-    with pytest.raises(ValueError, match="at least 3 cells, found 2"):
+    with pytest.raises(ValueError, match="there are 2 cells; expected at least 3"):
         trained(planted(2), train={"early_stopping": False, "train_size": 1.0})

@@ -1,17 +1,17 @@
-"""How strongly a bin and a gene go together over cells, in two channels that are told apart.
+"""Evidence for links between bins and genes from their association across cells, in two channels.
 
-*Residual*: what is left of both when the cell's state is taken off. z_gb = sqrt(n) corr(y_g - P y_g, x_b - P x_b), P
-the projection on the embedding of chromatin and a constant: a partial correlation. Cells of one state that differ in a
-bin and in a gene say that one follows the other.
+*Residual*: association after regressing out the cell state. z_gb = sqrt(n) corr(y_g - P y_g, x_b - P x_b), with P the
+projection on the embedding of chromatin and a constant: a partial correlation. It uses differences in a bin and in a
+gene between cells of the same state.
 
-*State*: how they go together from state to state. With v_k the whitened dimensions of the state, s_gb = sum_k (v_k y_g)
-(v_k x_b), in units of the same residual deviations: every dimension counts alike, so that the one or two that all genes
-and bins follow do not drown the rest.
+*State*: association between states. With v_k the whitened dimensions of the state, s_gb = sum_k (v_k y_g) (v_k x_b), in
+units of the same residual deviations: all dimensions have the same weight, so that the one or two that all genes and
+bins follow do not dominate.
 
-Each channel is compared with pairs that cannot be links of the window: the same genes with bins farther away or on
-other chromosomes. Its weight is sqrt(max(V - 1, 0)), V the variance over pairs in the window by that over those far
-away: with a share of links of mean effect mu among noise of variance 1, the excess is proportional to mu^2, and mu is
-the weight that the log-likelihood ratio has. A channel with nothing to say has weight zero."""
+Each channel is compared with a background of pairs that are not in the window: the same genes with bins farther away or
+on other chromosomes. Its weight is sqrt(max(V - 1, 0)), where V is the variance over pairs in the window relative to
+the background: with a share of links of mean effect mu among noise of variance 1, the excess is proportional to mu^2,
+and mu is the weight in the log-likelihood ratio. A channel without information has weight zero."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ import numpy as np
 import scipy.sparse as sp
 
 GENES_AT_ONCE = 256
-MAX_DENSE = 2**26  # numbers of cells x genes at a time: 512 MB; fewer genes of more than 262,144 cells
-FAR_BINS = 2_000  # bins that the null is made of
-N_STRATA = 8  # of bins by how often they are open, in the null
-MIN_FAR = 10  # of them, from which a gene's own mean and deviation are told
+MAX_DENSE = 2**26  # cells x genes at a time: 512 MB; fewer genes for more than 262,144 cells
+FAR_BINS = 2_000  # bins in the background
+N_STRATA = 8  # of bins by their frequency, in the background
+MIN_FAR = 10  # minimum number of background bins to estimate a gene's own mean and deviation
 MAX_NULL = 20_000_000
 
 
 @dataclass(frozen=True)
 class LinkEvidence:
-    """Of pairs of genes and bins, in the order asked for."""
+    """Evidence for pairs of genes and bins, in the order given."""
 
-    score: np.ndarray  # (n_pairs,) float32: both channels, weighted, in standard deviations of pairs far away
-    p: np.ndarray  # (n_pairs,) share of pairs far away that score as high
+    score: np.ndarray  # (n_pairs,) float32: both channels, weighted, in standard deviations of the background
+    p: np.ndarray  # (n_pairs,) share of background pairs with at least this score
     partial: np.ndarray  # (n_pairs,) float32: the partial correlation given the state
-    weight: tuple[float, float]  # of the residual channel and of the state channel
+    weight: tuple[float, float]  # weights of the residual and the state channel
 
 
 def link_evidence(
@@ -52,7 +52,7 @@ def link_evidence(
     Parameters
     ----------
     opened
-        (n_cells, n_bins) CSR, 1 where a bin is open. Any of the bins may stand for those far away.
+        (n_cells, n_bins) CSR, 1 where a bin is open. Any of the bins can be used in the background.
     values
         (n_cells, n_genes) CSR, log-normalised expression.
     state
@@ -60,19 +60,20 @@ def link_evidence(
     indptr, bins
         The bins in the window of gene g are ``bins[indptr[g]:indptr[g + 1]]``, columns of ``opened``.
     covariates
-        (n_cells, m), taken off both and compared in neither channel: batches.
+        (n_cells, m), regressed out of both and used in neither channel, such as batches.
     seed
-        Of the bins that stand for those far away.
+        Seed for sampling the background bins.
 
-    Memory: n_cells x 256 numbers, and 20 million of the null. Raises ValueError for fewer than 10 cells more than state
-    dimensions, and where every open bin lies in the window of every gene.
-    """
+    Memory: n_cells x 256 numbers, and 20 million numbers for the background. Raises ValueError for fewer than 10 cells
+    more than state dimensions, or if every open bin is in the window of every gene."""
     n, n_genes = values.shape
     if not len(bins):
         empty = np.zeros(0, np.float32)
         return LinkEvidence(empty, np.zeros(0), empty, (0.0, 0.0))
     if n < state.shape[1] + 10:
-        raise ValueError(f"found {n:,} cells for {state.shape[1]} dimensions of the state, expected at least 10 more.")
+        raise ValueError(
+            f"there are {n:,} cells for {state.shape[1]} dimensions of the state; expected at least 10 more cells than dimensions."
+        )
     aside = np.ones((n, 1)) if covariates is None else np.column_stack([np.ones(n), covariates])
     basis = np.linalg.qr(np.column_stack([aside, state]))[0]  # (n_cells, m + k), orthonormal
     by_bin = opened.T.tocsr()  # (n_bins, n_cells)
@@ -97,7 +98,7 @@ def link_evidence(
         coefficient = basis.T @ y
         y -= basis @ coefficient
         norm = np.sqrt((y**2).sum(0))
-        # a gene that its state explains wholly, or that is not expressed, says nothing
+        # genes that are fully explained by the state, or not expressed, provide no evidence
         scale = np.where(norm > 1e-6, np.sqrt(n) / np.maximum(norm, 1e-12), 0.0)
         y = (y * scale).astype(np.float32)
         gene_along = (coefficient[aside.shape[1] :] * scale).astype(np.float32)  # (k, genes)
@@ -111,7 +112,7 @@ def link_evidence(
             states[part] = along[b] @ gene_along[:, column]
     if np.isnan(null[0]).all():
         raise ValueError(
-            f"all {n_far:,} open bins lie in the windows of all {n_genes:,} genes: there are none far away to compare with. "
+            f"all {n_far:,} open bins are in the windows of all {n_genes:,} genes, so there are no background bins. "
             "Choose a smaller window."
         )
     weight, score, far_score = [], np.zeros(len(bins), np.float32), np.zeros((n_far, n_genes), np.float32)
@@ -121,7 +122,7 @@ def link_evidence(
         score += w / spread * found
         far_score += w / spread * channel
         weight.append(w)
-    if not any(weight):  # nothing beyond chance: the partial correlation alone
+    if not any(weight):  # nothing beyond chance: only the partial correlation
         score, far_score, weight = residual, null[0], [1.0, 0.0]
     owner = np.repeat(np.arange(n_genes), np.diff(indptr))
     p = _far_p(score, owner, n_open[bins], far_score, n_open[far])
@@ -132,12 +133,14 @@ def link_evidence(
 def _far_p(
     score: np.ndarray, gene: np.ndarray, n_open: np.ndarray, far_score: np.ndarray, far_open: np.ndarray
 ) -> np.ndarray:
-    """Share of pairs far away with as high a score, each gene in its own deviations, among bins open about as often.
+    """Share of background pairs with at least this score, standardised per gene, among bins of similar frequency.
 
-    Pooled over genes, so that p can be small: (1 + number as high) / (1 + number). (n_pairs,) float64
+    Pooled over genes, so that p can be small: (1 + number at least as high) / (1 + number). (n_pairs,) float64
     """
     mean, spread = np.full(far_score.shape[1], np.nanmean(far_score)), np.full(far_score.shape[1], np.nanstd(far_score))
-    told = (~np.isnan(far_score)).sum(0) >= MIN_FAR  # others have too few bins far away: they are as all genes together
+    told = (~np.isnan(far_score)).sum(
+        0
+    ) >= MIN_FAR  # other genes have too few background bins: they use the mean over all genes
     mean[told], spread[told] = np.nanmean(far_score[:, told], 0), np.nanstd(far_score[:, told], 0)
     spread = np.maximum(spread, 1e-6)
     far = (far_score - mean) / spread

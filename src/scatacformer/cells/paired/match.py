@@ -1,4 +1,4 @@
-"""Which cell of one modality is which of the other, by name; nothing of the user's is reordered or written to."""
+"""Matching of the cells of two modalities by name; the user's objects are neither reordered nor modified."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 class PairedCells:
     """The cells of a MuData in the order of its ATAC modality.
 
-    ``atac`` is an AnnData of our own around the user's matrix (which is not copied), so that what scvi-tools registers
-    is not written into theirs."""
+    ``atac`` is a separate AnnData around the user's matrix (which is not copied), so that scvi-tools does not write
+    into the user's object."""
 
     atac: AnnData
-    rna: RowSource | None  # (n_rna_cells, n_genes); None: no RNA at all
-    rna_row: np.ndarray  # (n_cells,) row of each cell in `rna`, -1 where it has none
+    rna: RowSource | None  # (n_rna_cells, n_genes); None: no RNA
+    rna_row: np.ndarray  # (n_cells,) row of each cell in `rna`, -1 for cells without RNA
     genes: pd.DataFrame | None  # rna.var
 
     @property
     def has_rna(self) -> np.ndarray:
-        """Which cells were measured in both.  (n_cells,) bool"""
+        """Whether each cell was measured in both modalities.  (n_cells,) bool"""
         return self.rna_row >= 0
 
     def expression(self, cells: np.ndarray) -> sp.csr_matrix:
         """Counts of ``cells`` (row numbers, all with RNA).  (len(cells), n_genes) CSR float32
 
-        Raises ValueError where they are counts no longer.
+        Raises ValueError if they are no longer counts.
         """
         assert self.rna is not None
         rows = self.rna.rows(self.rna_row[cells], counts=True)
         assert rows.counts is not None
-        # the matrix is the user's: normalising it in place would go unnoticed
+        # the matrix belongs to the user, who may have normalised it in place
         if not (rows.counts == np.rint(rows.counts)).all():
             raise ValueError(
-                "the RNA counts are no longer whole numbers: they were changed in place after the set-up, as normalising "
-                "does. Keep the counts in a layer, and name it: setup_mudata(mdata, rna_layer='counts')."
+                "the RNA counts are no longer integers: they were modified in place after the set-up, for example by "
+                "normalisation. Keep the counts in a layer and pass its name: setup_mudata(mdata, rna_layer='counts')."
             )
         return sp.csr_matrix((rows.counts, rows.bins, rows.indptr), shape=(len(cells), self.rna.n_bins))
 
@@ -63,20 +63,20 @@ def match_pairs(
     obs_keys: tuple[str, ...] = (),
     need_rna: bool = True,
 ) -> PairedCells:
-    """Match the cells of two modalities by ``obs_names``, whatever their order.
+    """Match the cells of two modalities by ``obs_names``, in any order.
 
-    ``obs_keys`` are columns that the model needs of each cell: taken from the ATAC modality, else the RNA modality,
-    else from ``mdata.obs``. ``need_rna=False`` accepts cells without RNA.
+    ``obs_keys`` are columns that the model needs for each cell: they are taken from the ATAC modality, otherwise from
+    the RNA modality, otherwise from ``mdata.obs``. ``need_rna=False`` accepts cells without RNA.
 
     Raises
     ------
     ValueError
-        A view; repeated names; cells of one modality only (with their number); RNA counts that are no counts.
+        A view; repeated names; cells in only one modality (with their number); RNA values that are not counts.
     KeyError
-        No such modality, layer or column.
+        The modality, layer or column does not exist.
     """
     if getattr(mdata, "is_view", False):
-        raise ValueError("this MuData is a view of another one. Make it its own: mdata = mdata.copy().")
+        raise ValueError("mdata is a view of another MuData. Copy it first: mdata = mdata.copy().")
     if atac not in mdata.mod or (need_rna and rna not in mdata.mod):
         lacking = atac if atac not in mdata.mod else rna
         raise KeyError(
@@ -103,7 +103,7 @@ def match_pairs(
 
 @contextmanager
 def _naming(modality: str) -> Iterator[None]:
-    """Says of which modality an error is."""
+    """Add the name of the modality to an error."""
     try:
         yield
     except ValueError as error:
@@ -111,25 +111,25 @@ def _naming(modality: str) -> Iterator[None]:
 
 
 def _checked_rna(expression: AnnData, layer: str | None, name: str, empty: Literal["error", "warn"]) -> RowSource:
-    """Its counts, looked at once. Cells without any are an error, or a warning."""
+    """Its counts, checked once. Cells without counts are an error or a warning."""
     if (repeated := expression.var_names.duplicated()).any():
         raise ValueError(
-            f"mdata[{name!r}]: {int(repeated.sum()):,} of {expression.n_vars:,} genes have a name that was there before "
+            f"mdata[{name!r}]: {int(repeated.sum()):,} of {expression.n_vars:,} genes have a name that occurred before "
             f"(first: {expression.var_names[repeated][0]}). Make them unique: mdata[{name!r}].var_names_make_unique()."
         )
     if expression.n_vars == 0:
-        raise ValueError(f"mdata[{name!r}] has no genes (n_vars is 0).")
+        raise ValueError(f"mdata[{name!r}] has no genes (n_vars is 0). Check that it is the RNA modality.")
     source = RowSource.from_matrix(_layer(expression, layer, name))
     with _naming(name):
         validate_anndata(expression, min_cells=1)
-        n_genes = source.n_open_per_cell()  # that each cell expresses
-        if n_genes.any():  # of no counts there is nothing to look at
+        n_genes = source.n_open_per_cell()  # number of genes per cell
+        if n_genes.any():  # without counts there is nothing to check
             validate_counts(source, expression.obs_names, empty="ignore")
     without = np.flatnonzero(n_genes == 0)
     if len(without):
         message = (
             f"{len(without):,} of {source.n_cells:,} cells of {name!r} have no RNA counts (first: "
-            f"{expression.obs_names[without[0]]}). Leave them out of both modalities, or name the layer with the counts"
+            f"{expression.obs_names[without[0]]}). Leave them out of both modalities, or pass the layer with the counts"
         )
         if empty == "error":
             raise ValueError(message)
@@ -166,7 +166,7 @@ def _layer(adata: Any, layer: str | None, name: str) -> Any:
 def _around(
     mdata: MuData, chromatin: Any, expression: Any, row: np.ndarray, layer: str | None, keys: tuple[str, ...], atac: str
 ) -> AnnData:
-    """An AnnData of our own around the matrix, where it was found: names, regions, and the columns asked for."""
+    """A new AnnData around the same matrix, with names, regions, and the requested columns."""
     import anndata
 
     matrix = _layer(chromatin, layer, atac)
@@ -181,7 +181,7 @@ def _around(
             obs[key] = mdata.obs[key].reindex(obs.index).to_numpy()
         else:
             raise KeyError(
-                f"no column {key!r} in the obs of {atac!r}, of the RNA or of mdata; the first has "
+                f"column {key!r} is not in the obs of {atac!r}, of the RNA or of mdata; the first has "
                 f"{list(map(str, chromatin.obs.columns))[:12]}."
             )
     out = anndata.AnnData(obs=obs, var=chromatin.var.copy(), shape=chromatin.shape)

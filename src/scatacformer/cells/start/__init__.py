@@ -1,1 +1,1 @@
-"""The closed-form embedding that training starts from: spectrum, similarity, bin weights, batch shifts."""
+"""The closed-form embedding that initialises training: spectrum, similarity, bin weights, batch shifts."""

@@ -1,5 +1,5 @@
-"""What a bin is worth in the comparison of cells: measured across two halves of the genome (``spectral`` has the
-names)."""
+"""Weights of bins in the comparison of cells, measured across two halves of the genome (notation as in
+``spectral``)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import scipy.sparse as sp
 
 from .similarity import Comparison, compare, open_cells, sums_over_cells
 
-BLOCK = 100  # neighbouring bins that stay in one half of the genome: a fragment opens two of them
-MIN_OPEN = 10  # cells in which a bin must be open to say what bins like it are worth
+BLOCK = 100  # neighbouring bins stay in one half of the genome, because a fragment can open two of them
+MIN_OPEN = 10  # minimum number of cells in which a bin is open to be used in the estimate
 LAWS = ((1.0, 0.25), (1.5, 0.125), (0.5, 0.5))  # powers of idf and of F
-SURE = 4.0  # standard errors that some F must be above zero, for F to count at all
-BETTER = 1.02  # times as much agreement as by the first, for another to be taken
-MAX_ENTRIES = 3_000_000  # open bins of the cells that the laws are told apart by
-MIN_CELLS = 1_000  # of them, if there are so many
+SURE = 4.0  # F is used only if some value is this many standard errors above zero
+BETTER = 1.02  # another formula is chosen if the agreement is higher by this factor
+MAX_ENTRIES = 3_000_000  # maximum number of open bins of the cells used to compare the formulas
+MIN_CELLS = 1_000  # minimum number of these cells, if available
 
 
 def bin_weights(
@@ -22,7 +22,7 @@ def bin_weights(
 ) -> np.ndarray:
     """Weight g of each bin, zero for those that are open in fewer than ``min_cells``.  (n_bins,)
 
-    What is measured is measured by the ``max_bins`` bins that most cells have open (all of equal rank at the edge).
+    The estimate uses the ``max_bins`` bins that are open in most cells (including ties).
     """
     n_cells, n_bins = opened.shape
     n_open = open_cells(opened)
@@ -30,7 +30,7 @@ def bin_weights(
     most_open = n_open >= _least_open(n_open, min_cells, max_bins)
     first = np.arange(n_bins) // BLOCK % 2 == 0
     halves = [most_open * first, most_open * ~first]
-    if n_cells < 4 * MIN_OPEN or not all((idf * half).any() for half in halves):  # too few to measure anything
+    if n_cells < 4 * MIN_OPEN or not all((idf * half).any() for half in halves):  # too few for an estimate
         return idf
     worth = _worth(opened, n_open, idf, halves, d_embed, rng)
     n_some = max(int(n_cells * MAX_ENTRIES / max(n_open[most_open].sum(), 1)), MIN_CELLS)
@@ -49,15 +49,15 @@ def _worth(
     d_embed: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """F of each bin by the trend over n_open, the largest 1.  (n_bins,)"""
+    """F of each bin from the trend over n_open, scaled to a maximum of 1.  (n_bins,)"""
     variance = np.zeros(len(n_open))
     elsewhere = np.arange(len(n_open)) // BLOCK % 2 == 1
     for half, other in zip(halves, (elsewhere, ~elsewhere), strict=True):
         fit = compare(opened, idf * half, d_embed, rng)
         strength = (fit.values + np.sqrt(np.maximum(fit.values**2 - fit.noise**2, 0.0))) / 2
-        # share of a dimension that is signal: a spike of that strength in noise that reaches to e
+        # share of signal in a dimension: a spike of this strength in noise that extends to e
         signal = np.where(fit.weight > 0, 1 - (fit.noise / 2 / np.maximum(strength, 1e-12)) ** 2, 0.0).clip(0, 1)
-        # sum of u_i u_j over pairs of cells that have the bin open: the squared sum less what chance gives
+        # sum of u_i u_j over pairs of cells in which the bin is open: the squared sum minus its expectation by chance
         pairs = np.zeros(len(n_open), np.float32)
         told = np.flatnonzero(signal)
         squares = sums_over_cells(opened, fit.u[:, told] ** 2)
@@ -70,7 +70,7 @@ def _worth(
 def _trend(variance: np.ndarray, n_open: np.ndarray, n_groups: int = 20, min_bins: int = 20) -> np.ndarray:
     """Mean of ``variance`` among bins open in about as many cells, between groups by log n_open; at least 0, at most 1.
 
-    Bins that are too rare to say anything have what the line through the two rarest groups says, at most as the rarest.
+    Bins that are too rare are extrapolated by the line through the two rarest groups, up to the value of the rarest.
     """
     log_n = np.log(np.maximum(n_open, 1))
     edges = np.linspace(np.log(MIN_OPEN), max(log_n.max(), np.log(MIN_OPEN)) + 1e-6, n_groups + 1)
@@ -83,7 +83,7 @@ def _trend(variance: np.ndarray, n_open: np.ndarray, n_groups: int = 20, min_bin
     x = np.bincount(group[inside], log_n[inside], n_groups)[told] / count[told]
     y = np.bincount(group[inside], variance[inside], n_groups)[told] / count[told]
     spread = np.bincount(group[inside], variance[inside] ** 2, n_groups)[told] / count[told] - y**2
-    if not (y > SURE * np.sqrt(np.maximum(spread, 0.0) / count[told])).any():  # noise alone
+    if not (y > SURE * np.sqrt(np.maximum(spread, 0.0) / count[told])).any():  # only noise
         return np.ones(len(n_open))
     if len(x) > 1:
         slope = max((y[1] - y[0]) / (x[1] - x[0]), 0.0)
@@ -92,8 +92,8 @@ def _trend(variance: np.ndarray, n_open: np.ndarray, n_groups: int = 20, min_bin
 
 
 def _agreement(opened: sp.csr_matrix, halves: list[np.ndarray], d_embed: int, rng: np.random.Generator) -> float:
-    """What the same cells, seen by two sets of bins, have in common: the mutual information of Gaussians with these
-    canonical correlations r, the sum of -log(1 - r^2), in half nats; 0 where one of the sets is empty."""
+    """Agreement of embeddings of the same cells from two sets of bins: the mutual information of Gaussians with their
+    canonical correlations r, the sum of -log(1 - r^2), in half nats; 0 if one of the sets is empty."""
     if not all(half.any() for half in halves):
         return 0.0
     first, second = (_directions(compare(opened, half, d_embed, rng)) for half in halves)
@@ -110,7 +110,7 @@ def _directions(fit: Comparison) -> np.ndarray:
 
 
 def _least_open(n_open: np.ndarray, min_cells: int, max_bins: int) -> int:
-    """In how many cells a bin must be open to be compared."""
+    """Minimum number of cells in which a bin must be open to be compared."""
     if len(n_open) <= max_bins:
         return min_cells
     return max(min_cells, int(np.partition(n_open, len(n_open) - max_bins)[len(n_open) - max_bins]))

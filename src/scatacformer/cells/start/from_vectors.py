@@ -1,4 +1,4 @@
-"""The first bin vectors from vectors that are known already, of another model for example."""
+"""Initial bin vectors from given vectors, for example those of another model."""
 
 from __future__ import annotations
 
@@ -23,45 +23,49 @@ def start_from_vectors(
     max_cells: int = MAX_FIT_CELLS,
     seed: int = 0,
 ) -> SpectralStart:
-    """The directions of ``vectors`` in which these cells differ, as a start in the place of :func:`fit_spectral`.
+    """The directions of ``vectors`` in which these cells differ, as an initialisation instead of :func:`fit_spectral`.
 
-    A cell is the mean of its bins' vectors, weighted by how rare each bin is (idf). Two halves of its bins, drawn by
-    seed, share what is the cell's and not what is noise: the eigenvectors of the halves' covariance are the dimensions,
-    its eigenvalues how far cells differ in them; those that are no larger than the most negative one are noise and get
-    weight zero. Columns of the table are scaled so that the cells' variance in each is 1.
+    A cell is the mean of its bins' vectors, weighted by idf. Two random halves of its bins share the signal of the cell
+    but not the noise: the eigenvectors of the covariance between the halves are the dimensions, and its eigenvalues the
+    variance of the cells along them. Eigenvalues no larger than the magnitude of the most negative one are noise and
+    get weight zero. Columns of the table are scaled so that the variance of the cells in each is 1.
 
     Parameters
     ----------
     vectors
         (source.n_bins, d). Rows with NaN, and bins that no cell has open, are not compared.
     cells
-        Row numbers; at most ``max_cells`` of them, drawn by seed, are used.
+        Row numbers; at most ``max_cells`` of them, sampled by the seed, are used.
     d_embed
-        Most dimensions that are kept.
+        Maximum number of dimensions.
 
     Raises
     ------
     ValueError
-        The vectors are not one for each bin, are infinite, or are missing for all open bins; fewer than 3 cells.
+        There is not one vector for each bin, vectors are infinite, or all open bins lack vectors; fewer than 3 cells.
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or len(vectors) != source.n_bins or vectors.dtype.kind != "f":
         raise ValueError(
-            f"expected a vector of real numbers for each of {source.n_bins:,} bins, found an array of shape "
-            f"{vectors.shape} and type {vectors.dtype}."
+            f"the vectors have shape {vectors.shape} and dtype {vectors.dtype}; expected a vector of real numbers "
+            f"for each of {source.n_bins:,} bins."
         )
     if len(cells) < 3:
-        raise ValueError(f"a start needs at least 3 cells, found {len(cells)}.")
+        raise ValueError(f"there are {len(cells)} cells; expected at least 3 to initialise the embedding.")
     if len(cells) > max_cells:
         cells = np.sort(np.random.default_rng(seed).choice(cells, max_cells, replace=False))
     known = ~np.isnan(vectors).any(1)
     if np.isinf(vectors[known]).any():
-        raise ValueError("the vectors hold infinite numbers.")
+        raise ValueError(
+            "the vectors contain infinite values; expected finite numbers, or NaN for bins without a vector."
+        )
     indptr, bins, _ = source.rows(cells)
     n_open = np.bincount(bins, minlength=source.n_bins)
     weight = np.log(len(cells) / (1 + n_open)).clip(min=1e-3) * (known & (n_open > 0))
     if not weight.any():
-        raise ValueError("none of the bins that are open in these cells has a vector.")
+        raise ValueError(
+            "none of the bins that are open in these cells has a vector. Check that the vectors are in the order of the bins."
+        )
     vectors = np.where(weight[:, None] > 0, vectors, 0.0).astype(np.float32, copy=False)
     owner = np.repeat(np.arange(len(cells)), np.diff(indptr))
     first = uniform(bins, cells[owner], seed=seed) < 0.5
@@ -70,7 +74,7 @@ def start_from_vectors(
     pooled, has = _pooled(indptr, bins, weight, np.ones(len(bins), bool), vectors)
     both = has_a & has_b
     if both.sum() < 3:
-        raise ValueError(f"only {both.sum()} cells have open bins enough to compare; expected at least 3.")
+        raise ValueError(f"only {both.sum()} cells have enough open bins with vectors; expected at least 3.")
     mean = pooled[has].mean(0)
     shared = (half_a[both] - mean).T @ (half_b[both] - mean) / both.sum()
     values, axes = np.linalg.eigh((shared + shared.T).astype(np.float64) / 2)  # ascending
@@ -79,7 +83,7 @@ def start_from_vectors(
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])  # signs are arbitrary: fix them
     keep = values > max(noise, 1e-9 * abs(float(values[0])))
     if not keep.any():
-        keep[:2] = True  # nothing above the noise: so that there is an embedding at all
+        keep[:2] = True  # nothing is above the noise: keep two dimensions, so that there is an embedding
     spread = np.sqrt(np.maximum(values, 1e-12))
     k = len(values)
     axes = (axes * np.where(keep, 1 / spread, 0.0)).astype(np.float32)

@@ -1,35 +1,35 @@
-"""The first bin vectors, from the cells themselves: leave-self-out spectral embedding in closed form.
+"""Initial bin vectors from the data: leave-self-out spectral embedding in closed form.
 
-Cells are compared by the cosine of their weighted open bins. On the diagonal a cell meets itself, its own noise;
-without the diagonal the noise dimensions fall to eigenvalues around zero, half of them below it. A deep cell says more
-of the others than a shallow one, so that each counts by the length of its row::
+Cells are compared by the cosine of their weighted open bins. The diagonal, the comparison of a cell with itself,
+contains its noise; without the diagonal, the eigenvalues of noise dimensions are around zero, half of them below it. A
+deep cell is more informative than a shallow one, so cells are weighted by the length of their row::
 
     w_i = x_i g / n_i,   n_i = |x_i g|     g_b: weight of a bin, see below; x binary
     K   = W W' - I,   d_i = sum_j K_ij n_j
     L   = (N/D)^1/2 K (N/D)^1/2 = U diag(lambda) U'
-    u_k = U_k / U_0                        division by the first vector takes depth out
+    u_k = U_k / U_0                        division by the first vector removes the depth
     v_b = sum_i x_ib u_i / n_open_b,       a_b = g_b^2 n_open_b
 
-The mean of the rows v_b of a cell's open bins, weighted by a_b, is p_ik = (d_i lambda_k + n_i) u_ik / (d_i + n_i): the
-n_i is the cell meeting itself. So u_ik = p_ik (d_i + n_i) / (d_i lambda_k + n_i), and (d_i + n_i) / n_i = sum_b a_b /
-sum_b g_b^2 over the cell's bins: nothing but the bins of a cell is needed, for new cells as well (Nystroem), and a
-shallow cell (small d / n) is drawn to the centre in dimensions that it has little evidence for. The cell-by-cell matrix
-is never made: a product with K is two sparse products with W (Lanczos).
+The mean of the rows v_b of a cell's open bins, weighted by a_b, is p_ik = (d_i lambda_k + n_i) u_ik / (d_i + n_i),
+where n_i comes from the comparison of the cell with itself. So u_ik = p_ik (d_i + n_i) / (d_i lambda_k + n_i), and (d_i
++ n_i) / n_i = sum_b a_b / sum_b g_b^2 over the cell's bins: only the bins of a cell are needed, also for new cells
+(Nystroem), and a shallow cell (small d / n) is shrunk towards the centre in dimensions for which it has little
+evidence. The cell-by-cell matrix is never computed: a product with K is two sparse products with W (Lanczos).
 
-The spectrum measures its own noise: without the diagonal it is symmetric for cells with nothing in common, so the
-lowest eigenvalue -e says how far noise reaches (the lowest whose vector lives on more than a handful of cells: two deep
-cells that differ have one to themselves). Dimensions with lambda <= e are dropped, the others have weight
-sqrt(lambda^2 - e^2).
+The noise level is estimated from the spectrum: without the diagonal, it is symmetric for cells with nothing in common,
+so the lowest eigenvalue -e shows how far the noise extends (the lowest whose vector is supported by more than a handful
+of cells, because two deep cells that differ have one of their own). Dimensions with lambda <= e are dropped, the others
+have weight sqrt(lambda^2 - e^2).
 
-What a bin is worth is measured. Two cells are told apart best if g_b^2, a bin's weight in K, goes with the variance
-over cells of its relative accessibility, F_b; idf is a guess of it (the rarer the better), that fails for rare bins,
-which are mostly background, and for sets of cells in which all types share most bins. F_b is estimated across two
-halves of the genome: cells are embedded by the ``max_bins`` bins of one half that most have open, and for each bin of
-the other half the mean of u_ik u_jk over pairs of cells that have it open is summed over the dimensions above the
-noise. A bin alone says too little; F is the trend over log n_open. Then g_b = idf_b F_b^1/4: half the guess, half the
-measure. A bin whose F is zero is not compared. Where idf^3/2 F^1/8 or idf^1/2 F^1/2 makes the two halves of the genome
-agree better on what the cells are, that law holds: agreement is the sum of -log(1 - r^2) over the canonical
-correlations r of the cells' embeddings by either half."""
+The weights of the bins are estimated. Two cells are distinguished best if g_b^2, the weight of a bin in K, is
+proportional to the variance of its relative accessibility over cells, F_b. idf approximates it (the rarer the better),
+but fails for rare bins, which are mostly background, and if all types share most bins. F_b is estimated across two
+halves of the genome: cells are embedded with the ``max_bins`` most frequently open bins of one half, and for each bin
+of the other half, the mean of u_ik u_jk over pairs of cells in which it is open is summed over the dimensions above the
+noise. A single bin provides too little evidence, so F is the trend over log n_open. Then g_b = idf_b F_b^1/4, which
+combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8 or idf^1/2 F^1/2 gives a better agreement between
+the two halves of the genome, this formula is used: the agreement is the sum of -log(1 - r^2) over the canonical
+correlations r of the embeddings of the cells from either half."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ MAX_BINS = 50_000
 
 @dataclass(frozen=True)
 class SpectralStart:
-    """What :func:`fit_spectral` found.
+    """Result of :func:`fit_spectral`.
 
-    ``table`` (n_bins, d_embed) rows v_b, zero for dimensions that are noise, drawn to zero for bins that are not
+    ``table`` (n_bins, d_embed) rows v_b, zero for dimensions that are noise, shrunk to zero for bins that are not
     compared; ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and g_b^2, zero for these; ``eigenvalues`` (d_embed,)
     lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e; ``cells`` the
     cells that were fitted, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
@@ -83,23 +83,23 @@ def fit_spectral(
     max_bins: int = MAX_BINS,
     seed: int = 0,
 ) -> SpectralStart:
-    """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells`` of them, drawn by seed).
+    """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells``, sampled by the seed).
 
-    Time and memory grow with the open bins of the fitted cells, not with cells x bins. Bins that are open in fewer than
-    ``min_cells`` are not compared; what bins are worth is measured with the ``max_bins`` that are open in most cells
-    (all of equal rank at the edge). Raises ValueError for fewer than 3 cells."""
+    Time and memory are proportional to the number of open bins of the fitted cells, not to cells x bins. Bins that are
+    open in fewer than ``min_cells`` are not compared; bin weights are estimated with the ``max_bins`` bins that are
+    open in most cells (including ties). Raises ValueError for fewer than 3 cells."""
     if len(cells) < 3:
-        raise ValueError(f"a spectral start needs at least 3 cells, found {len(cells)}.")
+        raise ValueError(f"there are {len(cells)} cells; expected at least 3 for the spectral initialisation.")
     rng = np.random.default_rng(seed)
     if len(cells) > max_cells:
         cells = np.sort(rng.choice(cells, max_cells, replace=False))
     indptr, bins, _ = source.rows(cells)
     opened = sp.csr_matrix((np.ones(len(bins), np.int8), bins, indptr), shape=(len(cells), source.n_bins))
-    del bins  # opened has them
+    del bins  # the indices are in opened
     n_open = open_cells(opened)
     weight = bin_weights(opened, min(min_cells, max(len(cells) - 1, 1)), max_bins, d_embed, rng)
     fit = compare(opened, weight, d_embed, rng)
-    pull = np.where(weight > 0, 0.0, 10.0)  # as if 10 more cells had a bin that is not compared
+    pull = np.where(weight > 0, 0.0, 10.0)  # as if a bin that is not compared were open in 10 more cells
     n_drawn = np.maximum(n_open + pull, 1).astype(np.float32)[:, None]
     table = np.zeros((source.n_bins, d_embed), np.float32)
     for columns, total in sums_over_cells(opened, np.where(fit.weight > 0, fit.u, 0.0)):
@@ -122,10 +122,10 @@ def _padded(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def nearest_cells(start: SpectralStart, cells: np.ndarray, n_cells: int, n_neighbors: int = 10) -> np.ndarray:
-    """Nearest neighbours in the spectral embedding, among ``cells`` that were fitted alone.
+    """Nearest neighbours in the spectral embedding, only among fitted ``cells``.
 
     Returns (n_cells, n_neighbors) row numbers, -1 for cells that are not in ``cells`` or were not fitted; never the
-    cell itself. Held-out cells must not be in ``cells``: as targets they would leak into the held-out loss.
+    cell itself. Held-out cells must not be in ``cells``, because as targets they would leak into training.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -135,7 +135,7 @@ def nearest_cells(start: SpectralStart, cells: np.ndarray, n_cells: int, n_neigh
     out = np.full((n_cells, n_neighbors), -1, np.int64)
     if k < 1:
         return out
-    # without an argument kneighbors leaves the cell itself out, among copies of it too
+    # without an argument, kneighbors excludes the cell itself, also among identical cells
     near = NearestNeighbors(n_neighbors=k).fit(vectors).kneighbors(return_distance=False)
     out[rows] = rows[near[:, np.arange(n_neighbors) % k]]
     return out

@@ -1,4 +1,4 @@
-"""From transcripts to the intervals of promoters, exons, introns, untranslated parts and ends."""
+"""Intervals of promoters, exons, introns, untranslated regions and transcript ends, from transcripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from scatacformer.genome.formats.gtf_transcripts import Parts, Transcripts
 
 GENE_CLASSES = ("promoter", "exon", "intron", "5' UTR", "3' UTR", "TTS", "ncRNA")
-_TTS = (100, 1000)  # bp before and after the last base, as HOMER has it
+_TTS = (100, 1000)  # bp before and after the last base, as in HOMER
 
 
 class Intervals(NamedTuple):
@@ -22,10 +22,10 @@ class Intervals(NamedTuple):
 
 
 def gene_intervals(found: Transcripts, promoter: tuple[int, int]) -> dict[str, Intervals]:
-    """Intervals of each of ``GENE_CLASSES``, and of ``"gene"``: the whole of genes and transcripts.
+    """Intervals of each of ``GENE_CLASSES``, and of ``"gene"``: entire genes and transcripts.
 
-    ``promoter``: bp before and after the transcription start. Both ends of a window belong to it. The starts and ends
-    are those of every transcript and of every gene, on their strand.
+    ``promoter``: bp before and after the transcription start site, both inclusive. Starts and ends of every transcript
+    and of every gene are used, on their strand.
     """
     exons, is_minus = found.exons, found.is_minus
     n_transcripts = len(is_minus)
@@ -54,7 +54,7 @@ def gene_intervals(found: Transcripts, promoter: tuple[int, int]) -> dict[str, I
 
 
 def _reach(parts: Parts, n_owners: int) -> tuple[np.ndarray, np.ndarray]:
-    """First base and end of all parts of each owner, (n_owners,) each; of an owner without parts first > end."""
+    """First base and end of all parts of each owner, (n_owners,) each; first > end for an owner without parts."""
     first, last = np.full(n_owners, np.iinfo(np.int64).max), np.full(n_owners, -1)
     np.minimum.at(first, parts.owner, parts.start)
     np.maximum.at(last, parts.owner, parts.end)
@@ -67,16 +67,16 @@ def _around(chrom: np.ndarray, base: np.ndarray, minus: np.ndarray, window: tupl
 
 
 def _introns(exons: Parts) -> Intervals:
-    """What lies between the exons of the same transcript."""
+    """The intervals between the exons of the same transcript."""
     exons = exons.of(np.lexsort((exons.start, exons.owner)))
-    # the end furthest right so far within the transcript: exons that overlap leave no gap
+    # the maximum end so far within the transcript: overlapping exons have no gap
     furthest = np.maximum.accumulate((exons.owner << 32) | exons.end) & 0xFFFFFFFF
     gap = np.flatnonzero((exons.owner[1:] == exons.owner[:-1]) & (exons.start[1:] > furthest[:-1]))
     return Intervals(exons.chrom[gap], furthest[gap], exons.start[gap + 1])
 
 
 def _untranslated(exons: Parts, coding: Parts, is_minus: np.ndarray) -> tuple[Intervals, Intervals]:
-    """(5′, 3′): what of the exons of a transcript lies before and after all that is translated; stop codons are."""
+    """(5′, 3′): the parts of the exons before and after the translated part, which includes stop codons."""
     first, last = _reach(coding, len(is_minus))
     exons = exons.of((first < last)[exons.owner])
     first, last, minus = first[exons.owner], last[exons.owner], is_minus[exons.owner]

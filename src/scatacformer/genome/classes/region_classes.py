@@ -1,4 +1,4 @@
-"""Which classes of genomic region each bin is in: promoters, exons, introns, enhancers, ..."""
+"""Classes of genomic region of each bin: promoters, exons, introns, enhancers, ..."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Memberships(NamedTuple):
-    """The classes of each of some bins; those of the i-th are ``class_ids[indptr[i] : indptr[i + 1]]``, ascending."""
+    """The classes of a set of bins; those of the i-th are ``class_ids[indptr[i] : indptr[i + 1]]``, ascending."""
 
     indptr: np.ndarray
     """(n + 1,), int64."""
@@ -29,17 +29,17 @@ class Memberships(NamedTuple):
 
 
 class ClassSets(NamedTuple):
-    """Bins by the set of classes that they are in."""
+    """Bins grouped by their set of classes."""
 
     set_of_bin: np.ndarray
     """(n_bins,), int64, indices into the sets."""
     members: np.ndarray
-    """(n_sets, n_classes), bool: which class is in which set; no two sets are alike."""
+    """(n_sets, n_classes), bool: which class is in which set; all sets are different."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RegionClasses:
-    """The classes of genomic region that each bin is in: at least one, often several.
+    """The classes of genomic region of each bin: at least one, often several.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class RegionClasses:
     Raises
     ------
     ValueError
-        Names that are not one for each class or stand twice, a class without bins, a bin without a class.
+        Not one name for each class, repeated names, a class without bins, or a bin without a class.
     """
 
     names: tuple[str, ...]
@@ -64,7 +64,7 @@ class RegionClasses:
         matrix.eliminate_zeros()
         if matrix.shape[1] != len(names) or not names:
             raise ValueError(
-                f"Expected a name for each of at least one class; found {len(names)} for {matrix.shape[1]}."
+                f"There are {len(names)} names for {matrix.shape[1]} classes; expected one for each of at least one class."
             )
         _refuse_twice(names)
         n_bins_of = np.bincount(matrix.indices, minlength=len(names))
@@ -75,8 +75,8 @@ class RegionClasses:
             )
         if (nowhere := np.diff(matrix.indptr) == 0).any():
             raise ValueError(
-                f"{int(nowhere.sum()):,} of {matrix.shape[0]:,} bins are in no class (first: bin "
-                f"{int(nowhere.argmax()):,}). Give them one of their own, such as 'intergenic'."
+                f"{int(nowhere.sum()):,} of {matrix.shape[0]:,} bins have no class (first: bin "
+                f"{int(nowhere.argmax()):,}). Add a class for them, such as 'intergenic'."
             )
         for array in (matrix.data, matrix.indices, matrix.indptr):
             array.flags.writeable = False
@@ -85,9 +85,10 @@ class RegionClasses:
 
     @classmethod
     def from_anndata(cls, adata: AnnData, key: str = "region_classes") -> RegionClasses:
-        """What ``pp.annotate_bins`` wrote: ``adata.varm[key]``, and the names in ``adata.uns["scatacformer"][key]``.
+        """Read the result of ``pp.annotate_bins``: ``adata.varm[key]``, and the names in
+        ``adata.uns["scatacformer"][key]``.
 
-        Raises ValueError if it is not there, or if a class has none of the bins that are left.
+        Raises ValueError if it does not exist, or if a class has none of the remaining bins.
         """
         notes = adata.uns.get("scatacformer", {}).get(key)
         if notes is None or key not in adata.varm:
@@ -109,43 +110,44 @@ class RegionClasses:
 
     @property
     def n_bins_of_class(self) -> np.ndarray:
-        """How many bins are in each class, (n_classes,), int64."""
+        """Number of bins in each class, (n_classes,), int64."""
         return np.bincount(self.matrix.indices, minlength=self.n_classes)
 
     def bins_of(self, name: str) -> np.ndarray:
         """Token ids of the bins of a class, ascending, int64."""
         if name not in self.names:
-            raise ValueError(f"There is no class {name!r}. Classes: {', '.join(self.names)}.")
+            raise ValueError(f"There is no class {name!r}. The classes are {', '.join(self.names)}.")
         rows = np.repeat(np.arange(self.n_bins), np.diff(self.matrix.indptr))
         return rows[self.matrix.indices == self.names.index(name)]
 
     def memberships(self, bins: np.ndarray | None = None) -> Memberships:
-        """The classes of each bin (default: of all), as a decoder with one ``<eos>`` for each class needs them.
+        """The classes of each bin (default: all bins), for a decoder with one ``<eos>`` for each class.
 
-        How the predictions for a bin in k classes are combined: the *mean of the logits*,
+        The predictions for a bin with k classes are combined by the *mean of the logits*,
 
             logit P(open | bin) = 1/k * sum of logit P(open | bin, class) over the k classes of the bin,
 
-        and the loss is taken of the mean, once a bin. Why so: a bin in one class is untouched; a bin counts once in the
-        loss however many classes it is in, and each ``<eos>`` gets 1/k of its gradient; the result does not depend on
-        the order of the classes, nor on a class being given twice under two names; the odds are the geometric mean of
-        those of the classes, so that one ``<eos>`` which is sure of itself moves them, where the mean of probabilities
-        would cap it at 1/k; and for a bilinear decoder it is free: the mean over classes of ``row . query`` is `row .
-        (mean of the queries)`, so that the number of dot products stays one a bin. The logits of "kept, given open" are
-        combined in the same way. With ``indptr`` and ``class_ids`` from here the mean of anything over (bin, class)
-        pairs is ``np.add.reduceat(values, indptr[:-1]) / np.diff(indptr)``, since every bin has a class.
+        and the loss is computed from the mean, once per bin. A bin with one class is not affected. A bin counts once in
+        the loss, however many classes it has, and each ``<eos>`` gets 1/k of its gradient. The result does not depend
+        on the order of the classes, or on a class being given twice under two names. The odds are the geometric mean of
+        those of the classes, so one ``<eos>`` with high confidence can determine them, whereas the mean of
+        probabilities would be bounded by 1/k. For a bilinear decoder it costs nothing: the mean over classes of
+        ``row . query`` is `row . (mean of the queries)`, so the number of dot products remains one per bin. The logits
+        of "kept, given open" are combined in the same way. With ``indptr`` and ``class_ids`` from here the mean of
+        anything over (bin, class) pairs is ``np.add.reduceat(values, indptr[:-1]) / np.diff(indptr)``, since every bin
+        has a class.
 
-        Bins of the same set of classes can share their queries: there are few sets (see :meth:`sets`; less than a
-        hundred for a GTF file of a genome), and 606,219 bins.
+        Bins with the same set of classes can share their queries: there are few sets (see :meth:`sets`; less than a
+        hundred for the GTF file of a genome) for 606,219 bins.
         """
         rows = self.matrix if bins is None else self.matrix[np.asarray(bins)]
         return Memberships(rows.indptr.astype(np.int64), rows.indices.astype(np.int64))
 
     def sets(self) -> ClassSets:
-        """The different sets of classes, and which of them each bin is in; sets of earlier classes come first."""
+        """The different sets of classes, and the set of each bin; sets of earlier classes come first."""
         code = np.zeros(self.n_bins, dtype=np.int64)
         first = np.arange(self.n_bins)
-        # 32 classes at a time, the last ones first; the sets so far are numbered, so that any number of classes fits
+        # 32 classes at a time, last ones first; intermediate sets are numbered, so any number of classes is possible
         for start in reversed(range(0, self.n_classes, 32)):
             part = self.matrix[:, start : start + 32]
             bits = part.astype(np.int64) @ (1 << np.arange(part.shape[1], dtype=np.int64))
@@ -167,14 +169,14 @@ def region_classes(
     min_share: float | Mapping[str, float] = 0.0,
     threshold: float | Mapping[str, float] | None = None,
 ) -> RegionClasses:
-    """Classes of genomic region of each bin, from a GTF file or a table of HOMER, and from BED files.
+    """Classes of genomic region of each bin, from a GTF file or a HOMER table, and from BED files.
 
-    A bin is in every class that it shares at least one base with. From a GTF file: ``promoter`` (-2 kb ... +0.5 kb of
+    A bin has every class with which it shares at least one base. From a GTF file: ``promoter`` (-2 kb ... +0.5 kb of
     the start of a transcript or gene, on its strand), ``exon``, ``intron`` (between exons of the same transcript),
-    ``5' UTR`` and ``3' UTR`` (exons of coding transcripts before and after what is translated), ``TTS`` (-100 bp ... +1
-    kb of the end), ``ncRNA`` (exons of genes whose type is a non-coding RNA) and ``intergenic``: none of these and no
-    part of a gene. HOMER's table has one class for each region, by its centre. A bin that is in no class at all is
-    ``intergenic`` too.
+    ``5' UTR`` and ``3' UTR`` (exons of coding transcripts before and after the translated part), ``TTS`` (-100 bp ...
+    +1 kb of the end), ``ncRNA`` (exons of genes whose type is a non-coding RNA) and ``intergenic``: none of these and
+    no part of a gene. A HOMER table has one class for each region, that of its centre. A bin without any other class is
+    ``intergenic`` as well.
 
     Parameters
     ----------
@@ -184,18 +186,18 @@ def region_classes(
         GTF file of GENCODE, Ensembl or RefSeq, plain or ``.gz``. Chromosomes may be called ``1``, ``chr1`` or
         ``NC_000001.11``.
     homer
-        Table of ``annotatePeaks.pl``, as it is; best of the very bins (:meth:`Vocabulary.to_bed` writes them).
+        Output table of ``annotatePeaks.pl``, ideally for the same bins (:meth:`Vocabulary.to_bed` writes them).
     bed
-        Name of a class -> its file: BED, ``.bed.gz``, bigBed or bigWig (the last two are read by pybbi). Any name:
-        enhancer, insulator, CTCF site, repeat, conserved, ...
+        Mapping of class names to files: BED, ``.bed.gz``, bigBed or bigWig (the last two are read by pybbi). Any name
+        is possible: enhancer, insulator, CTCF site, repeat, conserved, ...
     promoter
-        bp before and after the transcription start, 0 or more.
+        bp before and after the transcription start site, 0 or more.
     min_share
-        Share of its bases that a bin must have in a class to be in it, one number or by class: there is a repeat in
-        almost every bin. Default: a single base will do.
+        Minimum share of a bin's bases in a class, as one number or by class; useful for repeats, which occur in almost
+        every bin. Default: a single base is sufficient.
     threshold
-        For classes from a bigWig, one number or by class: bins whose mean, with 0 where the file has no value, is at
-        least this are in the class.
+        For classes from a bigWig file, as one number or by class: minimum mean value of a bin, with 0 where the file
+        has no value.
 
     Returns
     -------
@@ -205,25 +207,25 @@ def region_classes(
     Raises
     ------
     ValueError
-        Neither a file of genes nor of intervals; both a GTF file and a table; a name given twice; a class of ``bed``
-        that has no interval, or no bin; chromosomes that cannot be matched; another assembly (said by the file, or
-        intervals beyond the end of a chromosome); a GTF file without genes; a bigWig without a threshold.
+        Neither genes nor intervals are given; both a GTF file and a HOMER table; repeated names; a class of ``bed``
+        without intervals or bins; chromosomes that cannot be matched; another assembly (according to the file, or
+        intervals beyond the end of a chromosome); a GTF file without genes; a bigWig file without a threshold.
     ImportError
-        A bigBed or bigWig file, and pybbi is not installed.
+        pybbi is not installed and a file is bigBed or bigWig.
 
     Warns
     -----
     UserWarning
-        A class of the GTF file that has no bin, and is left out; bins that are not in HOMER's table.
+        A class of the GTF file has no bins and is left out; bins are missing in the HOMER table.
     """
     bed = dict(bed or {})
     if gtf is not None and homer is not None:
-        raise ValueError("gtf and homer both say where the genes are. Pass one of them.")
+        raise ValueError("Both gtf and homer are given. Pass only one of them.")
     if gtf is None and homer is None and not bed:
-        raise ValueError("No annotation: pass gtf, homer, or bed={'enhancer': 'enhancers.bed', ...}.")
+        raise ValueError("No annotation is given. Pass gtf, homer, or bed={'enhancer': 'enhancers.bed', ...}.")
     if len(promoter) != 2 or min(promoter) < 0:
         raise ValueError(
-            f"promoter is {promoter!r}; expected (bp before, bp after the transcription start), both from 0."
+            f"promoter is {promoter!r}; expected (bp before, bp after the transcription start), both at least 0."
         )
     _check_names(bed, of_genes=gtf is not None)
     shares = _by_class(min_share, "min_share")
@@ -256,11 +258,11 @@ def region_classes(
 def _check_names(bed: Mapping[str, str | Path], *, of_genes: bool) -> None:
     for name in bed:
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"The classes of bed are called by a text; found {name!r}.")
+            raise ValueError(f"The key {name!r} of bed is not a string. Use the names of the classes as keys.")
         if not isinstance(bed[name], str | Path):
-            raise ValueError(f"The class {name!r}: expected the path of a file; found {type(bed[name]).__name__}.")
+            raise ValueError(f"The class {name!r} is given as {type(bed[name]).__name__}; expected the path of a file.")
         if not Path(bed[name]).is_file():
-            raise FileNotFoundError(f"The class {name!r}: there is no file {bed[name]}.")
+            raise FileNotFoundError(f"The file {bed[name]} of the class {name!r} does not exist. Check the path.")
     _refuse_twice((*(GENE_CLASSES if of_genes else ()), "intergenic", *bed))
 
 
@@ -269,14 +271,14 @@ def _refuse_twice(names: tuple[str, ...]) -> None:
     twice = [name for name, key in zip(names, lower, strict=True) if lower.count(key) > 1]
     if twice:
         raise ValueError(
-            f"The class {twice[-1]!r} is given twice: {', '.join(GENE_CLASSES)} come from the genes, and 'intergenic' is "
-            "what is left. Call it otherwise, such as "
+            f"The class {twice[-1]!r} is given twice: {', '.join(GENE_CLASSES)} come from the genes, and 'intergenic' "
+            "contains the other bins. Use another name, such as "
             f"{'my ' + twice[-1]!r}."
         )
 
 
 def _by_class(value: float | Mapping[str, float] | None, what: str) -> dict[Any, float]:
-    """A number for each class that has its own; under None: for all others."""
+    """A number for each class that has one; the key None is for all others."""
     if value is None:
         return {}
     try:
@@ -287,4 +289,4 @@ def _by_class(value: float | Mapping[str, float] | None, what: str) -> dict[Any,
 
 def _check_used(values: dict[Any, float], what: str, names: tuple[str, ...] | Mapping[str, Any]) -> None:
     if unknown := [name for name in values if name is not None and name not in names]:
-        raise ValueError(f"{what} names classes that there are not: {unknown}. Classes: {', '.join(names)}.")
+        raise ValueError(f"{what} has unknown classes: {unknown}. The classes are {', '.join(names)}.")

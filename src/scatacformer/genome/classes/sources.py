@@ -1,4 +1,4 @@
-"""Where the classes of the bins are read: a GTF file, HOMER's table, BED and other files of intervals."""
+"""Reading the classes of the bins from a GTF file, a HOMER table, BED and other interval files."""
 
 from __future__ import annotations
 
@@ -20,39 +20,41 @@ if TYPE_CHECKING:
 
     from scatacformer.genome.vocabulary import Vocabulary
 
-_SLACK = 1000  # bp: peaks that were widened reach past the end of a chromosome; genes do not
+_SLACK = 1000  # bp: widened peaks can extend past the end of a chromosome; genes cannot
 
 
 class Needed:
-    """The bins, and how many bases of each must lie in a class."""
+    """The bins, and the minimum number of bases of each in a class."""
 
     def __init__(self, vocabulary: Vocabulary, shares: dict[Any, float]) -> None:
         self.vocabulary, self.shares = vocabulary, shares
         self.width = (vocabulary.end - vocabulary.start).astype(np.int64)
 
     def members(self, name: str, intervals: Intervals) -> np.ndarray:
-        """Which bins are in a class, (n_bins,), bool; the chromosomes of the intervals are codes, -1: let be."""
+        """Which bins have a class, (n_bins,), bool; the chromosomes of the intervals are codes, -1: ignored."""
         share = self.shares.get(name, self.shares.get(None, 0.0))
         return covered_bases(self.vocabulary, intervals) >= np.maximum(np.ceil(share * self.width), 1)
 
 
 def covered_bases(vocabulary: Vocabulary, intervals: Intervals) -> np.ndarray:
-    """How many bases of each bin lie in any of the intervals, (n_bins,), int64.
+    """Number of bases of each bin in any of the intervals, (n_bins,), int64.
 
-    Intervals may overlap and be in any order; ``intervals.chrom`` are codes of the vocabulary, -1: none. Time grows
-    with (bins + intervals) × log(intervals), however wide some are."""
+    Intervals may overlap and be in any order; ``intervals.chrom`` are codes of the vocabulary, -1: none. Time is
+    proportional to (bins + intervals) × log(intervals), whatever their widths."""
     chrom, start, end = (column[intervals.chrom >= 0] for column in intervals)
     if not len(chrom):
         return np.zeros(vocabulary.n_bins, dtype=np.int64)
     order = np.argsort(chrom << 32 | start, kind="stable")
     start = (chrom << 32 | start)[order]
-    end = np.maximum.accumulate((chrom << 32 | end)[order])  # furthest so far: what overlaps or touches is joined
+    end = np.maximum.accumulate(
+        (chrom << 32 | end)[order]
+    )  # maximum end so far: overlapping or adjacent intervals are merged
     is_new = start[1:] > end[:-1]
     start, end = start[np.append(True, is_new)], end[np.append(is_new, True)]
-    before = np.concatenate([[0], np.cumsum(end - start)])  # bases before each of the joined
+    before = np.concatenate([[0], np.cumsum(end - start)])  # bases before each merged interval
 
     def covered_before(position: np.ndarray) -> np.ndarray:
-        n = np.searchsorted(start, position)  # joined intervals that start before it
+        n = np.searchsorted(start, position)  # merged intervals that start before it
         last = np.maximum(n - 1, 0)
         return before[n] - np.where(n > 0, np.maximum(end[last] - position, 0), 0)
 
@@ -61,7 +63,7 @@ def covered_bases(vocabulary: Vocabulary, intervals: Intervals) -> np.ndarray:
 
 
 def of_gtf(path: str | Path, needed: Needed, promoter: tuple[int, int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """(members of each class, bins that no gene is near)."""
+    """(Members of each class, bins without a gene.)"""
     what = f"The GTF file {path}"
     found = read_gtf_transcripts(path)
     check_stated_assembly(found.assembly, needed.vocabulary, what)
@@ -80,7 +82,7 @@ def of_gtf(path: str | Path, needed: Needed, promoter: tuple[int, int]) -> tuple
             "5' UTR": "" if found.coding.owner.size else " (there are no lines of type CDS)",
             "3' UTR": "" if found.coding.owner.size else " (there are no lines of type CDS)",
         }.get(name, "" if found.exons.owner.size else " (there are no lines of type exon)")
-        warnings.warn(f"{what} has no {name} in any bin{why}: the class is left out.", UserWarning, stacklevel=3)
+        warnings.warn(f"{what} has no {name} in any bin{why}. The class is left out.", UserWarning, stacklevel=3)
         del members[name]
     return members, ~np.logical_or.reduce(near)
 
@@ -96,8 +98,8 @@ def of_homer(path: str | Path, needed: Needed) -> dict[str, np.ndarray]:
     if absent.mean() > 0.05:
         warnings.warn(
             f"{what} has no region in {int(absent.sum()):,} of {len(absent):,} bins (first: "
-            f"{needed.vocabulary.names[int(absent.argmax())]}); they count as intergenic. To annotate every bin, give "
-            "annotatePeaks.pl the bins themselves: vocabulary.to_bed('bins.bed').",
+            f"{needed.vocabulary.names[int(absent.argmax())]}); they count as intergenic. To annotate every bin, run "
+            "annotatePeaks.pl on the bins themselves: vocabulary.to_bed('bins.bed').",
             UserWarning,
             stacklevel=3,
         )
@@ -121,7 +123,7 @@ def of_file(name: str, path: str | Path, needed: Needed, thresholds: dict[Any, f
             )
         members = bigwig_means(path, vocabulary, what) >= least
         if not members.any():
-            raise ValueError(f"{what} has no bin with a mean of at least {least}. Lower threshold[{name!r}].")
+            raise ValueError(f"{what} has no bins with a mean of at least {least}. Lower threshold[{name!r}].")
         return members
     if kind == "bigBed":
         intervals = read_bigbed(path, vocabulary, what)
@@ -130,8 +132,10 @@ def of_file(name: str, path: str | Path, needed: Needed, thresholds: dict[Any, f
     members = needed.members(name, intervals)
     if not members.any():
         some = covered_bases(vocabulary, intervals).any()
-        why = "lie where there is no bin" if not some else "cover too little of every bin: lower min_share"
-        raise ValueError(f"{what} has no bin: its {len(intervals.start):,} intervals {why}. Or leave the class out.")
+        why = "overlap no bin" if not some else "cover too little of every bin; lower min_share"
+        raise ValueError(
+            f"{what} has no bins: its {len(intervals.start):,} intervals {why}. Otherwise leave out the class."
+        )
     return members
 
 
