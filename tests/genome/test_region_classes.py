@@ -318,7 +318,7 @@ def test_a_class_of_a_bed_file_is_there_or_an_error(bins, tmp_path):
     with pytest.raises(ValueError, match="not a BED file"):
         (tmp_path / "b.bed").write_text("a b c\n")
         region_classes(bins, bed={"enhancer": tmp_path / "b.bed"})
-    with pytest.raises(FileNotFoundError, match="The class 'enhancer': there is no file"):
+    with pytest.raises(FileNotFoundError, match="of the class 'enhancer' does not exist"):
         region_classes(bins, bed={"enhancer": tmp_path / "absent.bed"})
     hg19 = Vocabulary.from_chrom_sizes("hg19", 1_000_000)
     (tmp_path / "c.bed").write_text("#assembly=mm10\nchr1\t1\t2\n")
@@ -342,7 +342,7 @@ def test_names_and_options_that_contradict_are_refused(bins, tmp_path):
         region_classes(bins, homer=homer(tmp_path), bed={"intron": bed})
     with pytest.raises(ValueError, match="No annotation is given. Pass gtf, homer, or bed"):
         region_classes(bins)
-    with pytest.raises(ValueError, match="called by a text"):
+    with pytest.raises(ValueError, match="is not the name of a class; expected a non-empty string"):
         region_classes(bins, bed={"": bed})
     with pytest.raises(ValueError, match="The class 'a': expected the path of a file; found list"):
         region_classes(bins, bed={"a": [("chr1", 1, 2)]})
@@ -440,7 +440,7 @@ def test_a_record_is_checked_and_cannot_be_written_to():
         RegionClasses(("a", "A"), matrix)
     with pytest.raises(ValueError, match="The class 'a' has none of the 1 bins.*Leave it out"):
         RegionClasses(("a", "b"), matrix[2:])
-    with pytest.raises(ValueError, match=r"1 of 3 bins are in no class \(first: bin 1\)"):
+    with pytest.raises(ValueError, match=r"1 of 3 bins have no class \(first: bin 1\)"):
         RegionClasses(("a", "b"), np.array([[1, 0], [0, 0], [0, 1]]))
 
 

@@ -258,7 +258,7 @@ def region_classes(
 def _check_names(bed: Mapping[str, str | Path], *, of_genes: bool) -> None:
     for name in bed:
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"The key {name!r} of bed is not a string. Use the names of the classes as keys.")
+            raise ValueError(f"The key {name!r} of bed is not the name of a class; expected a non-empty string.")
         if not isinstance(bed[name], str | Path):
             raise ValueError(f"The class {name!r} is given as {type(bed[name]).__name__}; expected the path of a file.")
         if not Path(bed[name]).is_file():
