@@ -167,3 +167,5 @@ def test_a_bigwig_of_any_name_and_beyond_the_ends(bigwig: Path, coverage: dict[s
     np.testing.assert_allclose(file.values("chr2", 4000, 4200)[:100], coverage["chr2"][4000:], rtol=1e-6)
     assert not file.values("chr2", 4100, 4200).any() and not file.values("chr9", 0, 10).any()
     np.testing.assert_allclose(file.values("chr1", -50, 50)[50:], coverage["chr1"][:50], rtol=1e-6)
+    write_bigwig(bigwig.with_name("nan.bw"), {"chr1": 100}, [("chr1", 0, 10, float("nan")), ("chr1", 10, 20, 2.0)])
+    assert BigWig(bigwig.with_name("nan.bw")).values("chr1", 0, 30).tolist() == [0.0] * 10 + [2.0] * 10 + [0.0] * 10

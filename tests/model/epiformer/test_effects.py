@@ -47,6 +47,36 @@ def test_scores_equal_predictions_by_hand(model: sf.Epiformer, variants: pd.Data
     assert not np.allclose(averaged["change"], scores["change"])
 
 
+def test_conservation_stays_with_its_bases(model: sf.Epiformer, genome: tuple, tmp_path: Path) -> None:
+    pytest.importorskip("pybigtools")
+    from scatacformer.genome import BigWig, write_bigwig
+
+    s = genome[1]["chr4"]
+    write_bigwig(tmp_path / "c.bw", {"chr4": len(s)}, [("chr4", i, i + 1, (i % 7) / 7) for i in range(0, len(s), 2)])
+    bare = sf.Epiformer.__new__(sf.Epiformer)
+    bare.__dict__ = dict(model.__dict__)
+    bare.set_genome(genome[0], tmp_path / "c.bw")
+    own = bare._own_genome()
+    track = BigWig(tmp_path / "c.bw")
+    inserted, deleted = (
+        Variant("chr4", 1000, s[1000], s[1000] + "AC", "."),
+        Variant("chr4", 1000, s[1000:1003], s[1000], "."),
+    )
+    for variant in (inserted, deleted):
+        for allele, encoded in zip(
+            (variant.ref, variant.alt), file._alleles(own, variant, 1024, 0, False), strict=True
+        ):
+            left = (1024 - len(allele)) // 2
+            first, stop = 1000 - left, 1000 + len(variant.ref)
+            kept = track.values("chr4", 1000, stop)[: len(allele)]
+            middle = np.pad(kept, (0, len(allele) - len(kept)))
+            rest = track.values("chr4", stop, stop + 1024 - left - len(allele))
+            expected = np.exp(np.concatenate([track.values("chr4", first, 1000), middle, rest]))
+            np.testing.assert_allclose(encoded.sum(0), expected, rtol=1e-5)
+    with_track, without = (m.predict_region("chr4:1000-1200").values for m in (bare, model))
+    assert np.abs(with_track - without).max() > 1e-4
+
+
 def test_a_variant_and_its_reverse_have_opposite_effects(model: sf.Epiformer, genome: tuple, tmp_path: Path) -> None:
     s = genome[1]["chr4"]
     there = pd.DataFrame({"chrom": ["chr4"], "pos": [1001], "ref": [s[1000]], "alt": ["A" if s[1000] != "A" else "C"]})

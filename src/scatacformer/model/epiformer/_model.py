@@ -138,6 +138,11 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         return list(self.track_names_)
 
     @property
+    def history(self) -> dict[str, pd.DataFrame]:
+        """Metrics by epoch, a data frame for each; the same as ``history_``."""
+        return self.history_
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.module.parameters()).device
@@ -391,9 +396,9 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     @classmethod
     def _from_files(cls, files: ModelFiles, adata: Any) -> Epiformer:
         state: Mapping[str, Any] = files.state
-        files.check_layers(n_layers=int(files.network["n_layers"]), n_tracks=0)
-        config = EpiformerConfig.from_dict(files.network)
-        kind = SeparateTracks if files.network.get("separate") else EpiformerNetwork
+        config, separate = EpiformerConfig.from_dict(files.network), bool(files.network.get("separate"))
+        files.check_layers(n_layers=config.n_layers, **({"n_tracks": config.n_tracks} if separate else {}))
+        kind = SeparateTracks if separate else EpiformerNetwork
         files.check_weights(lambda: kind(config))
         module = kind(config)
         module.load_state_dict(files.weights)
