@@ -92,6 +92,21 @@ def test_what_is_sampled_depends_on_seed_and_pass_alone(data: WindowData) -> Non
     assert len({tuple(here[0][i : i + 3]) for i in range(0, 12, 3)}) > 1  # another order in another pass
 
 
+def test_processes_share_the_windows_of_a_pass(data: WindowData, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scatacformer.tracks import loader as file
+
+    def of(rank: int, shuffle: bool) -> list[int]:
+        monkeypatch.setattr(file, "_processes", lambda: (rank, 2))
+        loader = WindowLoader(data, np.arange(3), 1, shuffle=shuffle, seed=3)
+        windows = [int(batch["window"]) for batch in loader]
+        assert len(windows) == len(loader)
+        return windows
+
+    assert of(0, False) == [0, 2] and of(1, False) == [1]  # all of them are validated on
+    first, second = of(0, True), of(1, True)
+    assert len(first) == len(second) == 1 and first != second  # in training one would wait for the other
+
+
 def test_validation_is_read_as_it_is(data: WindowData) -> None:
     batches = list(WindowLoader(data, np.array([2, 0]), 1))
     assert [int(b["window"]) for b in batches] == [2, 0]

@@ -146,7 +146,8 @@ class WindowLoader:
         self.epoch = 0
 
     def __len__(self) -> int:
-        return -(-len(self.windows) // self.batch_size)
+        """Minibatches of a pass, of this process."""
+        return -(-len(range(self._n_windows())[self._share()]) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Number of the next pass; each pass over the loader is followed by the next number."""
@@ -164,13 +165,8 @@ class WindowLoader:
         import torch
         from torch.utils.data import DataLoader, Dataset
 
-        plan = self.plan(self.epoch)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            rank, n = torch.distributed.get_rank(), torch.distributed.get_world_size()
-            n_whole = len(plan[0]) // n * n if self.shuffle else len(plan[0])  # or a process would wait for the others
-            order, shift, reverse = (column[:n_whole][rank::n] for column in plan)
-            plan = order, shift, reverse
-        windows = cast("Dataset[Any]", _Windows(self.data, plan))
+        order, shift, reverse = (column[: self._n_windows()][self._share()] for column in self.plan(self.epoch))
+        windows = cast("Dataset[Any]", _Windows(self.data, (order, shift, reverse)))
         self.epoch += 1
         loader = DataLoader(
             windows,
@@ -180,6 +176,25 @@ class WindowLoader:
             generator=torch.Generator().manual_seed(self.seed),  # else it takes a number from the global one
         )
         yield from loader
+
+    def _share(self) -> slice:
+        """The windows of a pass that this process reads."""
+        rank, n_processes = _processes()
+        return slice(rank, None, n_processes)
+
+    def _n_windows(self) -> int:
+        """Windows of a pass, of all processes: as many for each while the order is sampled, or one would wait."""
+        n = len(self.windows)
+        return n // _processes()[1] * _processes()[1] if self.shuffle else n
+
+
+def _processes() -> tuple[int, int]:
+    """Number of this process, and how many train together."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 class _Windows:

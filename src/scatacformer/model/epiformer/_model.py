@@ -364,7 +364,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         return self._genome
 
     def _prepared_of(self, adata: AnnData | None) -> Prepared:
-        prepared = _setup.prepare(self._own_data() if adata is None else adata)
+        prepared = _setup.prepare(self._own_data() if adata is None else adata, check=False)
         own = {name: getattr(self.config_, name) for name in ("seq_len", "bin_size", "crop")}
         if prepared.geometry != own:
             raise ValueError(f"the windows have {prepared.geometry}, the model reads {own}")

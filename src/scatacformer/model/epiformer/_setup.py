@@ -72,8 +72,11 @@ def set_up(adata: AnnData, layer: str | None, fasta: str | Path | None, conserva
         raise
 
 
-def prepare(adata: AnnData) -> Prepared:
-    """The data that were set up. ValueError where they were not, or no longer fit together."""
+def prepare(adata: AnnData, check: bool = True) -> Prepared:
+    """The data that were set up. ValueError where they were not, or no longer fit together.
+
+    ``check``: look at the signal too, which is not needed to predict.
+    """
     if SETUP not in adata.uns:
         raise ValueError("please set up your AnnData with Epiformer.setup_anndata first")
     said, read = adata.uns[SETUP], _read_of(adata)
@@ -84,7 +87,7 @@ def prepare(adata: AnnData) -> Prepared:
     signal = adata.X if not said["layer"] else adata.layers[said["layer"]]
     if hasattr(signal, "tocsr"):
         raise ValueError("the signal of tracks is dense (n_tracks, n_bins), found a sparse matrix: use .toarray()")
-    if not hasattr(signal, "file"):  # of a backed AnnData it is read as it is needed
+    if check and not hasattr(signal, "file"):  # of a backed AnnData it is read as it is needed
         check_signal(np.asarray(signal), [str(name) for name in adata.obs_names])
     genome = open_genome(said["fasta"], said["conservation"] or None)
     chrom, start = windows["chrom"].to_numpy(dtype=object), windows["start"].to_numpy(dtype=np.int64)
