@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scatacformer.genome import Vocabulary
-from scatacformer.pseudobulk import Stretches
+from scatacformer.pseudobulk import Stretches, refuse_overlaps, refuse_unsorted
 from scatacformer.training import hold_out
 
 SIZES = {"chr1": 173, "chr2": 91, "chr3": 40, "chr4": 7, "chrX": 1}
@@ -129,3 +129,18 @@ def test_a_group_without_an_open_region_is_refused():
 def test_impossible_windows_are_refused(n_regions, stride):
     with pytest.raises(ValueError, match="Windows need at least 1 region"):
         Stretches.of(regions_of(), GROUPS).tile(n_regions, stride=stride)
+
+
+@pytest.mark.filterwarnings("ignore:.*regions overlap another")
+def test_regions_that_overlap_are_refused():
+    regions = Vocabulary(("chr1", "chr2"), [0, 0, 1, 0], [0, 900, 0, 100], [500, 1000, 500, 450])
+    with pytest.raises(ValueError, match=r"1 of 4 regions overlap another \(first: chr1:0-500 and chr1:100-450\)"):
+        Stretches.of(regions, GROUPS)
+
+
+def test_regions_out_of_order_are_named():
+    regions = Vocabulary(("chr1", "chr2"), [0, 0, 1], [900, 0, 0], [1000, 500, 500])
+    refuse_overlaps(regions)
+    with pytest.raises(ValueError, match="not sorted by chromosome and start .first out of order: chr1:900-1000"):
+        refuse_unsorted(regions)
+    refuse_unsorted(regions_of())

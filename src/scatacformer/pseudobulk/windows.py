@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .regions import refuse_overlaps
+
 if TYPE_CHECKING:
     from scatacformer.genome import Vocabulary
 
@@ -138,8 +140,9 @@ class Stretches:
         Raises
         ------
         ValueError
-            A group has no region that is kept.
+            Regions overlap one another, or a group has no region that is kept.
         """
+        refuse_overlaps(regions)
         order = regions.genome_order.astype(np.int32)
         rows = np.arange(len(group_names)) if groups is None else np.asarray(groups, dtype=np.int64)
         columns: list[np.ndarray] = [order] * len(group_names)
