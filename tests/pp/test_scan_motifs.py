@@ -98,7 +98,7 @@ def test_archetypes_in_real_dna(data_dir, tmp_path):
     var.index = [f"r{i}" for i in range(len(var))]
     regions = anndata.AnnData(np.zeros((1, len(var)), dtype=np.float32), var=var)
     motifs = Motifs.from_file(*sorted((folder / "motifs").glob("*.meme")))
-    with pytest.warns(UserWarning, match="have no hit at p <= 0.0001"):
+    with pytest.warns(UserWarning, match="cannot reach p <= 0.0001"):
         scan_motifs(regions, path, motifs, folder / "motifs" / "clusters.0.70.txt")
     assert regions.varm["motif"].shape == (65 * 128, 286)
     ctcf = (

@@ -92,7 +92,7 @@ def test_homer_has_positions_in_rows(write):
 def test_several_files_are_one_set(write):
     motifs = Motifs.from_file(write(MEME, "a.meme"), write(JASPAR, "b.jaspar"))
     assert len(motifs) == 4
-    with pytest.raises(ValueError, match=r"2 of 4 motifs have a name that another has \(first: 'AGL3_MA0001.1'"):
+    with pytest.raises(ValueError, match=r"2 of 4 motifs share a name with another \(first: 'AGL3_MA0001.1'"):
         Motifs.from_file(write(MEME, "a.meme"), write(MEME, "b.meme"))
 
 
@@ -107,10 +107,10 @@ def test_several_files_are_one_set(write):
         (MEME[: MEME.index("0.97\t0.01")], "'second' is empty"),
         (MEME.replace("0.7 0.1 0.1 0.1", "0.7 0.1 0.1"), "has 3 numbers. Expected four"),
         (MEME.replace("0.7 0.1 0.1 0.1", "0.7 0.1 0.1 0.3"), "position 3 of motif 'AGL3_MA0001.1' sums to 1.2"),
-        (MEME.replace("0.7 0.1 0.1 0.1", "0.25 0.25 0.25 0.25"), "position 3 .* says nothing"),
+        (MEME.replace("0.7 0.1 0.1 0.1", "0.25 0.25 0.25 0.25"), "position 3 .* carries no information"),
         (MEME.replace("0.7 0.1 0.1 0.1", "nan 0.1 0.1 0.1"), "NaN"),
         (MEME.replace("0.7 0.1 0.1 0.1", "1.2 -0.1 -0.1 0"), "negative"),
-        (MEME.replace("MOTIF second", "MOTIF MA0001.1 AGL3"), "1 of 2 motifs have a name that another has"),
+        (MEME.replace("MOTIF second", "MOTIF MA0001.1 AGL3"), "1 of 2 motifs share a name with another"),
         (MEME[: MEME.index("MOTIF")], "is a MEME file without a motif"),
         (JASPAR.replace("A  [", "C  ["), "rows of motif 'Arnt_MA0004.1' are C, C, G, T"),
         (JASPAR.replace("3 0 0 0 0 0", "3 0 0 0 0"), "is not a table of numbers"),

@@ -52,7 +52,7 @@ def brute_force(sequences, motifs, thresholds, reduce, pseudocount=0.1):
 
 @pytest.mark.parametrize("reduce", ["sum", "max"])
 @pytest.mark.parametrize("p_value", [1e-4, 1e-3, 0.02])
-@pytest.mark.filterwarnings("ignore:.*motifs have no hit")
+@pytest.mark.filterwarnings("ignore:.*motifs cannot reach p")
 def test_scores_are_those_of_a_scan_by_hand_of_both_strands(reduce, p_value):
     motifs, sequences = motifs_of(), sequences_of()
     settings = ScanSettings(p_value, reduce)
@@ -119,7 +119,7 @@ def test_clusters_bring_motifs_together(cluster_reduce):
     assert found.any(0).all()
 
 
-@pytest.mark.filterwarnings("ignore:.*motifs have no hit")
+@pytest.mark.filterwarnings("ignore:.*motifs cannot reach p")
 def test_pieces_and_threads_change_nothing(monkeypatch):
     import numba
 
@@ -142,7 +142,7 @@ def test_pieces_and_threads_change_nothing(monkeypatch):
 
 def test_motifs_without_a_hit_that_is_rare_enough_are_named():
     motifs = motifs_of((4, 12))
-    with pytest.warns(UserWarning, match=r"1 of 2 motifs have no hit at p <= 0.0001: .*motif 4, 4 positions"):
+    with pytest.warns(UserWarning, match=r"1 of 2 motifs cannot reach p <= 0.0001: .*motif 4, 4 positions"):
         found = scan_sequences([*sequences_of(), motifs.matrices[1].argmax(axis=0)], motifs)
     assert not found[:, 0].any()
     assert found[:, 1].any()
@@ -163,7 +163,7 @@ def genome(tmp_path):
     return path, sequences
 
 
-@pytest.mark.filterwarnings("ignore:.*motifs have no hit", "ignore:.*regions overlap another")
+@pytest.mark.filterwarnings("ignore:.*motifs cannot reach p", "ignore:.*regions overlap another")
 def test_regions_are_read_where_they_lie_in_any_order(genome):
     path, sequences = genome
     chrom = np.array([1, 0, 0, 1, 0, 0])
@@ -225,7 +225,7 @@ def test_real_windows_hold_the_sites_of_ctcf(data_dir):
     assert real > 5 * max(shuffled, 1)
 
 
-@pytest.mark.filterwarnings("ignore:.*motifs have no hit")
+@pytest.mark.filterwarnings("ignore:.*motifs cannot reach p")
 def test_all_lengths_of_pieces_are_looked_up_right():
     """One motif of each width from 1 to 30, so that each way of cutting it into pieces is met."""
     rng = np.random.default_rng(3)

@@ -33,12 +33,12 @@ class Record(NamedTuple):
 
 
 def read_motif_file(path: Path) -> list[Record]:
-    """The motifs of a file, whose format is seen from its content.
+    """The motifs of a file, whose format is detected from its content.
 
     Raises
     ------
     ValueError
-        It has none of the formats, or a motif is cut short.
+        It is in none of the formats, or a motif is truncated.
     FileNotFoundError
     """
     text = _text(path)
@@ -55,7 +55,7 @@ def read_motif_file(path: Path) -> list[Record]:
 
 
 def read_cluster_table(path: Path) -> dict[str, str]:
-    """Motif -> cluster of a table of two columns separated by tabs, below a line of headings.
+    """Motif -> cluster of a table of two columns separated by tabs, below a header line.
 
     Raises ValueError for a table of another shape or a motif in two clusters, and FileNotFoundError.
     """
@@ -63,8 +63,8 @@ def read_cluster_table(path: Path) -> dict[str, str]:
     if len(rows) < 2 or any(len(row) < 2 for row in rows):
         short = next((number for number, row in enumerate(rows, 1) if len(row) < 2), len(rows))
         raise ValueError(
-            f"{path} is not a table of clusters: line {short} has no two columns separated by a tab. Expected a line of "
-            "headings, then a motif and its cluster in each line."
+            f"{path} is not a table of clusters: line {short} has no two columns separated by a tab. Expected a header "
+            "line, then a motif and its cluster in each line."
         )
     table: dict[str, str] = {}
     for motif, cluster in (row[:2] for row in rows[1:]):

@@ -19,7 +19,7 @@ _DEFAULT_SITES = 20.0
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Motifs:
-    """Position probability matrices, and into which columns their scores are brought together.
+    """Position probability matrices, with the columns that their scores are combined into.
 
     Parameters
     ----------
@@ -28,17 +28,17 @@ class Motifs:
     matrices
         Of each motif: probability of A, C, G, T (rows) at each position, (4, width) float64; columns sum to 1.
     n_sites
-        (n_motifs,), number of sites that each was made of: how much a pseudocount counts.
+        (n_motifs,), number of binding sites that each matrix was built from; sets the weight of a pseudocount.
     clusters
-        (n_motifs,), label of the cluster of each, or None: each motif is a column of its own.
+        (n_motifs,), label of the cluster of each, or None, where each motif has its own column.
     source
-        Where they come from, for the record.
+        Where the motifs come from; shown in errors.
 
     Raises
     ------
     ValueError
-        There are no motifs; a name stands twice; a matrix is empty, has values below 0 or NaN, a column that does not
-        sum to 1, or one that says nothing (all four bases alike).
+        There are no motifs; a name occurs twice; a matrix is empty, has negative or NaN values, or a position that does
+        not sum to 1 or carries no information (all four bases equally likely).
     """
 
     names: tuple[str, ...]
@@ -64,8 +64,8 @@ class Motifs:
         twice = [name for name in self.names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
         if twice:
             raise ValueError(
-                f"{where}{len(twice)} of {len(self.names)} motifs have a name that another has (first: {twice[0]!r}). "
-                "Give each its own name, or keep one of each."
+                f"{where}{len(twice)} of {len(self.names)} motifs share a name with another (first: {twice[0]!r}). "
+                "Rename them, or keep one of each."
             )
         for name, matrix in zip(self.names, matrices, strict=True):
             _check_matrix(name, matrix, where)
@@ -79,9 +79,9 @@ class Motifs:
 
     @classmethod
     def from_file(cls, *paths: str | Path) -> Motifs:
-        """The motifs of one or more MEME, JASPAR or HOMER files; the format is seen from the content.
+        """The motifs of one or more MEME, JASPAR or HOMER files; the format is detected from the content.
 
-        Where a motif has an identifier and a name that differ, as in JASPAR's files, it is called by both:
+        Where a motif has both an identifier and a name, as in JASPAR's files, the two are combined:
         ``MA0004.1 Arnt`` becomes ``Arnt_MA0004.1``. Counts become probabilities.
 
         Parameters
@@ -92,7 +92,7 @@ class Motifs:
         Raises
         ------
         ValueError
-            A file has none of the formats, is empty or is cut short; and what :class:`Motifs` raises.
+            A file is in none of these formats, is empty or truncated; and what :class:`Motifs` raises.
         FileNotFoundError
             There is no such file.
         """
@@ -136,13 +136,13 @@ class Motifs:
         return cls(tuple(r.name for r in records), tuple(matrices), np.array(n_sites), None, source)
 
     def with_clusters(self, clusters: str | Path | Mapping[str, Any]) -> Motifs:
-        """The same motifs, brought together by cluster.
+        """The same motifs, with a cluster label each.
 
         Parameters
         ----------
         clusters
-            Table of two columns, motif and cluster, separated by tabs and with a line of headings; or a mapping.
-            Entries for motifs that are not here are ignored.
+            Tab-separated table of two columns, motif and cluster, with a header line; or a mapping. Entries for other
+            motifs are ignored.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class Motifs:
         if missing := [name for name in self.names if name not in table]:
             raise ValueError(
                 f"{len(missing):,} of {len(self.names):,} motifs are not in {what} (first: {missing[0]!r}; the table has "
-                f"{', '.join(list(table)[:2])}, ...). Take the table of these motifs, or "
+                f"{', '.join(list(table)[:2])}, ...). Use the table of these motifs, or "
                 "motifs.select([name for name in motifs.names if name in table])."
             )
         labels = tuple(table[name] for name in self.names)
@@ -184,7 +184,7 @@ class Motifs:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns of scores: the clusters (by number, where all are numbers), or the motifs."""
+        """Names of the score columns: the clusters (in numerical order if all labels are numbers), or the motifs."""
         if self.clusters is None:
             return self.names
         labels = dict.fromkeys(self.clusters)
@@ -225,7 +225,7 @@ class Motifs:
     # ── kept beside the scores ─────────────────────────────────────────────────────────────────────────────────────
 
     def to_dict(self) -> dict[str, Any]:
-        """Arrays and texts that ``.uns`` and files can hold; :meth:`from_dict` reads them."""
+        """Arrays and strings that ``.uns`` and files can hold; :meth:`from_dict` reads them."""
         content = {
             "names": np.array(self.names, dtype=object),
             "widths": self.widths,
@@ -275,6 +275,6 @@ def _check_matrix(name: str, matrix: np.ndarray, where: str) -> None:
     if (flat := np.abs(matrix - 0.25).max(axis=0) < 1e-6).any():
         first = int(np.argmax(flat))
         raise ValueError(
-            f"{where}position {first + 1} of motif {name!r} says nothing: all bases have probability 0.25 "
-            f"({int(flat.sum())} of {matrix.shape[1]} positions). Cut such positions off the ends, or drop the motif."
+            f"{where}position {first + 1} of motif {name!r} carries no information: all bases have probability 0.25 "
+            f"({int(flat.sum())} of {matrix.shape[1]} positions). Trim such positions, or remove the motif."
         )

@@ -22,14 +22,14 @@ _BASES_AT_ONCE, _SCORES_AT_ONCE = 4_000_000, 16_000_000
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """How hits are found and brought together.
+    """How hits are found and combined.
 
     Parameters
     ----------
     p_value
         A window is a hit if a random sequence of equal bases scores as high with at most this probability, on one
-        strand, and its score is above 0 bits. At 1e-4, FIMO's default, a region of 500 bp has a hit of a motif by
-        chance in about one of ten cases.
+        strand, and its score is above 0 bits. At 1e-4, FIMO's default, about one in ten regions of 500 bp has a hit of a
+        given motif by chance.
     reduce
         The score of a motif in a region: the ``"sum"`` of its hits on both strands, or the ``"max"``. A palindrome is a
         hit on both.
@@ -41,7 +41,7 @@ class ScanSettings:
     Raises
     ------
     ValueError
-        A p-value outside 0 ... 0.05, another word, or a negative pseudocount.
+        A p-value that is not in 0 ... 0.05, an unknown option, or a negative pseudocount.
     """
 
     p_value: float = 1e-4
@@ -69,8 +69,8 @@ def scan_regions(
 ) -> np.ndarray:
     """Scores of motifs in regions of the genome, (n_regions, n_columns) float32, in bits, 0 without a hit.
 
-    Memory: the result, and some 250 MB. A region is read as it is in the file: a window that holds an N is no hit,
-    lower case counts as upper case, and a region narrower than a motif has no hit of it.
+    Memory: the result, and about 250 MB. A window that contains an N is not a hit, soft-masked (lower-case) bases are
+    read as upper case, and a region narrower than a motif has no hit of it.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def scan_regions(
     motifs
         The motifs; their clusters are the columns, or they themselves.
     settings
-        How hits are found and brought together.
+        How hits are found and combined.
     progress
         Show a bar.
 
@@ -93,7 +93,7 @@ def scan_regions(
     Warns
     -----
     UserWarning
-        Motifs that are too short for a hit to be as rare as the p-value.
+        Motifs that are too short to reach the p-value.
     """
     ends = np.zeros(regions.n_chroms, dtype=np.int64)
     np.maximum.at(ends, regions.chrom, regions.end)
@@ -121,7 +121,7 @@ def scan_sequences(
     motifs
         The motifs.
     settings
-        How hits are found and brought together.
+        How hits are found and combined.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _warn_of_short(
     if (never := thresholds > best).any():
         first = int(np.argmax(never))
         warnings.warn(
-            f"{int(never.sum()):,} of {len(motifs):,} motifs have no hit at p <= {p_value:g}: even their best sequence "
+            f"{int(never.sum()):,} of {len(motifs):,} motifs cannot reach p <= {p_value:g}: even their best sequence "
             f"is more frequent (first: {motifs.names[first]}, {motifs.widths[first]} positions). Their scores are 0; "
             "raise p_value to find them.",
             UserWarning,
