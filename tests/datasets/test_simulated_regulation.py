@@ -198,3 +198,28 @@ def test_the_motifs_of_jaspar_or_of_the_user(tmp_path):
 def test_impossible_genomes_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         simulated_regulation(tmp_path, **options)
+
+
+@pytest.mark.filterwarnings("ignore:.*lie outside the vocabulary")  # what lies between the regions
+def test_from_fragments_of_cells_to_what_get_reads(tmp_path):
+    """The way of a user: cells counted from the fragments file, groups by label, motifs and expression beside them."""
+    from scatacformer.pp import bin_fragments, match_vocabulary, pseudobulk, union_regions
+
+    sim = simulated_regulation(tmp_path, n_chroms=2, n_promoters=10, n_groups=3, n_cells=40, depth=40_000)
+    cells = bin_fragments(sim.fragments, Fasta(sim.fasta).sizes, 250, barcodes=list(sim.labels.index))
+    regions = union_regions(sim.regions, sim.regions)
+    cells = match_vocabulary(cells, regions)
+    cells.obs["group"] = sim.labels.reindex(cells.obs_names)
+    groups = pseudobulk(cells, "group", min_cells=30, min_fragments=10_000)
+    assert groups.obs_names.tolist() == sim.regions.obs_names.tolist()
+    assert groups.var_names.tolist() == sim.regions.var_names.tolist()
+    scan_motifs(groups, sim.fasta, sim.meme)
+    report = map_expression(groups, sim.rna, sim.gtf)
+    assert report["n_genes_not_in_gtf"] == 1
+    assert report["n_genes_with_region"] == sim.rna.n_vars - 1
+    for row in range(3):
+        assert np.corrcoef(groups.layers["acpm"][row], sim.regions.layers["acpm"][row])[0, 1] > 0.95
+    scan_motifs(sim.regions, sim.fasta, sim.motifs)
+    np.testing.assert_allclose(groups.varm["motif"], sim.regions.varm["motif"], atol=0.05)
+    map_expression(sim.regions, sim.rna, sim.gtf)
+    assert (groups.varm["tss"] == sim.regions.varm["tss"]).all()

@@ -159,3 +159,34 @@ def test_files_that_are_no_gtf_of_genes_are_refused(tmp_path):
         Genes.from_gtf(path)
     with pytest.raises(FileNotFoundError):
         Genes.from_gtf(tmp_path / "absent.gtf")
+
+
+@pytest.mark.parametrize("dialect", ["gencode", "ensembl", "refseq"])
+def test_starts_of_all_transcripts_of_a_gene(tmp_path, dialect):
+    from scatacformer.genome import gene_starts
+
+    from ._gtf_files import gene, transcript
+
+    lines = [gene("chr1", "+", 100, 900, "B", "protein_coding", dialect)]
+    lines += transcript("chr1", "+", [(300, 400)], [], "B.2", "B", "protein_coding", dialect)
+    lines += transcript("chr1", "+", [(100, 200), (700, 900)], [], "B.1", "B", "protein_coding", dialect)
+    lines += transcript("chr1", "+", [(300, 600)], [], "B.3", "B", "protein_coding", dialect)  # starts where B.2 does
+    lines += [gene("chr2", "-", 50, 60, "A", "lncRNA", dialect)]  # without a transcript
+    lines += [gene("chr2", "-", 500, 600, "C", "lncRNA", dialect)]
+    lines += transcript("chr2", "-", [(500, 580)], [], "C.1", "C", "lncRNA", dialect)
+    path = tmp_path / "genes.gtf"
+    path.write_text("".join(lines))
+    table = gene_starts(path, ["C", "missing", "A", "B"])
+    assert table.columns.tolist() == ["gene", "chrom", "strand", "tss"]
+    assert [tuple(row) for row in table.itertuples(index=False)] == [
+        (0, "chr2", "-", 579),
+        (2, "chr2", "-", 59),
+        (3, "chr1", "+", 300),
+        (3, "chr1", "+", 100),
+    ]
+    own = gene_starts(path, ["C", "missing", "A", "B"], tss="gene")
+    assert own["tss"].tolist() == [599, 59, 100]
+    assert own["gene"].tolist() == [0, 2, 3]
+    assert len(gene_starts(path, ["missing"])) == 0
+    with pytest.raises(ValueError, match="tss is 'transcript' or 'gene'; found 'exon'"):
+        gene_starts(path, ["A"], tss="exon")

@@ -1,4 +1,4 @@
-"""DNA with sites of motifs, and the files of a made-up genome: FASTA, GTF, fragments, variants."""
+"""DNA with sites of motifs, and the files of a simulated genome: FASTA, GTF, fragments, variants."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def planted_dna(
     """Random DNA of each chromosome, codes 0-3, with one to three sites of each motif that a region holds.
 
     Sites are sampled from the matrix, those that score less than four fifths of the best are sampled again, either
-    strand, none on another, and as near to the middle of the region as the others leave room. What lies between the
-    sites of a region is sampled again while it holds a site of one of the ``acting`` motifs by chance, at most 20 times:
-    what acts is then what was planted.
+    strand, none on another, and as near to the middle of the region as the others leave room. The bases
+    between the sites of a region are sampled again, up to 20 times, while they contain a chance site of one of the
+    ``acting`` motifs.
     """
     dna = [rng.choice(4, size, p=_SHARES).astype(np.uint8) for size in sizes]
     weights = motifs.log_odds()
@@ -133,7 +133,7 @@ def write_gtf(path: Path, genes: pd.DataFrame) -> None:
         attributes = f'gene_id "{gene.name}"; gene_type "protein_coding"; gene_name "{gene.name}";'
         for kind, more in (("gene", ""), ("transcript", f' transcript_id "{gene.name}.1";')):
             lines.append(
-                f"{gene.chrom}\tmade_up\t{kind}\t{first + 1}\t{last + 1}\t.\t{gene.strand}\t.\t{attributes}{more}\n"
+                f"{gene.chrom}\tsimulated\t{kind}\t{first + 1}\t{last + 1}\t.\t{gene.strand}\t.\t{attributes}{more}\n"
             )
     with whole_file(path) as partial:
         partial.write_text("".join(lines), encoding="utf-8")

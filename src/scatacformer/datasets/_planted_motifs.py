@@ -1,4 +1,4 @@
-"""The motifs of the simulated regulation, and the part that each plays."""
+"""The motifs of the simulated regulation, and their roles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PIONEERS = ("SPI1", "CEBPA", "IRF1", "MEF2A", "HNF4A", "STAT3")
 
 
 class Roles(NamedTuple):
-    """Which motif does what, by name."""
+    """Roles of the motifs, by name."""
 
     activator_pos: str
     """In an open region near a promoter: raises the gene on +, if the promoter has `promoter_pos`."""
@@ -50,15 +50,15 @@ class Roles(NamedTuple):
     core: str
     """In all promoters."""
     pioneers: tuple[str, ...]
-    """Open the regions that they are in, in the groups that have them."""
+    """Make the regions that contain them accessible in the groups that have the pioneer."""
     decoys: tuple[str, ...]
-    """Do nothing."""
+    """Without effect."""
 
 
 def planted_motifs(motifs: Motifs | str) -> tuple[Motifs, Roles]:
     """The motifs to plant: ``"consensus"``, made of consensus sequences; ``"jaspar"``, those of JASPAR by their factors.
 
-    Or any 14 motifs and more, which play the parts in their order. Raises ValueError for fewer.
+    Or any 14 or more motifs, which take the roles in order. Raises ValueError for fewer.
     """
     if isinstance(motifs, str):
         if motifs not in ("consensus", "jaspar"):

@@ -1,4 +1,4 @@
-"""The law of the simulated regulation: which regions hold which motifs, what is open where, and what it makes of genes."""
+"""The rules of the simulated regulation: motifs of regions, accessibility in groups, expression of genes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import pandas as pd
 from ._planted_motifs import Roles
 
 DOMAIN = 12
-"""Regions from one promoter to the next. Windows of as many, centred on a promoter, hold all that acts on its genes."""
+"""Regions from one promoter to the next. A window of this size, centred on a promoter, contains all regions that act on its genes."""
 REACH = 3
 """Regions on either side of a promoter that act on its genes."""
 BASAL, SPAN = 0.3, 2.3
-"""log10(TPM + 1) of a gene that nothing activates, and what activation adds at most."""
+"""log10(TPM + 1) of a gene that is not activated, and the largest increase by activation."""
 # shares of the regions near a promoter, or of the promoters, that hold each motif
 _ACTIVATOR, _REPRESSOR, _PROMOTER, _DECOY, _PIONEER = 0.25, 0.12, 0.6, 0.15, 0.85
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """Regions and what they hold, for all chromosomes one after the other."""
+    """Regions and their motifs, for all chromosomes one after the other."""
 
     chrom: np.ndarray
     """(n_regions,) int64."""
     promoter: np.ndarray
     """(n_regions,) bool."""
     near: np.ndarray
-    """(n_regions,) int64: the promoter whose genes a region acts on, itself included; -1 for none."""
+    """(n_regions,) int64: the promoter whose genes a region can act on (its own for a promoter); -1 for none."""
     strands: np.ndarray
     """(n_regions, 2) bool: has a gene on +, on -."""
     holds: np.ndarray
@@ -44,7 +44,7 @@ class Landscape:
 def random_landscape(
     n_chroms: int, n_promoters: int, n_groups: int, names: tuple[str, ...], roles: Roles, rng: np.random.Generator
 ) -> Landscape:
-    """Motifs at random in regions, and openness by the pioneers that a group has."""
+    """Random motifs in regions, and accessibility by the pioneers of each group."""
     n = n_chroms * n_promoters * DOMAIN
     place = np.tile(np.arange(DOMAIN), n // DOMAIN)
     centre = DOMAIN // 2
@@ -89,7 +89,7 @@ def expression(landscape: Landscape, names: tuple[str, ...], roles: Roles) -> np
 
 
 def effects(landscape: Landscape, names: tuple[str, ...], roles: Roles) -> pd.DataFrame:
-    """What closing a region does to a gene in a group: a row for each gene, region within reach and group.
+    """Effect of closing a region on a gene in a group: a row for each gene, region within reach and group.
 
     Columns: ``promoter``, ``strand`` (0: +, 1: -), ``region``, ``group`` (indices) and ``effect``, the change of
     log10(TPM + 1).

@@ -1,4 +1,4 @@
-"""A made-up genome whose regulation is known: DNA, regions, groups, accessibility, expression and what acts on what."""
+"""A simulated genome with known regulation: DNA, regions, groups, accessibility, expression and regulatory links."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 class SimulatedRegulation(NamedTuple):
-    """What :func:`simulated_regulation` makes."""
+    """Result of :func:`simulated_regulation`."""
 
     regions: AnnData
     """Groups × regions: ``.X`` and ``.layers["counts"]``, ``.layers["acpm"]``; ``.var`` has ``chrom``, ``start``,
     ``end`` and ``promoter``; ``.obsm["pioneers"]``, which pioneers each group has."""
     rna: AnnData
-    """Groups × genes: counts, and ``.layers["log_tpm"]``; ``.layers["without_noise"]``, what the law says. The last
+    """Groups × genes: counts, and ``.layers["log_tpm"]``; ``.layers["without_noise"]``, the expected values. The last
     column is the rest of the transcriptome, which is not in the annotation."""
     links: pd.DataFrame
-    """What closing a region does to a gene in a group: ``gene``, ``strand``, ``region``, ``group``, ``distance`` (bp)
-    and ``effect``, the change of log10(TPM + 1), for all regions that could act on the gene."""
+    """Effect of closing a region on a gene in a group: ``gene``, ``strand``, ``region``, ``group``, ``distance`` (bp) and
+    ``effect``, the change of log10(TPM + 1), for all regions within reach of the gene."""
     holds: pd.DataFrame
     """Regions × motifs, bool: in which regions sites of a motif were planted."""
     variants: pd.DataFrame
-    """Changes of a base within sites of pioneers (``disrupts``) and beside them: ``chrom``, ``pos`` (bp, 0-based),
+    """Single-base changes within sites of pioneer motifs (``disrupts``) and beside them: ``chrom``, ``pos`` (bp, 0-based),
     ``ref``, ``alt``, ``region``, ``motif``."""
     motifs: Motifs
     """The motifs that were planted."""
     roles: Roles
-    """What each motif does."""
+    """Role of each motif."""
     fasta: Path
     """The genome."""
     gtf: Path
@@ -65,42 +65,43 @@ def simulated_regulation(
     spacing: int = 1000,
     seed: int = 0,
 ) -> SimulatedRegulation:
-    """A genome in which what regulates what is known. Needs no network and takes seconds.
+    """Simulate a genome with known regulation. Needs no network and takes seconds.
 
-    Each promoter stands among 11 other regions, of which the three on either side act on its genes; it has a gene on +,
-    on -, or on both. The law: the gene on + is activated by open regions that hold the motif ``activator_pos``, but only
-    if its promoter holds ``promoter_pos``; the gene on - likewise by ``activator_neg`` and ``promoter_neg``; open
-    regions with the ``repressor`` lower both. A region is open in the groups that have its pioneer; promoters always
-    are. Activators without a partner, partners without an activator, closed activators and the motifs that do nothing
-    are the decoys: no region alone tells how much a gene is expressed. Outside of the motifs that do nothing, a region
-    has no site at p <= 1e-4 that was not planted.
+    There is a promoter in every 12 regions, with a gene on +, on -, or on both; the three regions on either side and the
+    promoter itself can act on its genes. Open regions with the motif ``activator_pos`` activate the gene on +, but only
+    if its promoter contains ``promoter_pos``; likewise ``activator_neg`` and ``promoter_neg`` for the gene on -. Open
+    regions with the ``repressor`` lower both. A region is open in the groups that have its pioneer; promoters are open
+    in all groups. Decoys are: activators whose promoter lacks the partner motif, promoters with the partner but no
+    activator, closed activators, and motifs without a function. The expression of a gene can therefore not be predicted
+    from any single region. Motifs with a function have no chance sites (p <= 1e-4) in regions, except where another
+    motif's site resembles them.
 
-    What is not in the law: distance within reach, the number of sites in a region, the promoter's own openness.
+    Distance within reach, the number of sites in a region and the promoter's own accessibility have no effect.
 
     Parameters
     ----------
     folder
-        Where ``genome.fa``, ``genes.gtf``, ``motifs.meme`` and ``fragments.tsv.gz`` are written; made if it is not
-        there. Files of the same names are replaced.
+        Where ``genome.fa``, ``genes.gtf``, ``motifs.meme`` and ``fragments.tsv.gz`` are written; created if needed.
+        Existing files of these names are replaced.
     n_chroms
-        Number of chromosomes, ``chr1`` ... , all alike in size.
+        Number of chromosomes, ``chr1`` ..., all of the same size.
     n_promoters
         Promoters of a chromosome, 12 regions for each.
     n_groups
-        Number of groups (cell types). Each has half of the pioneers; 20 sets are different.
+        Number of groups (cell types). Each has a different half of the six pioneers (20 combinations, then repeated).
     motifs
         ``"consensus"``: textbook consensus sequences; ``"jaspar"``: JASPAR's matrices of the same factors (extra
-        ``motif``); or 14 motifs and more, which play the parts of :class:`Roles` in their order.
+        ``motif``); or at least 14 motifs, which take the roles in the order of the fields of ``roles``.
     noise
-        Standard deviation of what is added to log10(TPM + 1).
+        Standard deviation of the noise that is added to log10(TPM + 1).
     depth
         Mean number of fragments of a group in its regions.
     n_cells
-        Cells of a group in the fragments file; 0 writes none.
+        Cells per group in the fragments file; 0 writes no such file.
     spacing
         bp from one region to the next, at least 700. Regions are 300 to 500 bp wide.
     seed
-        The same seed makes the same files and tables.
+        The same seed gives the same files and tables.
 
     Returns
     -------
@@ -113,7 +114,7 @@ def simulated_regulation(
 
     Examples
     --------
-    >>> sim = sf.datasets.simulated_regulation("made_up")  # doctest: +SKIP
+    >>> sim = sf.datasets.simulated_regulation("simulated")  # doctest: +SKIP
     >>> sf.pp.scan_motifs(sim.regions, sim.fasta, sim.motifs)  # doctest: +SKIP
     >>> sf.pp.map_expression(sim.regions, sim.rna, sim.gtf)  # doctest: +SKIP
     """

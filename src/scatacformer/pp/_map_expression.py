@@ -1,4 +1,4 @@
-"""Expression of genes brought to the regions in which they start: GET's targets."""
+"""Expression of genes mapped to the regions that contain their TSS: GET's targets."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ def map_expression(
     tss: Literal["transcript", "gene"] = "transcript",
     accessibility_layer: str = "acpm",
 ) -> dict[str, int]:
-    """Write the expression of the genes that start in each region, one number a strand.
+    """Map the expression of genes to the regions that contain their TSS, separately for each strand.
 
-    The rules: a gene starts in each region that has a base within ``extend`` bp of one of its transcription starts, so
-    a gene may count in several regions. Of several genes that start in a region on one strand, the mean of their
-    log10(TPM + 1) counts. Where the accessibility of a region in a group is below ``cutoff``, its expression there is 0.
-    Genes that are not in the annotation, have no strand there, or start in no region are left out and counted.
+    Rules: a gene is assigned to every region that lies within ``extend`` bp of one of its transcription start sites, so
+    it may be assigned to several regions. If several genes are assigned to a region on the same strand, the target is
+    the mean of their log10(TPM + 1). Where the accessibility of a region in a group is below ``cutoff``, the target is
+    0. Genes that are not in the annotation, have no strand, or have no region are skipped and counted in the report.
 
     Parameters
     ----------
     regions
         Groups × regions with accessibility, as :func:`scatacformer.pp.pseudobulk` makes them.
     rna
-        Groups × genes. Its groups are found by name; it may have more, and in another order.
+        Groups × genes. Groups are matched by name; there may be more, in any order.
     gtf
         GTF file of GENCODE, Ensembl or RefSeq, of the assembly of the regions, plain or gzip.
     extend
-        bp on either side of a transcription start within which a region must have a base.
+        Largest distance in bp between a TSS and a region that it is assigned to.
     cutoff
-        Least accessibility (aCPM, 0 ... 1) of a region that is transcribed from.
+        Lowest accessibility (aCPM, 0 ... 1) at which expression is not set to 0.
     layer
         Layer of ``rna``; ``.X`` by default.
     values
         What the layer holds: ``"counts"`` (or TPM), from which log10(counts / total × 1e6 + 1) is taken; or
-        ``"log_tpm"``, such numbers as they are.
+        ``"log_tpm"``, which is used unchanged.
     tss
         ``"transcript"``: the starts of all transcripts of a gene; ``"gene"``: the one furthest upstream.
     accessibility_layer
@@ -69,7 +69,7 @@ def map_expression(
     dict
         The report: how many genes are not in the annotation, have no region, have several starts or regions, and how
         many regions have several genes on a strand. Written: ``.layers["exp_pos"]`` and ``.layers["exp_neg"]``, CSR
-        float32; ``.varm["tss"]``, (n_regions, 2) bool, which regions hold a start on + and on -;
+        float32; ``.varm["tss"]``, (n_regions, 2) bool, which regions contain a TSS on + and on -;
         ``.uns["gene_tss"]``, a table of genes and their regions (``gene``, ``region``, ``chrom``, ``tss``, ``strand``);
         ``.uns["scatacformer"]["map_expression"]``, the report and the arguments.
 

@@ -1,4 +1,4 @@
-"""From cells to groups of cells: the summed counts of each group, and its accessibility."""
+"""Pseudobulks: summed counts and accessibility of groups of cells."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ def pseudobulk(
     rna: str = "rna",
     rna_layer: str | None = None,
 ) -> AnnData | MuData:
-    """Sum the counts of the cells of each group.
+    """Sum the counts of the cells in each group.
 
-    Groups of few cells or fragments are left out, with a warning that says which: their accessibility is mostly noise.
-    GET's authors ask for more than 100 cells, and advise 3 million fragments.
+    Groups with too few cells or fragments are left out, because their accessibility is mostly noise; a warning lists
+    them. GET's authors require more than 100 cells and recommend 3 million fragments.
 
     Parameters
     ----------
     data
         Cells × regions with counts, in memory or on disk; or a MuData of them and of cells × genes. It is not changed.
     groupby
-        Column of ``.obs`` that holds the group of each cell, such as its type; of several, each combination is a group,
-        named ``"a | b"``. Cells without a label are left out. In a MuData, of ``mdata.obs`` or of each modality's.
+        Column of ``.obs`` with the group of each cell, such as its type. With several columns, each combination is a
+        group, named ``"a | b"``. Cells without a label are left out. For a MuData, a column of ``mdata.obs`` or of each
+        modality.
     min_cells
-        Least number of cells of a group, with regions.
+        Smallest number of cells (of the ATAC modality) in a group.
     min_fragments
-        Least sum of the counts of a group in the regions.
+        Smallest total count of a group in the regions.
     layer
         Layer with the counts of regions; ``.X`` by default.
     atac, rna
@@ -57,8 +58,8 @@ def pseudobulk(
     AnnData or MuData
         Groups × regions: ``.X`` and ``.layers["counts"]``, float32 counts; ``.layers["acpm"]``, log10(counts / total ×
         1e5 + 1) divided by its largest value in the group; ``.obs["n_cells"]`` and ``.obs["n_fragments"]``, and the
-        columns of ``groupby``; ``.var``, ``.varm`` and ``.uns["assembly"]`` of the cells. Of a MuData, one with the same
-        groups × genes beside it: ``.X`` and ``.layers["counts"]``, and ``.layers["log_tpm"]``, log10(counts / total ×
+        columns of ``groupby``; ``.var``, ``.varm`` and ``.uns["assembly"]`` of the cells. For a MuData, a MuData with the same
+        groups × genes as a second modality: ``.X`` and ``.layers["counts"]``, and ``.layers["log_tpm"]``, log10(counts / total ×
         1e6 + 1).
 
     Raises
@@ -74,7 +75,7 @@ def pseudobulk(
 
     Notes
     -----
-    Cells are read some at a time. Memory: 16 bytes for each group and region.
+    Cells are read in chunks. Memory: 16 bytes per group and region.
     """
     import pandas as pd
     from mudata import MuData
@@ -164,12 +165,12 @@ def _say_who_is_left_out(
     wanted = f"at least {min_cells:,} cells and {min_fragments:,.0f} fragments"
     if not len(kept):
         raise ValueError(
-            f"No group has {wanted}: {shown or 'no cell has a label'}. Lower min_cells and min_fragments, or bring groups "
-            "together."
+            f"No group has {wanted}: {shown or 'no cell has a label'}. Lower min_cells and min_fragments, or merge "
+            "groups."
         )
     if len(out):
         warnings.warn(
-            f"{len(out)} of {len(groups)} groups are left out, for they do not have {wanted}: {shown}.",
+            f"{len(out)} of {len(groups)} groups are left out because they do not have {wanted}: {shown}.",
             UserWarning,
             stacklevel=3,
         )

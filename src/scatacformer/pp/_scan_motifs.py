@@ -1,4 +1,4 @@
-"""The motifs in each region, written beside the regions."""
+"""Motif scores of each region."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ def scan_motifs(
     pseudocount: float = 0.1,
     key_added: str = "motif",
 ) -> None:
-    """Score how strongly each motif, or cluster of motifs, occurs in each region.
+    """Score each region for each motif, or cluster of motifs.
 
-    Both strands are scanned. A score is the log-odds of a motif against equal bases, in bits; what counts is what
-    reaches the p-value. A window that holds an N is no hit, lower case counts as upper case, and a region that is
-    narrower than a motif has no hit of it. Takes some 2 minutes for 150,000 regions of 500 bp and 800 motifs on two
-    cores; memory is that of the result (4 bytes for each region and column) and some 250 MB.
+    Both strands are scanned. A hit is a window whose log-odds score (in bits, against a uniform background) reaches the
+    p-value threshold. A window that contains an N is not a hit, soft-masked (lower-case) bases are read as upper case,
+    and a region narrower than a motif has no hit of it. Memory: the result (4 bytes per region and column) and about
+    250 MB.
 
     Parameters
     ----------
     regions
-        Anything × regions; ``.var`` says where they lie, in any order.
+        AnnData with regions as variables, located by ``.var``, in any order.
     fasta
         FASTA file of the assembly of the regions.
     motifs
         ``"jaspar"``: the CORE motifs of vertebrates that pyjaspar has (extra ``motif``); the path of a MEME, JASPAR or
         HOMER file; or :class:`scatacformer.sequence.Motifs`.
     clusters
-        Cluster of each motif, whose scores become one column: a table of two columns with a line of headings, or a
-        mapping. Default: each motif is a column.
+        Cluster of each motif; the scores of a cluster become one column. A tab-separated table of motif and cluster
+        with a header line, or a mapping. Default: each motif has its own column.
     p_value
-        A window is a hit if a random sequence scores as high with at most this probability.
+        Largest p-value of a hit: the probability that a random window scores as high, on one strand.
     reduce
         Score of a motif in a region: the ``"sum"`` of its hits, or the ``"max"``.
     cluster_reduce
         Score of a cluster: the ``"sum"`` over its motifs, or the ``"max"``.
     pseudocount
-        Added to the sites of each motif before logarithms are taken.
+        Pseudocount added to each position of a motif, relative to its number of sites.
     key_added
         Where to write.
 
     Returns
     -------
     None
-        Written: ``.varm[key_added]``, (n_regions, n_columns) float32, in bits; ``.uns[key_added]``: ``names`` of the
-        columns, ``scale`` (n_columns,), the largest score of each (1 where there is none), by which models divide;
-        ``motifs``, the matrices themselves, ``checksum`` and how they were scanned, so that other regions and sequences
-        can be scanned alike.
+        Written: ``.varm[key_added]``, (n_regions, n_columns) float32, in bits; ``.uns[key_added]``: the ``names`` of
+        the columns; ``scale`` (n_columns,), the largest score of each column (1 where it is 0), which models divide by;
+        ``motifs``, the matrices; ``checksum``; and the settings of the scan, so that other regions and sequences can be
+        scanned in the same way.
 
     Raises
     ------
     ValueError
-        The file lacks a chromosome of the regions, or has it shorter; the motifs or clusters are damaged (a name twice,
-        a position that says nothing or does not sum to 1, a motif without a cluster); ``regions`` is a view.
+        The file lacks a chromosome of the regions, or has it shorter; the motifs or clusters are invalid (a duplicate
+        name, a position that carries no information or does not sum to 1, a motif without a cluster); ``regions`` is a view.
     ImportError
         ``"jaspar"``, and pyjaspar is not installed.
 
@@ -83,7 +83,7 @@ def scan_motifs(
     found = _read(motifs)
     if clusters is not None:
         found = found.with_clusters(clusters)
-    found.log_odds(pseudocount)  # what cannot be scored is refused before the genome is opened
+    found.log_odds(pseudocount)  # refuse what cannot be scored before the genome is opened
     opened = fasta if isinstance(fasta, Fasta) else Fasta(fasta)
     scores = scan_regions(as_vocabulary(regions), opened, found, settings)
     largest = scores.max(axis=0, initial=0)

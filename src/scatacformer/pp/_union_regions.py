@@ -1,4 +1,4 @@
-"""Regions of new data brought together with those that a model knows."""
+"""The union of a data set's regions and those of a model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ logger = logging.getLogger("scatacformer")
 
 
 def union_regions(new: Any, reference: Any) -> Vocabulary:
-    """The regions of a reference, and those of new data that overlap none of them, sorted.
+    """Union of two region sets: all reference regions, and the new regions that overlap none of them, sorted.
 
-    Where the two overlap, the reference's coordinates win: a model that was trained on the reference then sees the very
-    regions that it knows. How many of the new regions are not in the reference is logged; count the cells again in the
-    result with :func:`scatacformer.pp.match_vocabulary`.
+    Where the two overlap, the reference's coordinates win, so that a model trained on the reference is applied to the
+    same regions. The share of regions that are new is logged. Count the cells in the result with
+    :func:`scatacformer.pp.match_vocabulary`.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ def union_regions(new: Any, reference: Any) -> Vocabulary:
         Regions of the new data, in any order: an AnnData, a table such as ``adata.var``, the path of a BED file, or a
         :class:`scatacformer.genome.Vocabulary`.
     reference
-        Regions that win, in any of these shapes.
+        Reference regions, in any of these forms.
 
     Returns
     -------
     Vocabulary
-        Chromosomes in the order of the reference, then those of the new regions alone; by start within each.
+        Chromosomes in the order of the reference, then those that only the new regions have; sorted by start within each.
 
     Raises
     ------

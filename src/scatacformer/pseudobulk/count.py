@@ -13,7 +13,7 @@ from scatacformer.cells import iter_rows
 def sum_by_group(X: Any, group_of_cell: np.ndarray, n_groups: int, *, desc: str = "summing cells") -> np.ndarray:
     """Sum of the counts of the cells of each group, (n_groups, n_columns) float32.
 
-    Cells are read some at a time, from memory or disk; memory is 8 bytes for each group and column, and the result.
+    Cells are read in chunks, from memory or disk. Memory: 8 bytes per group and column, and the result.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def sum_by_group(X: Any, group_of_cell: np.ndarray, n_groups: int, *, desc: str 
     Raises
     ------
     ValueError
-        A count is negative, NaN or no whole number.
+        A count is negative, NaN, or not a whole number.
     """
     n_columns = X.shape[1]
     group_of_cell = np.asarray(group_of_cell, dtype=np.int64)  # pandas' codes of few groups are of one byte
@@ -53,7 +53,7 @@ def sum_by_group(X: Any, group_of_cell: np.ndarray, n_groups: int, *, desc: str 
 def acpm(counts: np.ndarray) -> np.ndarray:
     """Accessibility of groups × regions: log10(counts / total × 1e5 + 1), divided by its largest value in the group.
 
-    (n_groups, n_regions) float32, 0 ... 1. The formula is that of GET (Fu et al., Nature 2025), which calls it aCPM.
+    (n_groups, n_regions) float32, 0 ... 1. The formula is that of GET (Fu et al., Nature 2025).
 
     Raises ValueError for a group without a count.
     """
@@ -67,7 +67,7 @@ def acpm(counts: np.ndarray) -> np.ndarray:
 def log_tpm(counts: np.ndarray) -> np.ndarray:
     """Expression of groups × genes: log10(counts / total × 1e6 + 1), (n_groups, n_genes) float32.
 
-    Counts of unique molecules know no length of a gene, so that counts per million are their TPM.
+    For counts of unique molecules, which do not depend on gene length, TPM is counts per million.
 
     Raises ValueError for a group without a count.
     """

@@ -19,7 +19,7 @@ Accessibility = Literal["quantitative", "binary", "ones"]
 
 @dataclass(frozen=True, eq=False)
 class RegionData:
-    """What is known of groups × regions: the motifs, the accessibility, the expression. Nothing is copied.
+    """Motif scores, accessibility and expression of groups × regions. Nothing is copied.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ class RegionData:
     accessibility
         (n_groups, n_regions), dense or CSR: aCPM, 0 or more.
     expression
-        (positive strand, negative strand), each (n_groups, n_regions), dense or CSR: log10(TPM + 1). None where it is
-        not known.
+        (positive strand, negative strand), each (n_groups, n_regions), dense or CSR: log10(TPM + 1). None if there is
+        none.
     tss
-        (n_regions, 2), bool: which regions hold a TSS on which strand. None where it is not known.
+        (n_regions, 2), bool: which regions contain a TSS on + and on -. None if unknown.
     motif_scale
-        (n_motifs,), what the motif scores are divided by. Keep it with a model, so that a motif in a region counts
-        alike in every data set. None: 1.
+        (n_motifs,), divisors of the motif scores. Saved with a model, so that the features of a region are the same in
+        every data set. None: 1.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class RegionData:
             (n, n_regions), columns.
         accessibility
             The last feature: ``"quantitative"`` as it is, ``"binary"`` 1 where it is above 0, ``"ones"`` 1 everywhere,
-            for a model that predicts accessibility and must not see it.
+            for models that predict accessibility from motifs.
         """
         valid = regions >= 0
         at = np.where(valid, regions, 0)
@@ -125,10 +125,10 @@ class WindowLoader:
     batch_size
         Windows of a minibatch, of all processes together.
     shuffle
-        Windows in random order, cut at random places. An epoch has as many as without, so that epochs are alike:
-        of the one more that a cut may make, a random one is left out.
+        Windows in random order, cut at random positions in each epoch. Every epoch has as many windows as without
+        shuffling; if a cut yields more, some are left out at random.
     seed
-        Of the places and the order.
+        Seed of the positions and the order.
     target
         ``"expression"``, ``"accessibility"``, or None for no targets.
     accessibility
@@ -136,8 +136,8 @@ class WindowLoader:
     stride
         See :meth:`Stretches.tile`.
     rank, world_size
-        Which of how many processes that train together this is: each reads its part of every minibatch. A process for
-        which none is left reads the first window, with nothing scored.
+        Rank of this process and number of processes in distributed training: each reads its part of every minibatch. A
+        process for which no window is left reads the first one, with nothing scored.
 
     Raises
     ------
@@ -259,7 +259,7 @@ def take(matrix: Any, groups: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def check_values(matrix: Any, what: str) -> None:
-    """Raise ValueError for values that are NaN, infinite or negative; some rows at a time."""
+    """Raise ValueError for values that are NaN, infinite or negative; reads some rows at a time."""
     rows_at_once = max(1, (1 << 22) // max(1, matrix.shape[1]))
     blocks = [matrix.data] if sparse.issparse(matrix) else None
     for first in range(0, 1 if blocks else matrix.shape[0], rows_at_once):

@@ -1,4 +1,4 @@
-"""Where regions lie, read from what a user has, and refused where windows of neighbours cannot be cut from them."""
+"""Locations of regions, and checks that windows of neighbouring regions can be cut from them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scatacformer.genome import Vocabulary, overlaps_allowed
 
 
 def as_vocabulary(regions: Any, what: str = "regions") -> Vocabulary:
-    """Where regions lie: of an AnnData, a table such as ``adata.var``, a BED file, or a vocabulary.
+    """Locations of regions as a vocabulary, from an AnnData, a table such as ``adata.var``, a BED file or a vocabulary.
 
     Raises
     ------
     ValueError
-        It is none of these, or does not say where its regions lie.
+        It is none of these, or has no locations.
     FileNotFoundError
-        A path of no file.
+        There is no such file.
     """
     if isinstance(regions, Vocabulary):
         return regions
@@ -45,8 +45,8 @@ def refuse_overlaps(regions: Vocabulary, what: str = "regions") -> None:
         first = int(np.argmax(overlaps))
         raise ValueError(
             f"{int(overlaps.sum()):,} of {regions.n_bins:,} {what} overlap another (first: "
-            f"{regions.names[order[first]]} and {regions.names[order[first + 1]]}): what lies in both would count twice. "
-            "Merge them (bioframe.merge), or keep the better of each, and count again."
+            f"{regions.names[order[first]]} and {regions.names[order[first + 1]]}): their shared bases would count twice. "
+            "Merge them (bioframe.merge), or keep one of each, and count again."
         )
 
 

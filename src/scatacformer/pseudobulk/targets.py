@@ -1,4 +1,4 @@
-"""Expression of genes as targets of regions: which regions hold a transcription start, on which strand, of which genes."""
+"""Expression targets of regions: which regions contain the TSS of which genes, on which strand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GeneRegions(NamedTuple):
-    """Which genes start in which regions. One row for each gene and region, sorted by gene and region."""
+    """Genes and the regions that contain their TSS: a row per gene, region and strand, sorted by gene and region."""
 
     gene: np.ndarray
     """(n,) int64: index into the names asked for."""
@@ -27,9 +27,9 @@ class GeneRegions(NamedTuple):
     strand: np.ndarray
     """(n,) int64: 0 for +, 1 for -."""
     tss: np.ndarray
-    """(n,) int64: the gene's start in the region, bp, 0-based; the first on its strand, where it has several."""
+    """(n,) int64: the gene's TSS at the region, bp, 0-based; the one furthest upstream if there are several."""
     report: dict[str, int]
-    """How many genes were found, have no region, have several starts, ..."""
+    """Counts of genes that were found, have no region, have several TSSs, ..."""
 
 
 def genes_of_regions(
@@ -40,7 +40,7 @@ def genes_of_regions(
     extend: int = 300,
     tss: Literal["transcript", "gene"] = "transcript",
 ) -> GeneRegions:
-    """Find the regions that lie within ``extend`` bp of a transcription start of each gene.
+    """Find the regions that lie within ``extend`` bp of a TSS of each gene.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ def genes_of_regions(
         Names or ids of genes; ids are found with or without their version. Of genes that share a name, the first in the
         file counts.
     extend
-        bp on either side of a start within which a region must have a base.
+        Largest distance in bp between a TSS and its region.
     tss
-        ``"transcript"``: the starts of all transcripts of a gene; ``"gene"``: the gene's own, the furthest upstream.
+        ``"transcript"``: the TSSs of all transcripts of a gene; ``"gene"``: the one of the gene's own line, furthest upstream.
 
     Raises
     ------
     ValueError
-        Half of the genes or more are not in the file; its chromosomes are others; no gene starts in a region.
+        Half of the genes or more are not in the file; it shares no chromosome with the regions; no gene has a region.
     FileNotFoundError
     """
     import pandas as pd
@@ -71,8 +71,8 @@ def genes_of_regions(
     if 2 * len(found) <= len(names):
         absent = next(name for number, name in enumerate(names) if number not in set(found.tolist()))
         raise ValueError(
-            f"{len(names) - len(found):,} of {len(names):,} genes are not in {gtf} (first: {absent}). Take the annotation "
-            "that the counts were made with, or only the genes that it has."
+            f"{len(names) - len(found):,} of {len(names):,} genes are not in {gtf} (first: {absent}). Use the annotation "
+            "that the counts were made with, or keep only the genes that it has."
         )
     chroms, chrom = np.unique(starts["chrom"].to_numpy(dtype=str), return_inverse=True)
     code = match_chroms(chroms.tolist(), regions, f"the annotation {gtf}")[chrom]
@@ -88,7 +88,7 @@ def genes_of_regions(
         )
     gene = starts["gene"].to_numpy(dtype=np.int64)
     table = pd.DataFrame({"gene": gene[row], "region": region, "strand": strand[row], "tss": place[row]})
-    # the start that is transcribed first: the lowest on +, the highest on -
+    # furthest upstream: the lowest position on +, the highest on -
     table["upstream"] = np.where(table["strand"] == 0, table["tss"], -table["tss"])
     table = table.sort_values(["gene", "region", "strand", "upstream"], kind="stable")
     table = table.drop_duplicates(["gene", "region", "strand"])
@@ -116,19 +116,19 @@ def expression_of_regions(
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """The expression target of each region on + and on -, (n_groups, n_regions) float32 CSR each.
 
-    Of several genes that start in a region on one strand, the mean of their log10(TPM + 1). 0 where the accessibility
-    of the region in the group is below ``cutoff``: what is closed is not transcribed from.
+    The mean over the genes that have their TSS in the region on that strand; 0 where the accessibility of the region in
+    the group is below ``cutoff``.
 
     Parameters
     ----------
     values
         (n_groups, n_genes), log10(TPM + 1).
     genes
-        Which genes start in which regions.
+        Genes and their regions.
     accessibility
         (n_groups, n_regions), aCPM.
     cutoff
-        Least accessibility.
+        Lowest accessibility at which expression is not set to 0.
     """
     from scipy import sparse
 

@@ -1,4 +1,4 @@
-"""Windows of neighbouring regions: which regions of which chromosome are seen together, in which group."""
+"""Windows of neighbouring regions of one chromosome in one group."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Windows:
     """Runs of at most ``n_regions`` neighbouring regions of one chromosome in one group.
 
-    Each region of a group is *scored* in one window, the one that shows most of its neighbours on either side, so that
-    losses, metrics and predictions count it once although windows overlap.
+    Windows may overlap; each region of a group is *scored* in exactly one of them, the one in which it is most central,
+    so that losses, metrics and predictions count it once.
     """
 
     columns: tuple[np.ndarray, ...]
@@ -73,10 +73,10 @@ _PER_WINDOW = ("group", "chrom", "first", "length", "scored_first", "scored_stop
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stretches:
-    """The kept regions of each chromosome in each group: what windows are cut from, and what is held out.
+    """The kept regions of each chromosome in each group: windows are cut from these, and hold-outs are made of these.
 
-    Divide these, not windows, into training and validation: a stretch lies on one chromosome and in one group, so
-    whichever windows are cut from it in an epoch, none touches what is held out.
+    Split these, not windows, into training and validation: a stretch lies on one chromosome and in one group, so no
+    window that is cut from a training stretch can touch a held-out one.
     """
 
     columns: tuple[np.ndarray, ...]
@@ -122,13 +122,12 @@ class Stretches:
     ) -> Stretches:
         """The regions of each chromosome in each group.
 
-        Closed regions are left out *before* places are counted, so that a place never means another region than the
-        one that was asked for.
+        Closed regions are removed *before* positions are computed, so that positions and columns cannot get out of step.
 
         Parameters
         ----------
         regions
-            Where the columns lie; need not be sorted.
+            Locations of the columns; need not be sorted.
         group_names
             Names of all groups, in the order of the rows.
         groups
@@ -224,7 +223,7 @@ class Stretches:
     def centred(self, groups: np.ndarray, regions: np.ndarray, n_regions: int) -> Windows:
         """A window around each of some regions, which alone is scored; ``scored_first`` is its place in the window.
 
-        At the end of a chromosome the window reaches further to the other side.
+        At the end of a chromosome the window extends further to the other side.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
 """The inner loops of the motif scan, compiled: thresholds by p-value, and the scores of the hits in each region.
 
-Weights are whole numbers of 1/100 bit, so that the p-value of a score is exact, not one of a rounded copy, and a hit is
-a hit on every machine. memelite's fimo is as fast, but rounds after its p-values: the consensus of a motif of six
-bases, p = 2.4e-4, passes its threshold of 1e-4; and it hands out hits as tables, which outgrow memory with the regions.
+Weights are integers in units of 1/100 bit, so that p-values are exact and hits are the same on every machine. memelite's
+fimo is about twice as fast, but rounds scores only for its p-values: the consensus of a six-base motif, with p = 2.4e-4,
+passes a threshold of 1e-4. It also returns hits as tables, which grow with the number of regions.
 """
 
 from __future__ import annotations

@@ -85,9 +85,9 @@ def hold_out(
 ) -> HoldOut:
     """Divide rows (windows, or stretches of regions) by the names of their chromosome and group.
 
-    A row is trained on if neither its chromosome nor its group is held out. It is validated on if its chromosome is
-    held out (where chromosomes are named) and its group is (where groups are named): with both, the score is that of
-    unseen groups on unseen chromosomes. The remaining rows are in neither.
+    A row is in the training set if neither its chromosome nor its group is held out. It is in the validation set if its
+    chromosome is held out (if chromosomes are named) and its group is held out (if groups are named): with both, the
+    validation set is unseen groups on unseen chromosomes. The remaining rows are in neither set.
 
     Parameters
     ----------
