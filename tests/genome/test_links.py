@@ -67,7 +67,7 @@ def test_what_is_no_table_of_links_is_refused(parts):
         check_links(table.drop(columns=["tss", "q"]))
     with pytest.raises(ValueError, match="lacks the columns gene, region.*it has none"):
         check_links(pd.DataFrame())
-    with pytest.raises(TypeError, match="found list"):
+    with pytest.raises(TypeError, match="links is list; expected a DataFrame"):
         check_links([1])
     with pytest.raises(ValueError, match="The column start of links holds whole numbers"):
         check_links(table.astype({"start": object}).assign(start="here"))

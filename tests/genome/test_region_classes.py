@@ -344,11 +344,11 @@ def test_names_and_options_that_contradict_are_refused(bins, tmp_path):
         region_classes(bins)
     with pytest.raises(ValueError, match="is not the name of a class; expected a non-empty string"):
         region_classes(bins, bed={"": bed})
-    with pytest.raises(ValueError, match="The class 'a': expected the path of a file; found list"):
+    with pytest.raises(ValueError, match="The class 'a' is given as list; expected the path of a file"):
         region_classes(bins, bed={"a": [("chr1", 1, 2)]})
     with pytest.raises(ValueError, match="promoter is .-5, 5.; expected .bp before"):
         region_classes(bins, gtf, promoter=(-5, 5))
-    with pytest.raises(ValueError, match="min_share is a share"):
+    with pytest.raises(ValueError, match="min_share is .*; expected a share"):
         region_classes(bins, bed={"a": bed}, min_share={"a": 1.5})
     with pytest.raises(ValueError, match=r"min_share names classes that there are not: \['b'\]"):
         region_classes(bins, bed={"a": bed}, min_share={"b": 0.5})

@@ -277,7 +277,7 @@ def test_empty_intervals_are_reported(tmp_path):
 
 
 def test_unknown_counting(tmp_path):
-    with pytest.raises(ValueError, match="counting must be"):
+    with pytest.raises(ValueError, match="counting is 'reads'; expected"):
         bin_fragments(tmp_path / "f.tsv.gz", SIZES, counting="reads")
 
 

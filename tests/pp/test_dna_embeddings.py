@@ -266,10 +266,10 @@ def test_a_broken_checkpoint_is_refused_before_any_work(made, files, tmp_path, k
 
 def test_arguments_are_looked_at_first(made, tmp_path):
     for changes, message in (
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"precision": "float8"}, "precision must be one of"),
-        ({"dtype": "int8"}, "dtype must be one of"),
-        ({"device": "abacus"}, "device must be 'auto'"),
+        ({"batch_size": 0}, "batch_size is .*; expected at least 1"),
+        ({"precision": "float8"}, "precision is .*; expected one of"),
+        ({"dtype": "int8"}, "dtype is .*; expected one of"),
+        ({"device": "abacus"}, "device is 'abacus'; expected 'auto'"),
         ({"name": "dna.txt"}, "must be the name of a .npy file"),
         ({"adata": 5}, "expected an AnnData, a Vocabulary or a model, found int"),
         ({"adata": Vocabulary.from_chrom_sizes({"chr1": 90_000})}, "9 of 18 bins end beyond|10 of 18 bins end beyond"),

@@ -309,9 +309,9 @@ def test_windows_line_ends_and_comments_do_not_matter(tmp_path, chain):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_share": 0}, "min_share must be"),
-        ({"min_share": 95}, "min_share must be"),
-        ({"max_resize": 0.5}, "max_resize must be"),
+        ({"min_share": 0}, "min_share is .*; expected"),
+        ({"min_share": 95}, "min_share is .*; expected"),
+        ({"max_resize": 0.5}, "max_resize is 0.5; expected"),
         ({"target": "hg38"}, "target must be a Vocabulary.*found str"),
         ({"regions": "hg19"}, "Expected a Vocabulary or an AnnData; found str"),
     ],

@@ -119,7 +119,7 @@ def test_the_gene_s_own_start_alone(gtf, tmp_path):
     again, _ = data_of()
     map_expression(again, rna, write_gtf(tmp_path / "b.gtf", transcripts=False))
     assert again.uns["gene_tss"].equals(table)
-    with pytest.raises(ValueError, match="tss is 'transcript' or 'gene'"):
+    with pytest.raises(ValueError, match="tss is 'exon'; expected 'transcript' or 'gene'"):
         map_expression(regions, rna, gtf, tss="exon")
 
 

@@ -71,7 +71,7 @@ def test_a_supervised_model_takes_them():
     [
         ({"labels_key": "nothing"}, "has a column 'nothing'; found cell_type"),
         ({"rna": "expression"}, "no modality 'expression', found atac, rna"),
-        ({"method": "guess"}, "method must be one of"),
+        ({"method": "guess"}, "method is .*; expected one of"),
         ({"max_distance": 0.1}, "are for method='scimilarity'"),
         ({"method": "scimilarity"}, "needs model_path"),
         ({"method": "scimilarity", "model_path": "nowhere"}, "'nowhere' is no folder"),

@@ -113,7 +113,7 @@ def test_what_is_no_fasta_file_is_refused(tmp_path, vocabulary):
     with pytest.raises(FileNotFoundError, match="there is no FASTA file"):
         BinDna(tmp_path / "none.fa", vocabulary)
     (tmp_path / "a.fa").write_text("chr1\t0\t5000\n")
-    with pytest.raises(ValueError, match="is not a FASTA file: expected '>'"):
+    with pytest.raises(ValueError, match="expected a FASTA file, which begins with .>."):
         BinDna(tmp_path / "a.fa", vocabulary)
     (tmp_path / "b.fa").write_text(">chr1\nACGT\nACGTACGT\nA\n>chr2\nA\n")
     with pytest.raises(ValueError, match="cannot be indexed"):

@@ -109,7 +109,11 @@ def test_forked_and_pickled_workers_read_the_same(fasta: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"chr1\tACGT\n", "not a FASTA file"), (b">a\nACGT\nAC\nACGT\n", "cannot be indexed"), (b"", "not a FASTA file")],
+    [
+        (b"chr1\tACGT\n", "expected a FASTA file"),
+        (b">a\nACGT\nAC\nACGT\n", "cannot be indexed"),
+        (b"", "not a FASTA file"),
+    ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "genome.fa"

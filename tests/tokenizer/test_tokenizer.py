@@ -201,10 +201,10 @@ def test_examples_tokenized_one_by_one_are_padded_to_one_batch(tokenizer):
     ("options", "message"),
     [
         ({"return_tensors": "pt"}, "1 to 4 tokens.*padding=True"),
-        ({"return_tensors": "tf"}, "return_tensors must be"),
+        ({"return_tensors": "tf"}, "return_tensors is 'tf'; expected"),
         ({"truncation": True}, "need max_length"),
         ({"padding": "max_length"}, "need max_length"),
-        ({"padding": "left"}, "padding must be"),
+        ({"padding": "left"}, "padding is 'left'; expected"),
         ({"max_length": 4}, "does nothing without"),
         ({"max_length": 0, "truncation": True}, "positive number"),
     ],
@@ -264,7 +264,7 @@ def test_special_tokens_of_our_own_models_are_numbered_as_the_vocabulary_does(sm
     assert tokenizer.special_tokens_map["additional_special_tokens"] == eos
     assert tokenizer.unk_token is None
     assert tokenizer("chr9:0-5")["input_ids"] == []  # no id that the model does not have
-    with pytest.raises(ValueError, match="special_tokens must be"):
+    with pytest.raises(ValueError, match="special_tokens is 'bert'; expected"):
         sf.Tokenizer(vocabulary, "bert")
     with pytest.raises(ValueError, match="eos_names are for special_tokens='scatacformer'"):
         sf.Tokenizer(vocabulary, "gtars", ["promoter"])

@@ -19,7 +19,7 @@ _PANICS = ("PanicException",)
 
 @contextmanager
 def reading(path: str | os.PathLike, expected: str, remedy: str = "Copy it again") -> Iterator[None]:
-    """Within the block, whatever a library raises becomes a ValueError that names `path`.
+    """Within the block, whatever a library raises becomes a ValueError that names ``path``.
 
     ``{path} is not {expected}, or is damaged: {what was found}. {remedy}``. Errors that name the file already, that say
     that it is not there or not readable, and what has nothing to do with it (an interruption, a missing package) pass.
@@ -33,14 +33,16 @@ def reading(path: str | os.PathLike, expected: str, remedy: str = "Copy it again
             raise  # an interruption, or the end of the process
         if isinstance(error, ValueError | OSError) and _names(error, path):
             raise
-        raise ValueError(f"{os.fspath(path)} is not {expected}, or is damaged: {in_words(error)}. {remedy}") from None
+        raise ValueError(
+            f"{os.fspath(path)} is not {expected}, or is damaged: {in_words(error).rstrip('.')}. {remedy.rstrip('.')}."
+        ) from None
 
 
 @contextmanager
 def writing(path: str | os.PathLike, kept: str | None = None) -> Iterator[None]:
-    """Within the block, a write that fails becomes an OSError that names `path` and the room on its disk.
+    """Within the block, a write that fails becomes an OSError that names ``path`` and the room on its disk.
 
-    `kept` says what is still there; default: the earlier file, where there is one.
+    ``kept`` says what is still there; default: the earlier file, where there is one.
     """
     try:
         yield
@@ -77,7 +79,7 @@ def _names(error: Exception, path: str | os.PathLike) -> bool:
 
 
 def _failed_write(error: Exception, path: str | os.PathLike) -> int | None:
-    """The number of the system's error where `error` says that `path` could not be written; None for all others."""
+    """The number of the system's error where ``error`` says that ``path`` could not be written; None for all others."""
     text = str(error)
     if isinstance(error, OSError):
         if error.filename is not None and Path(str(error.filename)).parent != Path(path).parent:

@@ -24,11 +24,11 @@ _LARGEST_JSON = 1 << 28  # bytes: a registry of a million names takes 20 MB
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name in the folder of `path` to write to; renamed to `path` when the block ends well, removed otherwise.
+    """A name in the folder of ``path`` to write to; renamed to ``path`` when the block ends well, removed otherwise.
 
-    What a process that was killed has left of the same file is removed first. Raises OSError that names `path` and says
-    how much room there is where the file cannot be written, whichever library writes it; the earlier file is whole then.
-    """
+    What a process that was killed has left of the same file is removed first. Raises OSError that names ``path`` and
+    says how much room there is where the file cannot be written, whichever library writes it; the earlier file is whole
+    then."""
     remove_dead_partials(path.parent, path.name)
     partial = partial_of(path)
     try:
@@ -40,14 +40,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def partial_of(path: Path) -> Path:
-    """The name under which this process writes `path`."""
+    """The name under which this process writes ``path``."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def remove_dead_partials(folder: Path, *names: str, alone: bool = False) -> None:
-    """Remove what processes that no longer run have left of the files `names` in `folder`; of any file without names.
+    """Remove what processes that no longer run have left of the files ``names`` in ``folder``; of any file without
+    names.
 
-    `alone`: no other process can be writing there, whether one of that number runs or not.
+    ``alone``: no other process can be writing there, whether one of that number runs or not.
     """
     for path in _entries(folder):
         if (found := _PARTIAL.fullmatch(path.name)) is None or (not alone and _runs(int(found["pid"]))):
@@ -69,7 +70,8 @@ def holds_nothing(folder: Path) -> bool:
 
 
 def put_in_place(partial: Path, path: Path) -> None:
-    """Rename a file or folder that is written, once its bytes are on the disk: after a power cut there is one or the other.
+    """Rename a file or folder that is written, once its bytes are on the disk: after a power cut there is one or the
+    other.
 
     The file gets the mode that any new file of this user has: some writers make files that only their owner can read.
     """
@@ -103,35 +105,37 @@ def remove(path: Path) -> None:
 def refuse_to_replace(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     """ValueError where files of a model would be written over unasked, and for a file in place of the folder."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a model is saved to a folder")
+        raise ValueError(f"{folder} is a file; a model is saved to a folder.")
     there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
-        raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True")
+        raise ValueError(f"{folder} already holds {', '.join(there)}; choose another folder, or overwrite=True.")
 
 
 def inside(folder: Path, name: Any, named_by: Path) -> Path:
-    """The path of `name` in `folder`. ValueError for a name that leads out of it, by `..`, from the root or by a link."""
+    """The path of ``name`` in ``folder``. ValueError for a name that leads out of it, by ``..``, from the root or by a
+    link."""
     parts = PurePosixPath(name).parts if isinstance(name, str) and "\0" not in name else ()
     if not parts or ".." in parts or parts[0].startswith("/"):
         raise ValueError(
             f"{named_by} names the file {name!r}, which does not lie in {folder}. Nothing outside a folder is read; "
-            "copy the whole folder again"
+            "copy the whole folder again."
         )
     path = folder.joinpath(*parts)
     # the hub's cache holds the files of snapshots/<commit>/ as links into blobs/
     allowed = (folder, folder.parent / "blobs", folder.parent.parent / "blobs")
     if not any(path.resolve().is_relative_to(there.resolve()) for there in allowed):
         raise ValueError(
-            f"{path}, named by {named_by}, is a link that leads out of {folder}. Put the file itself there"
+            f"{path}, named by {named_by}, is a link that leads out of {folder}. Put the file itself there."
         )
     return path
 
 
 def read_json(path: Path, remedy: str = "Copy it again") -> dict[str, Any]:
-    """The JSON object in a file. ValueError that ends with `remedy` for anything else, and for one nested too deeply."""
+    """The JSON object in a file. ValueError that ends with ``remedy`` for anything else, and for one nested too
+    deeply."""
     with reading(path, "JSON", remedy):
         if (size := path.stat().st_size) > _LARGEST_JSON:
-            raise ValueError(f"it has {size:,} bytes, expected at most {_LARGEST_JSON:,}")
+            raise ValueError(f"it has {size:,} bytes, expected at most {_LARGEST_JSON:,}.")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -189,4 +193,4 @@ def _refuse_deep(content: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"its values are nested more than {_DEEPEST} deep")
+    raise ValueError(f"its values are nested more than {_DEEPEST} deep.")

@@ -1,11 +1,10 @@
 """A folder of several files that is whole or old: whoever is killed while writing it leaves what was there before.
 
 Each file is written beside the earlier one, under a name that holds the SHA-256 of its content
-(``model.safetensors.3f2a9c0d1e2b4f5a``). One small file, the pointer (``config.json``), lists them with their SHA-256; it
-is written last, and with it the folder is the new one. Only then are the new files given their plain names, which the
-earlier ones had, and what the pointer no longer lists is removed. A reader takes the file that the pointer lists, under
-whichever of its two names it is found.
-"""
+(``model.safetensors.3f2a9c0d1e2b4f5a``). One small file, the pointer (``config.json``), lists them with their SHA-256;
+it is written last, and with it the folder is the new one. Only then are the new files given their plain names, which
+the earlier ones had, and what the pointer no longer lists is removed. A reader takes the file that the pointer lists,
+under whichever of its two names it is found."""
 
 from __future__ import annotations
 
@@ -52,7 +51,7 @@ class FolderWriter:
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """A path to write the file `name`, one of those that the folder owns, to. It becomes that file at the end."""
+        """A path to write the file ``name``, one of those that the folder owns, to. It becomes that file at the end."""
         plain = self._plain[name]
         partial = partial_of(plain)
         try:
@@ -100,7 +99,8 @@ def whole_folder(
     Raises
     ------
     ValueError
-        There is a pointer and `overwrite` is false; a file lies where the folder is to be; a pointer `beside` differs.
+        There is a pointer and ``overwrite`` is false; a file lies where the folder is to be; a pointer ``beside``
+        differs.
     RuntimeError
         Another process is writing this folder.
     OSError
@@ -138,7 +138,8 @@ def whole_folder(
 
 
 def listed_file(folder: Path, name: str, sums: Mapping[str, Any], prefix: str = "") -> Path:
-    """Where the file `name` of a folder lies, whose pointer lists `sums`; its plain name where they do not list it."""
+    """Where the file ``name`` of a folder lies, whose pointer lists ``sums``; its plain name where they do not list
+    it."""
     plain = inside(folder, prefix + name, folder)
     digest = sums.get(name)
     if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest):
@@ -149,7 +150,8 @@ def listed_file(folder: Path, name: str, sums: Mapping[str, Any], prefix: str = 
 
 
 def read_whole(pointer: Path, read: Callable[[], T], attempts: int = 5) -> T:
-    """What `read` returns, of a folder that was not replaced meanwhile: where its pointer changed, it is read again."""
+    """What ``read`` returns, of a folder that was not replaced meanwhile: where its pointer changed, it is read
+    again."""
     for attempt in range(attempts):
         before = _bytes_of(pointer)
         try:
@@ -201,7 +203,7 @@ def _content_named(path: Path, digest: str) -> Path:
 def _write_pointer(path: Path, writer: FolderWriter) -> None:
     """With this the folder is the new one."""
     if writer.content is None:
-        raise RuntimeError(f"nothing was said of what {path} is to hold")
+        raise RuntimeError(f"nothing was said of what {path} is to hold.")
     text = json.dumps(writer.content | {SUMS: writer.sums}, indent=1, allow_nan=True)
     sync_folder(path.parent)
     with whole_file(path) as partial:
@@ -249,7 +251,7 @@ def _refuse_to_break(folder: Path, beside: Sequence[str], sums: Mapping[str, str
         if differs := [name for name in sums if name in listed and listed[name] != sums[name]]:
             raise ValueError(
                 f"{folder} also holds what {pointer} describes, with another {differs[0]}: writing this here would "
-                "damage it. Choose another folder"
+                "damage it. Choose another folder."
             )
 
 

@@ -18,11 +18,10 @@ def folder_of(
     revision: str | None = None,
     **hub: Any,
 ) -> Path:
-    """The folder `name` where there is one, else that of the cache with `files` of a repository of the hub.
+    """The folder ``name`` where there is one, else that of the cache with ``files`` of a repository of the hub.
 
-    Raises ValueError for a file, with what was `expected`, and for a revision of a folder; OSError where only a part of
-    the files that are `needed` is in the cache, and the hub may not be asked; else as :func:`hub_folder`.
-    """
+    Raises ValueError for a file, with what was ``expected``, and for a revision of a folder; OSError where only a part
+    of the files that are ``needed`` is in the cache, and the hub may not be asked; else as :func:`hub_folder`."""
     text = os.fspath(name)
     folder = Path(text)
     if not text or not folder.exists():
@@ -35,9 +34,9 @@ def folder_of(
             )
         return folder
     if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; {expected}")
+        raise ValueError(f"{folder} is a file; {expected}.")
     if revision is not None:
-        raise ValueError(f"{folder} is a folder here and has no revisions; leave revision out")
+        raise ValueError(f"{folder} is a folder here and has no revisions; leave revision out.")
     return folder
 
 
@@ -50,14 +49,14 @@ def hub_folder(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder of the cache that holds `files` (glob patterns; those that exist) of a repository of the hub.
+    """The folder of the cache that holds ``files`` (glob patterns; those that exist) of a repository of the hub.
 
     Raises
     ------
     ImportError
         huggingface_hub is not there.
     ValueError
-        `name` is no name of a repository; it, or the revision, does not exist or is not open to this user.
+        ``name`` is no name of a repository; it, or the revision, does not exist or is not open to this user.
     OSError
         The hub cannot be reached and the files are not in the cache.
     """
@@ -89,7 +88,7 @@ def hub_folder(
             allow_patterns=list(files),
         )
     except errors.GatedRepoError as error:
-        raise ValueError(f"{where} is open only to those who accepted its terms: pass token=. ({error})") from None
+        raise ValueError(f"{where} is open only to those who accepted its terms: pass token=. ({error}).") from None
     except errors.RevisionNotFoundError:
         raise ValueError(f"{name} has no revision {revision!r}: pass a branch, a tag or a commit.") from None
     except errors.RepositoryNotFoundError:

@@ -25,7 +25,7 @@ def encode(value: Any) -> Any:
         return encode(value.item())
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"cannot save a {type(value).__name__}: {value!r:.80}")
+    raise TypeError(f"cannot save a {type(value).__name__}: {value!r:.80}.")
 
 
 def decode(value: Any) -> Any:
@@ -49,9 +49,9 @@ def _array(values: Any, dtype: str) -> np.ndarray:
         longest = max((len(v) for v in values if isinstance(v, str)), default=0)
         if longest * len(values) > _MOST_LETTERS:
             raise ValueError(
-                f"an array of {len(values):,} texts, the longest of {longest:,} letters, is not one of ours"
+                f"an array of {len(values):,} texts, the longest of {longest:,} letters, is not one of ours."
             )
         return np.array(values, dtype=str)
     if dtype.lstrip("<>=|")[:1] not in ("b", "i", "u", "f"):
-        raise ValueError(f"an array of {dtype[:40]!r} is not one that is saved; expected numbers or texts")
+        raise ValueError(f"an array of {dtype[:40]!r} is not one that is saved; expected numbers or texts.")
     return np.array(values, dtype=dtype)

@@ -47,7 +47,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is truncated or is no safetensors file ({error}; {path.stat().st_size:,} bytes). Download it again"
+            f"{path} is truncated or is no safetensors file ({error}; {path.stat().st_size:,} bytes). Download it again."
         ) from None
 
 
@@ -56,7 +56,7 @@ def refuse_pointer(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(20).startswith(b"version https://git"):
             raise ValueError(
-                f"{path} is a pointer of git-lfs and not the weights: git lfs pull, or from_pretrained(id)"
+                f"{path} is a pointer of git-lfs and not the weights: git lfs pull, or from_pretrained(id)."
             )
 
 
@@ -73,7 +73,7 @@ def check_tensors(path: Path, found: Mapping[str, Iterable[int]], expected: Mapp
     if what:
         raise ValueError(
             f"the weights of {path} are not of the network that config.json describes: {'; '.join(what[:4])}"
-            f"{f' and {len(what) - 4} more' if len(what) > 4 else ''}"
+            f"{f' and {len(what) - 4} more' if len(what) > 4 else ''}."
         )
 
 
@@ -82,4 +82,4 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         # the sum takes no memory, and is finite where all numbers are (but for overflow, which the second look finds)
         if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
-            raise ValueError(f"{path}: {name} holds numbers that are not finite")
+            raise ValueError(f"{path}: {name} holds numbers that are not finite.")

@@ -18,7 +18,8 @@ _MOST = 1 << 31  # bytes of a file that is taken into memory as a whole
 
 @contextmanager
 def open_unpacked(path: Path, file: BinaryIO | None = None) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked if they are gzip, to read from front to back; `file`: it, where it is open already.
+    """The bytes of a file, unpacked if they are gzip, to read from front to back; ``file``: it, where it is open
+    already.
 
     Raises ValueError, naming the file, for gzip that is truncated or damaged or unpacks to more than 100 times its
     size; FileNotFoundError.

@@ -19,8 +19,8 @@ def score_test(
     its own. A cell has the region open with probability p = 1 - exp(-r depth). With the rate r exp(b) in group 2, the
     score of b at 0 is::
 
-        U = sum (x - n p) h / p           over the strata of group 2, h = r depth
-        V = I_bb - I_br^2 / I_rr          I: sums of n h^2 (1 - p) / p, for I_bb and I_br over group 2, for I_rr over both
+        U = sum (x - n p) h / p           over the strata of group 2, h = r depth V = I_bb - I_br^2 / I_rr          I:
+        sums of n h^2 (1 - p) / p, for I_bb and I_br over group 2, for I_rr over both
 
     and U^2 / V is chi-squared with one degree of freedom (Cox and Hinkley 1974, 9.3). With batches U and V are sums
     over them. A region that is open in at most 30 cells, for which that is not exact, is tested by the number of them
@@ -54,14 +54,16 @@ def _score(x: np.ndarray, n: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray,
     p = np.maximum(-np.expm1(-h), 1e-12)
     weight = n * h**2 * (1 - p) / p
     of_2, of_both = weight[:, 1].sum(0), weight.sum((0, 1))
-    # x h / p is the score of log r at its maximum only where all h / p are equal: the rest is taken out with I_br / I_rr
+    # x h / p is the score of log r at its maximum only where all h / p are equal: the rest is taken out with I_br /
+    # I_rr
     residual = (x - n * p) * h / p
     score = residual[:, 1].sum(0) - of_2 / np.maximum(of_both, 1e-12) * residual.sum((0, 1))
     return score, of_2 - of_2**2 / np.maximum(of_both, 1e-12)
 
 
 def _rate(total: np.ndarray, n: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """The rate by which as many cells are open as were seen, ``total`` (n_regions,); ``n``, ``depth`` (strata, 2, 1)."""
+    """The rate by which as many cells are open as were seen, ``total`` (n_regions,); ``n``, ``depth`` (strata, 2,
+    1)."""
     rate = total / np.maximum((n * depth).sum(), 1e-12)
     # increasing and concave, so Newton from below converges
     for _ in range(N_NEWTON):

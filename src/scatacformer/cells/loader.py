@@ -86,14 +86,14 @@ class SentenceLoader:
         sizes = {"batch_size": batch_size, "chunk_cells": chunk_cells, "buffer_batches": buffer_batches}
         for name, value in (sizes | {"max_tokens_per_batch": max_tokens_per_batch}).items():
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
+                raise ValueError(f"{name} is {value}; expected at least 1.")
         self.source = source
         self.cells = np.arange(source.n_cells) if cells is None else source.row_numbers(cells)
         if drop_last and max_tokens_per_batch is not None:
-            raise ValueError("drop_last needs minibatches of one size, and max_tokens_per_batch makes them differ")
+            raise ValueError("drop_last needs minibatches of one size, and max_tokens_per_batch makes them differ.")
         if drop_last and len(self.cells) < batch_size:
             raise ValueError(
-                f"drop_last leaves nothing of {len(self.cells)} cells in minibatches of {batch_size}: lower batch_size"
+                f"drop_last leaves nothing of {len(self.cells)} cells in minibatches of {batch_size}: lower batch_size."
             )
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.max_tokens_per_batch = max_tokens_per_batch

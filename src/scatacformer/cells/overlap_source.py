@@ -24,7 +24,7 @@ class OverlapSource:
 
     def __init__(self, source: RowSource, tokens_of_bin: csr_matrix) -> None:
         if tokens_of_bin.shape[0] != source.n_bins:
-            raise ValueError(f"tokens are given for {tokens_of_bin.shape[0]:,} bins; the cells have {source.n_bins:,}")
+            raise ValueError(f"tokens are given for {tokens_of_bin.shape[0]:,} bins; the cells have {source.n_bins:,}.")
         self._source, self.n_bins = source, int(tokens_of_bin.shape[1])
         self._first = tokens_of_bin.indptr.astype(np.int64)
         self._tokens = tokens_of_bin.indices.astype(np.int32)

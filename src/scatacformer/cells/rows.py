@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def counts_of(adata: AnnData, layer: str | None) -> Any:
-    """`.X` or a layer; CSR in memory where that costs nothing.
+    """``.X`` or a layer; CSR in memory where that costs nothing.
 
     Raises ValueError for a missing layer, no matrix at all, and column-compressed data on disk, whose rows can only be
     had by reading all of it.
@@ -35,7 +35,7 @@ def counts_of(adata: AnnData, layer: str | None) -> Any:
 
 
 def iter_rows(X: Any, rows_at_once: int = 128) -> Iterator[tuple[int, sparse.csr_matrix]]:
-    """(first row, CSR of the next `rows_at_once` rows), without explicit zeros. Nothing of the source is changed.
+    """(first row, CSR of the next ``rows_at_once`` rows), without explicit zeros. Nothing of the source is changed.
 
     Few rows at once, so that what is computed from them stays in the cache; from disk more are read at a time.
     """

@@ -1,8 +1,7 @@
 """Draws that are a function of their arguments, and the entries of each cell that draw lowest.
 
-A draw is the 64 bits of a hash (splitmix64; Steele et al. 2014), as a fraction of 2^64 uniform in [0, 1). Choices compare
-the integers themselves: each pass over the open bins of a minibatch counts.
-"""
+A draw is the 64 bits of a hash (splitmix64; Steele et al. 2014), as a fraction of 2^64 uniform in [0, 1). Choices
+compare the integers themselves: each pass over the open bins of a minibatch counts."""
 
 from __future__ import annotations
 
@@ -30,7 +29,8 @@ def bin_keys(bins) -> np.ndarray:
 def draws(
     keys: np.ndarray, cells: np.ndarray, lengths: np.ndarray, epoch: int = 0, stream: int = 0, seed: int = 0
 ) -> np.ndarray:
-    """Draws of packed cells, ``lengths[i]`` entries of ``cells[i]``; ``keys`` from :func:`bin_keys`.  (n_open,) uint64."""
+    """Draws of packed cells, ``lengths[i]`` entries of ``cells[i]``; ``keys`` from :func:`bin_keys`.  (n_open,)
+    uint64."""
     with np.errstate(over="ignore"):
         draw = np.repeat(_cell_keys(cells, epoch, stream, seed), lengths)
     draw += keys

@@ -42,10 +42,10 @@ class SentencePolicy:
         for name in ("max_tokens", "max_targets", "max_states", "n_closed"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
+                raise ValueError(f"{name} is {value}; expected at least 1.")
         for name, most in (("removed_share", 0.9), ("neighbor_share", 1.0)):
             if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must lie in 0 ... {most:g}, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 ... {most:g}.")
 
 
 class ReadSentences:

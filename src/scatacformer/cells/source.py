@@ -90,9 +90,8 @@ class RowSource:
         """Open bins of ``cells``, in the order asked for; a cell may be asked for more than once.
 
         ``cells`` are row numbers, or a mask of all cells. A cell's bins come in the order in which they are stored.
-        ``counts=False`` leaves the counts out (None). Arrays of neighbouring cells in memory are those of the matrix, which
-        cannot be written to. Raises IndexError for a row number that is not there.
-        """
+        ``counts=False`` leaves the counts out (None). Arrays of neighbouring cells in memory are those of the matrix,
+        which cannot be written to. Raises IndexError for a row number that is not there."""
         cells = self.row_numbers(cells)
         first, stop = self._storage.indptr[cells], self._storage.indptr[cells + 1]
         indptr = np.zeros(len(cells) + 1, np.int64)
@@ -126,14 +125,14 @@ class RowSource:
         cells = np.asarray(cells)
         if cells.dtype == bool:
             if cells.shape != (self.n_cells,):
-                raise IndexError(f"a mask of cells has shape {cells.shape}, expected ({self.n_cells},)")
+                raise IndexError(f"a mask of cells has shape {cells.shape}, expected ({self.n_cells},).")
             return np.flatnonzero(cells)
         if cells.ndim != 1 or (len(cells) and not np.issubdtype(cells.dtype, np.integer)):
-            raise IndexError(f"cells must be a list of row numbers, found {cells.dtype} of shape {cells.shape}")
+            raise IndexError(f"cells must be a list of row numbers, found {cells.dtype} of shape {cells.shape}.")
         cells = cells.astype(np.int64)
         if len(cells) and (cells.min() < 0 or cells.max() >= self.n_cells):
             wrong = cells[(cells < 0) | (cells >= self.n_cells)]
-            raise IndexError(f"there is no cell {wrong[0]}: row numbers go from 0 to {self.n_cells - 1}")
+            raise IndexError(f"there is no cell {wrong[0]}: row numbers go from 0 to {self.n_cells - 1}.")
         return cells
 
     def __repr__(self) -> str:
@@ -174,7 +173,7 @@ def _storage(X: Any) -> InMemory | OnDisk:
         if form == "csc":
             raise ValueError(
                 f"the matrix on disk is stored by column (CSC, {X.shape[0]:,} x {X.shape[1]:,}); cells are read by row "
-                "(CSR). Convert it once: adata = adata.to_memory(); adata.X = adata.X.tocsr(); adata.write_h5ad(...)"
+                "(CSR). Convert it once: adata = adata.to_memory(); adata.X = adata.X.tocsr(); adata.write_h5ad(...)."
             )
         shape = (int(X.shape[0]), int(X.shape[1]))
         return (Zarr if X.backend == "zarr" else Hdf5)(shape, X.group)
@@ -182,28 +181,28 @@ def _storage(X: Any) -> InMemory | OnDisk:
         if form != "csr":
             raise ValueError(
                 f"the matrix is stored as {form.upper()} ({kind}, {X.shape[0]:,} x {X.shape[1]:,}), and cells are read "
-                f"by row (CSR). {TO_CSR}"
+                f"by row (CSR). {TO_CSR}."
             )
         _check_dtype(X.dtype)
         return InMemory((int(X.shape[0]), int(X.shape[1])), X.indptr, X.indices, X.data)
     if kind.startswith("dask"):
         raise TypeError(
             "lazy dask arrays are not read: open the file with anndata.read_h5ad(path, backed='r'), or set "
-            "adata.X = anndata.io.sparse_dataset(zarr.open(path)['X'])"
+            "adata.X = anndata.io.sparse_dataset(zarr.open(path)['X'])."
         )
     if kind.startswith("h5py") or kind.startswith("zarr"):
         raise TypeError(
             f"the matrix on disk is dense ({kind}); cells are read from sparse rows (CSR). Convert it once: "
-            "adata = adata.to_memory(); adata.X = scipy.sparse.csr_matrix(adata.X); adata.write_h5ad(...)"
+            "adata = adata.to_memory(); adata.X = scipy.sparse.csr_matrix(adata.X); adata.write_h5ad(...)."
         )
-    raise TypeError(f"cannot read cells from {kind}: expected a scipy CSR matrix or a backed AnnData's X")
+    raise TypeError(f"cannot read cells from {kind}: expected a scipy CSR matrix or a backed AnnData's X.")
 
 
 def _from_dense(X: np.ndarray) -> InMemory:
     from scipy.sparse import csr_matrix
 
     if X.ndim != 2:
-        raise ValueError(f"expected a matrix of cells x bins, found an array of shape {X.shape}")
+        raise ValueError(f"expected a matrix of cells x bins, found an array of shape {X.shape}.")
     _check_dtype(X.dtype)
     sparse = csr_matrix(X)
     share = sparse.nnz / max(X.size, 1)
@@ -219,7 +218,7 @@ def _from_dense(X: np.ndarray) -> InMemory:
 def _check_dtype(dtype: np.dtype) -> None:
     if dtype.kind not in "biuf":
         raise TypeError(
-            f"counts are numbers, found values of type {dtype}. Convert them: adata.X = adata.X.astype('float32')"
+            f"counts are numbers, found values of type {dtype}. Convert them: adata.X = adata.X.astype('float32')."
         )
 
 
@@ -227,30 +226,31 @@ def _checked_columns(columns: np.ndarray | None, n_bins: int | None, width: int)
     if columns is None:
         if n_bins is not None and n_bins != width:
             raise ValueError(
-                f"the matrix has {width:,} columns, expected {n_bins:,}; `columns` can map the ones on the others"
+                f"the matrix has {width:,} columns, expected {n_bins:,}; `columns` can map the ones on the others."
             )
         return None, width
     columns = np.asarray(columns)
     if columns.shape != (width,) or columns.dtype.kind not in "iu":
         raise ValueError(
             f"`columns` has shape {columns.shape} and type {columns.dtype}, "
-            f"expected the token id of each of {width:,} columns"
+            f"expected the token id of each of {width:,} columns."
         )
     if n_bins is None:
-        raise ValueError("`columns` needs `n_bins`, the number of bins of the vocabulary that its token ids are from")
+        raise ValueError("`columns` needs `n_bins`, the number of bins of the vocabulary that its token ids are from.")
     ids = np.sort(columns[columns >= 0])
     if len(ids) and ids[-1] >= n_bins:
-        raise ValueError(f"`columns` names token id {ids[-1]}, beyond the {n_bins:,} bins of the vocabulary")
+        raise ValueError(f"`columns` names token id {ids[-1]}, beyond the {n_bins:,} bins of the vocabulary.")
     if (twice := np.flatnonzero(np.diff(ids) == 0)).size:
         raise ValueError(
             f"`columns` maps more than one column to token id {ids[twice[0]]} ({len(twice):,} such): "
-            "add the columns up first, a bin is open once"
+            "add the columns up first, a bin is open once."
         )
     return columns.astype(np.int32), int(n_bins)
 
 
 def _joined(pieces: list[np.ndarray], dtype: type | None) -> np.ndarray:
-    """One array of all pieces. A single piece is not copied; it cannot be written to, for it may be the user's matrix."""
+    """One array of all pieces. A single piece is not copied; it cannot be written to, for it may be the user's
+    matrix."""
     if len(pieces) == 1 and dtype in (None, pieces[0].dtype):
         whole = pieces[0].view()
         whole.flags.writeable = False

@@ -23,11 +23,11 @@ class CountSummary(NamedTuple):
 def validate_anndata(adata: Any, min_cells: int = 2) -> None:
     """Raise ValueError for a view, for fewer than ``min_cells`` cells, and for repeated names of cells or bins."""
     if adata.is_view:
-        raise ValueError("this AnnData is a view of another one. Make it its own: adata = adata.copy()")
+        raise ValueError("this AnnData is a view of another one. Make it its own: adata = adata.copy().")
     if adata.n_obs < min_cells:
-        raise ValueError(f"found {adata.n_obs} cell{'s' * (adata.n_obs != 1)}, expected at least {min_cells}")
+        raise ValueError(f"found {adata.n_obs} cell{'s' * (adata.n_obs != 1)}, expected at least {min_cells}.")
     if adata.n_vars == 0:
-        raise ValueError("this AnnData has no bins (adata.n_vars is 0)")
+        raise ValueError("this AnnData has no bins (adata.n_vars is 0).")
     for names, what, remedy in (
         (adata.obs_names, "cells (adata.obs_names)", "adata.obs_names_make_unique()"),
         (adata.var_names, "bins (adata.var_names)", "adata = adata[:, ~adata.var_names.duplicated()].copy()"),
@@ -54,7 +54,7 @@ def validate_counts(
     cell or lies beyond the last column, for cells without open bins (``empty="error"``), and if no bin is open at all.
     """
     if obs_names is not None and len(obs_names) != source.n_cells:
-        raise ValueError(f"obs_names has {len(obs_names):,} names, expected one for each of {source.n_cells:,} cells")
+        raise ValueError(f"obs_names has {len(obs_names):,} names, expected one for each of {source.n_cells:,} cells.")
     bad = {problem: _Found() for problem in _PROBLEMS}
     per_cell = np.zeros(source.n_cells, np.int64)
     per_bin = np.zeros(source.n_bins, np.int64)

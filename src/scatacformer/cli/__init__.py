@@ -1,4 +1,4 @@
-"""The verbs for the shell: `scatacformer embed`, `qc`, `demo` and `corpus`."""
+"""The verbs for the shell: ``scatacformer embed``, ``qc``, ``demo`` and ``corpus``."""
 
 from __future__ import annotations
 

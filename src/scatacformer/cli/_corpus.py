@@ -1,4 +1,4 @@
-"""`scatacformer corpus`: build, validate and show corpora."""
+"""``scatacformer corpus``: build, validate and show corpora."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     folder, *inputs = args.paths
     if folder.suffix == ".toml":
         if inputs or options or of_all or args.layout:
-            raise InputError(f"a config file says all: put the options and inputs into {folder}")
+            raise InputError(f"a config file says all: put the options and inputs into {folder}.")
         return read_config(folder)
     if not inputs:
-        raise InputError(f"name the files that the corpus in {folder} is made of, after it; or a config file (.toml)")
+        raise InputError(f"name the files that the corpus in {folder} is made of, after it; or a config file (.toml).")
     if args.layout is None:
         return options | {"folder": folder, "sources": [{"path": path, **of_all} for path in inputs]}
     from scatacformer.corpus import LAYOUTS

@@ -1,4 +1,4 @@
-"""`scatacformer demo`: the main job on cells made offline, or on a file of the user's."""
+"""``scatacformer demo``: the main job on cells made offline, or on a file of the user's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Simulate or read, then the same steps as `embed`."""
+    """Simulate or read, then the same steps as ``embed``."""
     started = time.monotonic()
     kind = None if args.data is None else check_input(args, args.data)
     labels = read_labels(args.labels)

@@ -1,4 +1,4 @@
-"""Known labels of cells, from a column of `.obs` or from a file; only to compare with."""
+"""Known labels of cells, from a column of ``.obs`` or from a file; only to compare with."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BARCODE_HEADINGS = {"barcode", "barcodes", "cell", "cells", "cell_id", "cell_ba
 
 
 def read_labels(labels: str | None) -> tuple[str, dict[str, str]] | None:
-    """(name, barcode -> label) of a file; None if `labels` is no file, and so the name of a column."""
+    """(name, barcode -> label) of a file; None if ``labels`` is no file, and so the name of a column."""
     if labels is None:
         return None
     path = Path(labels)
     if not path.is_file():
         if path.suffix in (".tsv", ".csv", ".txt", ".gz"):
-            raise InputError(f"there is no file {path}")
+            raise InputError(f"there is no file {path}.")
         return None
     with as_input_error(f"cannot read the labels of {path}: "):
         text = read_unpacked(path).decode("utf-8-sig")
@@ -33,7 +33,7 @@ def read_labels(labels: str | None) -> tuple[str, dict[str, str]] | None:
     short = next((number for number, row in enumerate(rows, 1) if len(row) < 2), None)
     if not rows or short is not None:
         found = f"line {short} is {lines[short - 1][:60]!r}" if short else "it is empty"
-        raise InputError(f"{path} has no labels: {found}; expected 'barcode<tab>label' in each line")
+        raise InputError(f"{path} has no labels: {found}; expected 'barcode<tab>label' in each line.")
     name = "label"
     if rows[0][0].lower() in _BARCODE_HEADINGS:
         name = rows[0][1] or name
@@ -41,22 +41,22 @@ def read_labels(labels: str | None) -> tuple[str, dict[str, str]] | None:
     label_of: dict[str, str] = {}
     for row in rows:
         if label_of.setdefault(row[0], row[1]) != row[1]:
-            raise InputError(f"{path} gives the cell {row[0]} two labels, {label_of[row[0]]!r} and {row[1]!r}")
+            raise InputError(f"{path} gives the cell {row[0]} two labels, {label_of[row[0]]!r} and {row[1]!r}.")
     return name, label_of
 
 
 def put_labels(adata: AnnData, labels: str | None, file: tuple[str, dict[str, str]] | None) -> str | None:
-    """Column of `adata.obs` with the labels, made from the file where there is one."""
+    """Column of ``adata.obs`` with the labels, made from the file where there is one."""
     if labels is None:
         return None
     if file is None:
         if labels not in adata.obs:
             raise InputError(
                 f"--labels {labels} is neither a file nor a column of .obs; columns: "
-                f"{', '.join(map(str, adata.obs.columns)) or 'none'}"
+                f"{', '.join(map(str, adata.obs.columns)) or 'none'}."
             )
         if adata.obs[labels].notna().sum() < 2:
-            raise InputError(f"the column {labels} of .obs has no labels")
+            raise InputError(f"the column {labels} of .obs has no labels.")
         return labels
     import pandas as pd
 
@@ -67,7 +67,7 @@ def put_labels(adata: AnnData, labels: str | None, file: tuple[str, dict[str, st
         raise InputError(
             f"{n_found} of {adata.n_obs:,} cells have a label in {labels}: its barcodes are such as "
             f"{', '.join(list(label_of)[:3])}, the cells are such as {', '.join(adata.obs_names[:3])}. Look for a "
-            "suffix such as '-1', or for the file of another sample"
+            "suffix such as '-1', or for the file of another sample."
         )
     if n_found < adata.n_obs:
         logger.warning(

@@ -20,7 +20,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # the disk's 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (default: the process's own) and return its exit code."""
+    """Run the command line ``argv`` (default: the process's own) and return its exit code."""
     parser = build_parser()
     try:
         args = parser.parse_args(argv)

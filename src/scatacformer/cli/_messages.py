@@ -18,7 +18,7 @@ _OURS = str(Path(__file__).parents[1])
 def messages_on_stderr(quiet: bool) -> Iterator[None]:
     """Log lines and warnings of this package go to stderr; those of the libraries below are not for the user.
 
-    In a log file each line has its time; on a terminal, where progress bars show it, it has none. `quiet` leaves
+    In a log file each line has its time; on a terminal, where progress bars show it, it has none. ``quiet`` leaves
     warnings alone.
     """
     handler = logging.StreamHandler(sys.stderr)

@@ -1,4 +1,4 @@
-"""What can be typed, and what `--help` says of it."""
+"""What can be typed, and what ``--help`` says of it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ what is written:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; each command's function is in `args.run`."""
+    """The parser of the command line; each command's function is in ``args.run``."""
     parser = argparse.ArgumentParser(
         prog="scatacformer",
         description="A transformer for single-cell ATAC-seq: from fragments or counts to an embedding of the cells.",
@@ -250,7 +250,7 @@ def _add_variants(commands: argparse._SubParsersAction) -> None:
 def _command(
     commands: argparse._SubParsersAction, name: str, summary: str, epilog: str, of: str | None = None
 ) -> argparse.ArgumentParser:
-    """A command, or an action `of` one."""
+    """A command, or an action ``of`` one."""
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -328,7 +328,7 @@ def _at_least(least: int) -> Callable[[str], int]:
         except ValueError:
             value = least - 1
         if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}.")
         return value
 
     return whole_number
@@ -340,5 +340,5 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}.")
     return value

@@ -1,4 +1,4 @@
-"""The main job: cells × regions → embedding, clusters, UMAP. `embed` and `demo` are two doors to it."""
+"""The main job: cells × regions → embedding, clusters, UMAP. ``embed`` and ``demo`` are two doors to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = "X_scatacformer"
 
 
 def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
-    """Train a model on `adata`, and write the embedding, `.obs["leiden"]` and `.obsm["X_umap"]` into it.
+    """Train a model on ``adata``, and write the embedding, ``.obs["leiden"]`` and ``.obsm["X_umap"]`` into it.
 
     Returns the model.
     """
@@ -30,7 +30,7 @@ def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
     if args.batch_key is not None and args.batch_key not in adata.obs:
         raise InputError(
             f"--batch-key {args.batch_key} is no column of .obs; columns: "
-            f"{', '.join(map(str, adata.obs.columns)) or 'none'}"
+            f"{', '.join(map(str, adata.obs.columns)) or 'none'}."
         )
     with libraries_silent():
         with as_input_error():
@@ -45,7 +45,7 @@ def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
 
 
 def leave_a_note(adata: AnnData, args: argparse.Namespace, **said: str) -> None:
-    """`.uns["scatacformer"]["embed"]`: how the embedding was made."""
+    """``.uns["scatacformer"]["embed"]``: how the embedding was made."""
     note = {"version": __version__, "seed": args.seed, "resolution": args.resolution, **said}
     adata.uns["scatacformer"] = {**adata.uns.get("scatacformer", {}), "embed": note}
 

@@ -1,4 +1,4 @@
-"""`scatacformer pretrain`: the settings are in a file, so that every process of a run reads the same."""
+"""``scatacformer pretrain``: the settings are in a file, so that every process of a run reads the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._messages import logger
 def run(args: argparse.Namespace) -> None:
     """Read the settings, pretrain, say where the model is."""
     if not args.config.is_file():
-        raise InputError(f"there is no file {args.config}")
+        raise InputError(f"there is no file {args.config}.")
     from scatacformer.model import pretrain, read_config
 
     with as_input_error():

@@ -1,4 +1,4 @@
-"""`embed --pretrained`: a model that is there reads the cells; nothing is trained."""
+"""``embed --pretrained``: a model that is there reads the cells; nothing is trained."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _batch(obs: pd.DataFrame, of_model: str | None, named: str | None) -> pd.Dat
     """The column that the model reads the batch from: what the user named, or one of that name, or one new batch."""
     if named is not None and named not in obs:
         raise InputError(
-            f"--batch-key {named} is no column of .obs; columns: {', '.join(map(str, obs.columns)) or 'none'}"
+            f"--batch-key {named} is no column of .obs; columns: {', '.join(map(str, obs.columns)) or 'none'}."
         )
     only = obs[[]].copy()
     if of_model is not None:

@@ -1,4 +1,4 @@
-"""`scatacformer qc`: how long the cells' sentences are."""
+"""``scatacformer qc``: how long the cells' sentences are."""
 
 from __future__ import annotations
 

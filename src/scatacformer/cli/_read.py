@@ -24,7 +24,7 @@ def check_accelerator(args: argparse.Namespace) -> None:
     if not (torch.backends.mps.is_available() or (args.accelerator == "gpu" and torch.cuda.is_available())):
         raise InputError(
             f"--accelerator {args.accelerator}: no such device is available to torch {torch.__version__}; leave the option "
-            "out, or install torch for your device"
+            "out, or install torch for your device."
         )
 
 
@@ -35,13 +35,13 @@ def check_input(args: argparse.Namespace, path: Path) -> str:
         if args.genome is None and args.chrom_sizes is None:
             raise InputError(
                 f"{path} is a fragments file: say what it was aligned to, with --genome (hg38, mm10, ...) or "
-                "--chrom-sizes FILE"
+                "--chrom-sizes FILE."
             )
         if args.layer is not None:
-            raise InputError(f"--layer {args.layer} goes with an AnnData; {path} is a fragments file, which has none")
+            raise InputError(f"--layer {args.layer} goes with an AnnData; {path} is a fragments file, which has none.")
     for file in (args.chrom_sizes, args.barcodes):
         if file is not None and not file.is_file():
-            raise InputError(f"there is no file {file}")
+            raise InputError(f"there is no file {file}.")
     if args.genome is not None or args.chrom_sizes is not None:
         from scatacformer.genome import chrom_sizes
 
@@ -51,7 +51,7 @@ def check_input(args: argparse.Namespace, path: Path) -> str:
 
 
 def read_cells(args: argparse.Namespace, path: Path, kind: str) -> AnnData:
-    """Cells × regions in memory, `.X` (or the layer) CSR, as the options ask."""
+    """Cells × regions in memory, ``.X`` (or the layer) CSR, as the options ask."""
     logger.info("reading %s", path)
     if kind == "fragments":
         from scatacformer.pp import bin_fragments
@@ -67,7 +67,7 @@ def read_cells(args: argparse.Namespace, path: Path, kind: str) -> AnnData:
     adata = _read_anndata(path, kind, args.modality)
     if args.layer is not None and args.layer not in adata.layers:
         raise InputError(
-            f"{path} has no layer {args.layer!r}; it has {', '.join(filter(None, adata.layers)) or 'none'}"
+            f"{path} has no layer {args.layer!r}; it has {', '.join(filter(None, adata.layers)) or 'none'}."
         )
     with as_input_error(f"{path}: "):
         _set_assembly(adata, args.genome or args.chrom_sizes)
@@ -95,7 +95,7 @@ def _read_anndata(path: Path, kind: str, modality: str) -> AnnData:
             modalities = list(file.get("mod", ()))
         if modality not in modalities:
             raise InputError(
-                f"{path} has no modality {modality!r}; it has {', '.join(modalities) or 'none'}. Name it: --modality M"
+                f"{path} has no modality {modality!r}; it has {', '.join(modalities) or 'none'}. Name it: --modality M."
             )
         return mudata.read_h5ad(path, mod=modality)
 
@@ -112,7 +112,7 @@ def _read_10x(path: Path) -> AnnData:
     is_peak = (adata.var["feature_types"] == "Peaks").to_numpy()
     if not is_peak.any():
         found = ", ".join(sorted(set(adata.var["feature_types"].astype(str)))[:5]) or "nothing"
-        raise InputError(f"{path} holds {found}, and no peaks; expected a matrix of Cell Ranger ATAC or ARC")
+        raise InputError(f"{path} holds {found}, and no peaks; expected a matrix of Cell Ranger ATAC or ARC.")
     if not is_peak.all():
         logger.info("%s of %s features are peaks; the others are left out", f"{is_peak.sum():,}", f"{adata.n_vars:,}")
         adata = adata[:, is_peak].copy()
@@ -130,7 +130,7 @@ def _set_assembly(adata: AnnData, genome: str | Path | None) -> None:
 
     named, said = assembly_name(genome), adata.uns.get("assembly")
     if named and said is not None and (assembly_name(said) or said) != named:
-        raise ValueError(f"its .uns['assembly'] is {said!r}, and --genome is {genome}; leave --genome out, or mend it")
+        raise ValueError(f"its .uns['assembly'] is {said!r}, and --genome is {genome}; leave --genome out, or mend it.")
     Vocabulary.from_var(adata.var).validate_assembly(genome)
     if named:
         adata.uns["assembly"] = named
@@ -141,7 +141,7 @@ def _to_csr(adata: AnnData, layer: str | None) -> None:
 
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
-        raise ValueError("it has no .X; name the layer with the counts: --layer L")
+        raise ValueError("it has no .X; name the layer with the counts: --layer L.")
     if isinstance(X, sparse.csr_matrix | sparse.csr_array):
         return
     logger.info("its counts are stored as %s and are turned into CSR", type(X).__name__)
@@ -165,7 +165,7 @@ def _choose_cells(adata: AnnData, barcodes: Path | None, least: int | None, laye
         if (at < 0).all():
             raise ValueError(
                 f"none of the {len(wanted):,} barcodes of {barcodes} is a cell; given {', '.join(wanted[:3])}, "
-                f"expected such as {', '.join(adata.obs_names[:3])}"
+                f"expected such as {', '.join(adata.obs_names[:3])}."
             )
         if (at < 0).any():
             logger.warning("warning: %s of %s barcodes are no cells", f"{(at < 0).sum():,}", f"{len(wanted):,}")
@@ -173,7 +173,7 @@ def _choose_cells(adata: AnnData, barcodes: Path | None, least: int | None, laye
     if least:
         depth = np.asarray((adata.X if layer is None else adata.layers[layer]).sum(1)).ravel()[kept]
         if not (depth >= least).any():
-            raise ValueError(f"no cell has {least:,} counts (the most is {depth.max():,.0f}); lower --min-fragments")
+            raise ValueError(f"no cell has {least:,} counts (the most is {depth.max():,.0f}); lower --min-fragments.")
         if (depth < least).any():
             logger.info(
                 "%s of %s cells have fewer than %s counts", f"{(depth < least).sum():,}", f"{len(kept):,}", least
@@ -188,7 +188,7 @@ def _to_bins(adata: AnnData, args: argparse.Namespace) -> AnnData:
 
     genome = args.genome or args.chrom_sizes or adata.uns.get("assembly")
     if genome is None:
-        raise ValueError("--bin-size needs the genome: give --genome or --chrom-sizes")
+        raise ValueError("--bin-size needs the genome: give --genome or --chrom-sizes.")
     logger.info("mapping %s regions onto bins of %s bp", f"{adata.n_vars:,}", f"{args.bin_size:,}")
     matched = match_vocabulary(adata, Vocabulary.from_chrom_sizes(genome, args.bin_size), layer=args.layer)
     if args.layer is not None:

@@ -67,7 +67,7 @@ def write_cells(adata: AnnData, path: Path) -> None:
 
 
 def plot_cells(adata: AnnData, path: Path, colors: list[str]) -> None:
-    """The UMAP as a picture, one panel for each of `colors`."""
+    """The UMAP as a picture, one panel for each of ``colors``."""
     logger.info("drawing %s", path)
     import matplotlib as mpl
 

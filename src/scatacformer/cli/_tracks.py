@@ -1,4 +1,4 @@
-"""`scatacformer tracks`: from a genome and the coverage of groups to a trained Epiformer."""
+"""``scatacformer tracks``: from a genome and the coverage of groups to a trained Epiformer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ._paths import check_model_folder
 def run(args: argparse.Namespace) -> None:
     """Check, read the signal, train, save; with --bigwig write what the model predicts."""
     if bool(args.tracks) == bool(args.fragments):
-        raise InputError("pass either bigWig files, or --fragments with --groups; found both or neither")
+        raise InputError("pass either bigWig files, or --fragments with --groups; found both or neither.")
     if args.fragments and args.groups is None:
-        raise InputError("--fragments needs --groups, a table of barcode and group")
+        raise InputError("--fragments needs --groups, a table of barcode and group.")
     check_model_folder(args.output, args.overwrite)
 
     import scatacformer as sf
@@ -63,7 +63,7 @@ def _read(args: argparse.Namespace) -> Any:
         return sf.pp.sequence_windows([str(path) for path in args.tracks], args.fasta, **common)
     table = pd.read_csv(args.groups, sep=None, engine="python", header=None, dtype=str, comment="#")
     if table.shape[1] < 2:
-        raise InputError(f"{args.groups} has one column; expected barcode and group, by tabs or commas")
+        raise InputError(f"{args.groups} has one column; expected barcode and group, by tabs or commas.")
     if str(table.iloc[0, 0]).lower() in ("barcode", "barcodes", "cell", "cell_id"):
         table = table.iloc[1:]
     cells = AnnData(obs=pd.DataFrame({"group": pd.Categorical(table[1])}, index=pd.Index(table[0].astype(str))))

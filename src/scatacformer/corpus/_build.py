@@ -121,7 +121,9 @@ def _with_limits(entry: CorpusEntry, min_bins: int, max_bins: int | None) -> Cor
     least = min_bins if entry.min_bins is None else entry.min_bins
     most = max_bins if entry.max_bins is None else entry.max_bins
     if least < 1 or (most is not None and most < least):
-        raise ValueError(f"{entry.name}: min_bins must be at least 1 and max_bins no less; found {least} and {most}.")
+        raise ValueError(
+            f"{entry.name}: min_bins is {least} and max_bins is {most}; expected 1 <= min_bins <= max_bins."
+        )
     return replace(entry, min_bins=int(least), max_bins=None if most is None else int(most))
 
 
@@ -204,7 +206,7 @@ def _same(path: Path, entry: CorpusEntry, vocabulary: Vocabulary, is_last: bool)
     """The description of the data set in a folder, if it is what the entry would give.
 
     A source that is no longer there does not count as changed. Files that are gone, or of another type or size, are
-    built anew; whether the bytes of the others are right is for `Corpus.validate` to say.
+    built anew; whether the bytes of the others are right is for ``Corpus.validate`` to say.
     """
     say = logger.info if is_last else logger.debug
     description = read_description(path)

@@ -18,7 +18,7 @@ _HEADINGS = {"barcode", "barcodes", "cell", "cells", "cellid", "cell_id", "cell_
 
 
 class CellTable:
-    """The table `barcodes` of an entry: its cells, in order, and their columns."""
+    """The table ``barcodes`` of an entry: its cells, in order, and their columns."""
 
     def __init__(self, entry: CorpusEntry) -> None:
         import pandas as pd
@@ -68,7 +68,7 @@ class CellTable:
         return self._index.get_indexer(list(barcodes))
 
     def values(self, column: str, at: np.ndarray) -> np.ndarray:
-        """Texts of the rows `at`; None for row -1 and for empty ones, (n,)."""
+        """Texts of the rows ``at``; None for row -1 and for empty ones, (n,)."""
         texts = np.array([*self._table[column], None], object)[at]
         texts[texts == ""] = None
         return texts

@@ -20,9 +20,10 @@ _TOP = (*_KINDS, "source")
 def read_config(path: str | Path) -> dict[str, Any]:
     """Arguments of :meth:`Corpus.build` from a TOML file, whose relative paths start from its own folder.
 
-    Keys: `folder`; `genome` (or `chrom_sizes`, a file) and `bin_size`, or `vocabulary` (a BED file); `min_bins`,
-    `max_bins`; and a table `[[source]]` for each data set, with the fields of :class:`CorpusEntry`. With
-    `layout = "hubmap"`, `"catlas"` or `"10x"`, a source's `path` is a folder of data sets of that public source.
+    Keys: ``folder``; ``genome`` (or ``chrom_sizes``, a file) and ``bin_size``, or ``vocabulary`` (a BED file);
+    ``min_bins``, ``max_bins``; and a table ``[[source]]`` for each data set, with the fields of :class:`CorpusEntry`.
+    With ``layout = "hubmap"``, ``"catlas"`` or ``"10x"``, a source's ``path`` is a folder of data sets of that public
+    source.
 
     Raises
     ------

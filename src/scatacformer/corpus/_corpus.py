@@ -95,11 +95,11 @@ class Corpus:
         folder
             Empty or not there yet; or one in which a build was begun, is done, or lacks some of the sources.
         sources
-            Paths of `.h5ad`, `.h5mu`, zarr stores and fragments files, or :class:`CorpusEntry` (or mappings of its
+            Paths of ``.h5ad``, ``.h5mu``, zarr stores and fragments files, or :class:`CorpusEntry` (or mappings of its
             fields) that say more of each.
         vocabulary
             A :class:`scatacformer.genome.Vocabulary`, a BED file of one, or a model, which has one. Default: bins of
-            `bin_size` bp over `genome`; or that of the folder, if it has one.
+            ``bin_size`` bp over ``genome``; or that of the folder, if it has one.
         genome, bin_size
             As for :meth:`scatacformer.genome.Vocabulary.from_chrom_sizes`.
         min_bins, max_bins
@@ -123,12 +123,12 @@ class Corpus:
         -----
         Regions that are a bin of the vocabulary become it; others open every bin that they overlap. Fragments are
         counted in bins as :func:`scatacformer.pp.bin_fragments` does. Each data set is written under another name, and
-        renamed when it is whole; `corpus.json` comes last. A source that changed since is read again. An earlier corpus
-        in the folder is whole until this one is: a build that is killed, or finds the disk full, changes nothing of it.
+        renamed when it is whole; ``corpus.json`` comes last. A source that changed since is read again. An earlier
+        corpus in the folder is whole until this one is: a build that is killed, or finds the disk full, changes nothing
+        of it.
 
-        Memory: the columns (`.var`) of one data set, some million entries of it, and some 50 bytes for each of its cells;
-        nothing grows with the corpus. For fragments also a counter for each barcode in the file.
-        """
+        Memory: the columns (``.var``) of one data set, some million entries of it, and some 50 bytes for each of its
+        cells; nothing grows with the corpus. For fragments also a counter for each barcode in the file."""
         from ._build import build
 
         if (vocabulary is None) + (genome is None) == 0:
@@ -165,7 +165,8 @@ class Corpus:
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the corpus holds: cells, tokens, organs, assembly, versions, and of each data set its file and checksum."""
+        """What the corpus holds: cells, tokens, organs, assembly, versions, and of each data set its file and
+        checksum."""
         return self._card
 
     @property
@@ -180,7 +181,7 @@ class Corpus:
 
     @cached_property
     def batch_names(self) -> tuple[str, ...]:
-        """Names of the batches: `dataset:sample`; `dataset` where no column of samples was named."""
+        """Names of the batches: ``dataset:sample``; ``dataset`` where no column of samples was named."""
         return tuple(name for names in self._batches for name in names)
 
     @property
@@ -196,7 +197,7 @@ class Corpus:
 
     @property
     def obs(self) -> pd.DataFrame:
-        """`dataset`, `batch`, `organ`, `label` of each cell, categorical; read from disk when asked for."""
+        """``dataset``, ``batch``, ``organ``, ``label`` of each cell, categorical; read from disk when asked for."""
         import pandas as pd
 
         numbers = np.repeat(np.arange(len(self._folders)), np.diff(self.dataset_offsets))
@@ -214,7 +215,7 @@ class Corpus:
         return pd.DataFrame(columns)
 
     def cell_names(self, cells: np.ndarray) -> list[str]:
-        """`dataset:barcode` of these cells (row numbers)."""
+        """``dataset:barcode`` of these cells (row numbers)."""
         cells = self.source.row_numbers(cells)
         of = np.searchsorted(self.dataset_offsets, cells, side="right") - 1
         files = {number: BarcodeFile(self._folder(number)) for number in np.unique(of).tolist()}
@@ -226,12 +227,13 @@ class Corpus:
         """Check every file of the corpus, and whether its sources are still what they were.
 
         Reads all of the corpus once: checksums; bins in range, sorted, each once in a cell; barcodes unique within
-        their data set; types and ranges of all arrays; the assembly; sizes and times of the sources, and with ``deep`` their bytes.
+        their data set; types and ranges of all arrays; the assembly; sizes and times of the sources, and with ``deep``
+        their bytes.
 
         Returns
         -------
         dict
-            `n_cells`, `n_tokens`, `sources_missing` (files that are no longer there, which does no harm).
+            ``n_cells``, ``n_tokens``, ``sources_missing`` (files that are no longer there, which does no harm).
 
         Raises
         ------
@@ -248,7 +250,8 @@ class Corpus:
 
     @cached_property
     def _batches(self) -> list[list[str]]:
-        """Names of the batches of each data set; the data set's own comes last, where there is a cell without sample."""
+        """Names of the batches of each data set; the data set's own comes last, where there is a cell without
+        sample."""
         batches = []
         for data_set, codes in zip(self._card["datasets"], self._columns("batch"), strict=True):
             name = data_set["name"]

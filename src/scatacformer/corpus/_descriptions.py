@@ -32,7 +32,8 @@ _OF_FILE = {"path": str, "size": int, "mtime_ns": int, "sha256": str}
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """`corpus.json` of a corpus. ValueError for one that is damaged, of a later format, or leads out of the folder."""
+    """``corpus.json`` of a corpus. ValueError for one that is damaged, of a later format, or leads out of the
+    folder."""
     path = folder / CORPUS
     card = _read(path, "Build it again.")
     _check(path, card, _OF_CORPUS, "Build it again.")
@@ -52,7 +53,7 @@ def read_vocabulary(folder: Path, card: Mapping[str, Any]) -> Vocabulary:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """`dataset.json` of a data set. ValueError for one that is damaged."""
+    """``dataset.json`` of a data set. ValueError for one that is damaged."""
     path, remedy = folder / DESCRIPTION, f"Remove the folder {folder} and build again; the others are kept."
     description = _read(path, remedy)
     check_description(path, description, remedy)
@@ -60,7 +61,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def check_description(path: Path, data_set: Any, remedy: str) -> None:
-    """ValueError, naming `path`, for what does not describe a data set."""
+    """ValueError, naming ``path``, for what does not describe a data set."""
     if not isinstance(data_set, dict):
         raise ValueError(f"{path} is damaged: a data set is {data_set!r:.60}, expected an object. {remedy}")
     _check(path, data_set, _OF_DATA_SET, remedy)
@@ -92,7 +93,7 @@ def content_named(plain: Path, data_set: Mapping[str, Any]) -> Path:
 
 
 def plain_name(path: Path) -> str:
-    """The name of the data set in a folder; names of data sets hold no `~`."""
+    """The name of the data set in a folder; names of data sets hold no ``~``."""
     return path.name.partition("~")[0]
 
 

@@ -36,22 +36,23 @@ class CorpusEntry:
     Parameters
     ----------
     path
-        `.h5ad`, `.h5mu` or zarr store of cells × regions, or a fragments file (`.tsv.gz`, `.bed.gz`, ...).
+        ``.h5ad``, ``.h5mu`` or zarr store of cells × regions, or a fragments file (``.tsv.gz``, ``.bed.gz``, ...).
     name
-        Letters, digits, `.`, `_`, `-`; default: the file's name without its ending. Names differ within a corpus.
+        Letters, digits, ``.``, ``_``, ``-``; default: the file's name without its ending. Names differ within a corpus.
     organ
         Organ of all cells.
     assembly
-        Assembly that the regions or fragments lie on, where the file does not say (`.uns["assembly"]`).
+        Assembly that the regions or fragments lie on, where the file does not say (``.uns["assembly"]``).
     batch_key, labels_key, organ_key
-        Columns of `.obs`, or of the table `barcodes`, with the sample, the cell type and the organ of each cell.
+        Columns of ``.obs``, or of the table ``barcodes``, with the sample, the cell type and the organ of each cell.
     layer, modality
-        Layer with the counts (default: `.X`); modality of a `.h5mu` (default: `"atac"`).
+        Layer with the counts (default: ``.X``); modality of a ``.h5mu`` (default: ``"atac"``).
     barcodes
-        Cells to keep: a file with a barcode in each line, or a table with a header (`.csv`, `.tsv`, `.gz` too).
+        Cells to keep: a file with a barcode in each line, or a table with a header (``.csv``, ``.tsv``, ``.gz`` too).
     barcode_key, barcode_prefix, is_cell_key
         In such a table: the column with the barcodes (default: the first); what stands before each barcode there but
-        not in `path` (rows without it are of other samples, and left out); and the column that is 1 or true for cells.
+        not in ``path`` (rows without it are of other samples, and left out); and the column that is 1 or true for
+        cells.
     min_bins, max_bins
         Open bins of the vocabulary that a cell must and may have; default: what :meth:`Corpus.build` is told.
     """
@@ -90,7 +91,7 @@ class CorpusEntry:
 
     @property
     def kind(self) -> str:
-        """`"h5ad"`, `"h5mu"`, `"zarr"` or `"fragments"`, by the name. Raises FileNotFoundError, ValueError."""
+        """``"h5ad"``, ``"h5mu"``, ``"zarr"`` or ``"fragments"``, by the name. Raises FileNotFoundError, ValueError."""
         path = Path(self.path)
         for file in (path, Path(self.barcodes) if self.barcodes is not None else path):
             if not file.exists():

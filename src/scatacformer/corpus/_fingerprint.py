@@ -36,9 +36,9 @@ def sha256(path: Path) -> str:
 
 
 def has_changed(path: Path, before: dict[str, Any], deep: bool = False) -> bool:
-    """Whether a file is another than the one that `before` (size, mtime_ns, sha256) was taken of.
+    """Whether a file is another than the one that ``before`` (size, mtime_ns, sha256) was taken of.
 
-    Its bytes are read only if its time is another, or if `deep`.
+    Its bytes are read only if its time is another, or if ``deep``.
     """
     now = stamp(path)
     if now["size"] != before["size"]:

@@ -25,8 +25,8 @@ def check_assembly_of(assembly: str | None, vocabulary: Vocabulary, what: str) -
 def regions_of_var(var: pd.DataFrame, vocabulary: Vocabulary, assembly: str | None, what: str) -> Vocabulary:
     """Where the columns of a data set lie, with the vocabulary's names of chromosomes.
 
-    Besides what :meth:`Vocabulary.from_var` reads: HuBMAP's `chrom`, `bin_start`, `bin_stop`, whose stop is the last
-    base. Raises ValueError for another assembly than the vocabulary's, and for regions beyond their chromosome.
+    Besides what :meth:`Vocabulary.from_var` reads: HuBMAP's ``chrom``, ``bin_start``, ``bin_stop``, whose stop is the
+    last base. Raises ValueError for another assembly than the vocabulary's, and for regions beyond their chromosome.
     """
     import pandas as pd
 
@@ -87,7 +87,8 @@ class BinMap:
         """(indptr, sorted bins without repeats as int32, open entries outside the vocabulary) of some cells."""
         if self._one_each:
             bins = self._bins[regions]
-            # most data sets have the very bins, in order: then nothing is to be sorted, and all is done ten times faster
+            # most data sets have the very bins, in order: then nothing is to be sorted, and all is done ten times
+            # faster
             rises = np.ones(max(len(bins) + 1, 2), bool)
             rises[1:-1] = bins[1:] > bins[:-1]
             rises[indptr] = True

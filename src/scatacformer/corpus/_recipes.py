@@ -18,11 +18,11 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def hubmap_entries(folder: str | Path, organs: Mapping[str, str] | None = None, **fields: Any) -> list[CorpusEntry]:
-    """Entries of HuBMAP's scATAC-seq data sets: every `cell_by_bin.h5ad` in a folder and the folders below.
+    """Entries of HuBMAP's scATAC-seq data sets: every ``cell_by_bin.h5ad`` in a folder and the folders below.
 
     Each data set lies in a folder of its own, after which it is named, as the files of the portal do. The assembly is
-    read from `genome_build.json` beside the matrix, and hg38 where there is none. Bins have `chrom` without `chr`,
-    `bin_start`, `bin_stop` in `.var`, which the corpus reads as they are; `.X` says open or not.
+    read from ``genome_build.json`` beside the matrix, and hg38 where there is none. Bins have ``chrom`` without
+    ``chr``, ``bin_start``, ``bin_stop`` in ``.var``, which the corpus reads as they are; ``.X`` says open or not.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def hubmap_entries(folder: str | Path, organs: Mapping[str, str] | None = None, 
     organs
         Name of a data set (its folder's) -> organ, as the portal's table of data sets says.
     fields
-        Further fields of every :class:`CorpusEntry`, such as `labels_key`.
+        Further fields of every :class:`CorpusEntry`, such as ``labels_key``.
 
     Raises
     ------
@@ -55,17 +55,17 @@ def hubmap_entries(folder: str | Path, organs: Mapping[str, str] | None = None, 
 def catlas_entries(folder: str | Path, metadata: str | Path | None = None, **fields: Any) -> list[CorpusEntry]:
     """Entries of CATlas' human tissues (Zhang et al., Cell 2021; GEO GSE184462): fragments of each sample, one table.
 
-    `*_fragments.bed.gz` are taken as samples, named after their file without the accession that GEO puts before it.
-    Cells, and their types, are those that the table lists as `sample+barcode`; fragments of other barcodes are left
-    out. The organ is what stands before `_SM-` in the name of the sample, else the table's column `tissue`.
+    ``*_fragments.bed.gz`` are taken as samples, named after their file without the accession that GEO puts before it.
+    Cells, and their types, are those that the table lists as ``sample+barcode``; fragments of other barcodes are left
+    out. The organ is what stands before ``_SM-`` in the name of the sample, else the table's column ``tissue``.
 
     Parameters
     ----------
     folder
         With the fragments files.
     metadata
-        The table, by tabs: `cellID`, `cell type`, `tissue`. Default: `Cell_metadata.tsv.gz` or
-        `GSE184462_metadata.tsv.gz` in the folder.
+        The table, by tabs: ``cellID``, ``cell type``, ``tissue``. Default: ``Cell_metadata.tsv.gz`` or
+        ``GSE184462_metadata.tsv.gz`` in the folder.
     fields
         Further fields of every :class:`CorpusEntry`.
 
@@ -109,19 +109,20 @@ def catlas_entries(folder: str | Path, metadata: str | Path | None = None, **fie
 
 
 def tenx_entries(folder: str | Path, **fields: Any) -> list[CorpusEntry]:
-    """Entries of 10x runs: `fragments.tsv.gz` of Cell Ranger ATAC, `atac_fragments.tsv.gz` of Cell Ranger ARC.
+    """Entries of 10x runs: ``fragments.tsv.gz`` of Cell Ranger ATAC, ``atac_fragments.tsv.gz`` of Cell Ranger ARC.
 
     Looked for in the folder and those below; downloads, whose names have the data set's before them
-    (`pbmc_5k_fragments.tsv.gz`), are found as well. Cells are those that Cell Ranger called: `is__cell_barcode` or
-    `is_cell_barcode` in `singlecell.csv`, `is_cell` in `per_barcode_metrics.csv`, beside the fragments. A run is named
-    after the folder that holds its `outs`. The assembly is read from the head of the fragments file, if it is there.
+    (``pbmc_5k_fragments.tsv.gz``), are found as well. Cells are those that Cell Ranger called: ``is__cell_barcode`` or
+    ``is_cell_barcode`` in ``singlecell.csv``, ``is_cell`` in ``per_barcode_metrics.csv``, beside the fragments. A run
+    is named after the folder that holds its ``outs``. The assembly is read from the head of the fragments file, if it
+    is there.
 
     Parameters
     ----------
     folder
         With runs in it, or that of one.
     fields
-        Further fields of every :class:`CorpusEntry`, such as `organ`.
+        Further fields of every :class:`CorpusEntry`, such as ``organ``.
 
     Raises
     ------

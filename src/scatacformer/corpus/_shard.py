@@ -1,4 +1,5 @@
-"""One data set of a corpus on disk: flat arrays that grow while they are written, and a JSON file that describes them."""
+"""One data set of a corpus on disk: flat arrays that grow while they are written, and a JSON file that describes
+them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ DTYPES = {"bins": "<i4", "indptr": "<i8", "barcodes": "u1", "barcodes_indptr": "
 
 
 def open_array(folder: Path, name: str, data_set: dict[str, Any], n_bins: int) -> FlatArray:
-    """One of the arrays of a data set, which `data_set` describes: type, size and range are what they must be.
+    """One of the arrays of a data set, which ``data_set`` describes: type, size and range are what they must be.
 
     Raises ValueError for another, FileNotFoundError.
     """
@@ -34,9 +35,9 @@ def open_array(folder: Path, name: str, data_set: dict[str, Any], n_bins: int) -
 
 
 class NpyWriter:
-    """A one-dimensional `.npy` file to which values are appended; its header is completed at the end.
+    """A one-dimensional ``.npy`` file to which values are appended; its header is completed at the end.
 
-    `shown`: its later name, which an error says.
+    ``shown``: its later name, which an error says.
     """
 
     def __init__(self, path: Path, dtype: str, shown: Path) -> None:
@@ -96,7 +97,7 @@ class Codes:
 
 
 class ShardWriter:
-    """Writes a data set, cells at a time, into a folder that exists; `shown` is its later name, which errors say."""
+    """Writes a data set, cells at a time, into a folder that exists; ``shown`` is its later name, which errors say."""
 
     def __init__(self, folder: Path, shown: Path) -> None:
         self.folder = folder

@@ -36,7 +36,7 @@ def validate(folder: Path, deep: bool) -> dict[str, Any]:
 
 
 def faults_of(folder: Path, card: dict[str, Any], deep: bool) -> tuple[list[str], list[str]]:
-    """(a sentence for each fault, sources that are no longer there), of all that `card` lists."""
+    """(a sentence for each fault, sources that are no longer there), of all that ``card`` lists."""
     faults = [*_noted(lambda: _check_vocabulary(folder, card)), *_sums_of_card(folder, card)]
     missing: list[str] = []
     total = sum(data_set["n_tokens"] for data_set in card["datasets"])

@@ -7,7 +7,8 @@ from __future__ import annotations
 MAX_BEYOND = 1e-3
 # A peak that starts within its chromosome and reaches over the end has only been extended too far.
 MAX_OVER_END = 1e-2
-# From this share on it is another assembly if several chromosomes are too short, and a known one is long enough for all.
+# From this share on it is another assembly if several chromosomes are too short, and a known one is long enough for
+# all.
 _SUSPICIOUS_SHARE, _SUSPICIOUS_CHROMS = 1e-4, 3
 
 

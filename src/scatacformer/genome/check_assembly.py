@@ -66,7 +66,8 @@ def check_assembly(
 
 
 def naming_hint(names: list[str], sizes: Mapping[str, int]) -> str:
-    """What to do about chromosomes named `1` where `chr1` is expected, or the other way round; else an empty string."""
+    """What to do about chromosomes named ``1`` where ``chr1`` is expected, or the other way round; else an empty
+    string."""
     if any(f"chr{name}" in sizes for name in names):
         return f"They are named without 'chr': {names[0]!r} where {'chr' + names[0]!r} is expected. "
     if any(name.startswith("chr") and name[3:] in sizes for name in names):

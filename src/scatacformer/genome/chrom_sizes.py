@@ -77,9 +77,10 @@ def chrom_sizes(
     Parameters
     ----------
     genome
-        Name of an assembly (`"hg38"`, `"GRCh38"`, `"mm10"`, ...; bioframe has the sizes, no network is used),
-        path of a UCSC `chrom.sizes` file or of a `.fai` index (name and length are the first two columns), a mapping
-        of name to length, or an object with one in its attribute `chrom_sizes`, such as `snapatac2.genome.hg38`.
+        Name of an assembly (``"hg38"``, ``"GRCh38"``, ``"mm10"``, ...; bioframe has the sizes, no network is used),
+        path of a UCSC ``chrom.sizes`` file or of a ``.fai`` index (name and length are the first two columns), a
+        mapping of name to length, or an object with one in its attribute ``chrom_sizes``, such as
+        ``snapatac2.genome.hg38``.
     exclude
         Names to leave out, in upper or lower case; names that the assembly lacks are ignored.
     standard_only
@@ -125,7 +126,7 @@ def chrom_sizes(
 
 
 def assembly_name(genome: object) -> str | None:
-    """UCSC's name of an assembly (`"GRCh38.p14"` -> `"hg38"`); None for anything that is not a known assembly."""
+    """UCSC's name of an assembly (``"GRCh38.p14"`` -> ``"hg38"``); None for anything that is not a known assembly."""
     if not isinstance(genome, str):
         return None
     return _ALIASES.get(re.sub(r"\.p\d+$", "", genome.strip().lower()))

@@ -18,7 +18,7 @@ class ChromGroups(NamedTuple):
 
 
 def gather_chroms(vocabulary: Vocabulary, max_groups: int = 64) -> ChromGroups:
-    """Gather small chromosomes into groups, where a genome has more than `max_groups` chromosomes.
+    """Gather small chromosomes into groups, where a genome has more than ``max_groups`` chromosomes.
 
     A chromosome with at least ``1 / max_groups`` of all bins is a group of its own. The others are gathered in their
     order into groups of at least that size (a single group of them may be smaller), so that there are at most
@@ -37,7 +37,7 @@ def gather_chroms(vocabulary: Vocabulary, max_groups: int = 64) -> ChromGroups:
         ``max_groups`` is below 1.
     """
     if max_groups < 1:
-        raise ValueError(f"max_groups must be at least 1; found {max_groups}.")
+        raise ValueError(f"max_groups is {max_groups}; expected at least 1.")
     n_chroms = vocabulary.n_chroms
     if n_chroms <= max_groups:
         return ChromGroups(vocabulary.chrom_names, np.arange(n_chroms))

@@ -30,7 +30,7 @@ _EXPECTED = (
 class Genes:
     """Names of genes and where they start, in the order of the columns of cells × genes.
 
-    Genes without a known position stay, so that the order is that of the data; `known` says which have one.
+    Genes without a known position stay, so that the order is that of the data; ``known`` says which have one.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ class Genes:
     chrom_names
         Names of the chromosomes.
     chrom
-        (n_genes,), index of each gene's chromosome in `chrom_names`; -1 where the position is not known.
+        (n_genes,), index of each gene's chromosome in ``chrom_names``; -1 where the position is not known.
     tss
         (n_genes,), transcription start, bp, 0-based: the first base that is transcribed. Ignored where not known.
     strand
-        (n_genes,), `"+"`, `"-"`, or `"."` where it is not known.
+        (n_genes,), ``"+"``, ``"-"``, or ``"."`` where it is not known.
 
     Raises
     ------
@@ -96,13 +96,13 @@ class Genes:
 
     @classmethod
     def from_var(cls, var: pd.DataFrame) -> Genes:
-        """The genes of an `rna.var`, named by its index.
+        """The genes of an ``rna.var``, named by its index.
 
-        The first of these that it has: the columns `chrom` and `tss`; `chrom`, `chromStart`, `chromEnd` (scglue) or
-        `start`, `end`; `interval` (`"chr1:29553-31109"`, muon). All are 0-based, ends excluded; `strand` is read beside
-        each. With a start and an end, a gene on + begins at the start and one on - at end - 1; without a strand the
-        middle is taken, which is never wrong by more than half of the length, and a warning says so. Genes whose
-        position is missing are kept as not known.
+        The first of these that it has: the columns ``chrom`` and ``tss``; ``chrom``, ``chromStart``, ``chromEnd``
+        (scglue) or ``start``, ``end``; ``interval`` (``"chr1:29553-31109"``, muon). All are 0-based, ends excluded;
+        ``strand`` is read beside each. With a start and an end, a gene on + begins at the start and one on - at end -
+        1; without a strand the middle is taken, which is never wrong by more than half of the length, and a warning
+        says so. Genes whose position is missing are kept as not known.
 
         Raises
         ------
@@ -133,11 +133,11 @@ class Genes:
 
     @classmethod
     def from_gtf(cls, path: str | Path, names: Sequence[str] | None = None) -> Genes:
-        """The genes of a GTF file of GENCODE, Ensembl or RefSeq, plain or `.gz`; positions become 0-based.
+        """The genes of a GTF file of GENCODE, Ensembl or RefSeq, plain or ``.gz``; positions become 0-based.
 
-        `names` (such as `rna.var_names`) are looked up as gene names, then as gene ids, then as gene ids without their
-        version; those that are not found stay as not known. None: all names of the file. Of a name that several genes
-        have, the first in the file counts: chrX before chrY for those on both.
+        ``names`` (such as ``rna.var_names``) are looked up as gene names, then as gene ids, then as gene ids without
+        their version; those that are not found stay as not known. None: all names of the file. Of a name that several
+        genes have, the first in the file counts: chrX before chrY for those on both.
 
         Raises
         ------
@@ -195,30 +195,30 @@ class Genes:
 def gene_starts(
     path: str | Path, names: Sequence[str], *, tss: Literal["transcript", "gene"] = "transcript"
 ) -> pd.DataFrame:
-    """All transcription starts of genes in a GTF file: a row each, with `gene`, an index into `names`.
+    """All transcription starts of genes in a GTF file: a row each, with ``gene``, an index into ``names``.
 
-    Genes are looked up as :meth:`Genes.from_gtf` does. The other columns are `chrom`, `strand` and `tss` (bp, 0-based).
-    Genes that are not in the file have no row; rows are sorted by gene.
+    Genes are looked up as :meth:`Genes.from_gtf` does. The other columns are ``chrom``, ``strand`` and ``tss`` (bp,
+    0-based). Genes that are not in the file have no row; rows are sorted by gene.
 
     Parameters
     ----------
     path
-        GTF file of GENCODE, Ensembl or RefSeq, plain or `.gz`.
+        GTF file of GENCODE, Ensembl or RefSeq, plain or ``.gz``.
     names
         Names or ids of genes.
     tss
-        `"transcript"`: a row for each start of a transcript; `"gene"`: one row, the start of the gene's own line.
+        ``"transcript"``: a row for each start of a transcript; ``"gene"``: one row, the start of the gene's own line.
 
     Raises
     ------
     ValueError
-        No line of a gene in the file, or another word for `tss`.
+        No line of a gene in the file, or another word for ``tss``.
     FileNotFoundError
     """
     import pandas as pd
 
     if tss not in ("transcript", "gene"):
-        raise ValueError(f"tss is 'transcript' or 'gene'; found {tss!r}.")
+        raise ValueError(f"tss is {tss!r}; expected 'transcript' or 'gene'.")
     table = read_gtf_starts(path) if tss == "transcript" else read_gtf_genes(path)
     genes = table.drop_duplicates(["id", "chrom"])  # of one id on X and on Y, the first counts
     row = _rows_of([str(name) for name in names], genes)
@@ -264,7 +264,7 @@ def _positions(var: pd.DataFrame) -> tuple[pd.Series, np.ndarray, np.ndarray, np
 
 
 def _of_intervals(interval: pd.Series) -> tuple[pd.Series, np.ndarray, np.ndarray]:
-    """(chromosome, first base, last base) of texts such as `chr1:29553-31109`; what cannot be read is not known."""
+    """(chromosome, first base, last base) of texts such as ``chr1:29553-31109``; what cannot be read is not known."""
     import pandas as pd
 
     readable = interval.astype(str).str.fullmatch(r"[^\s:]+:\d{1,10}-\d{1,10}").to_numpy(dtype=bool)

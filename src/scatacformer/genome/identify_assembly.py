@@ -25,7 +25,7 @@ def identify_assembly(vocabulary: Vocabulary) -> str | None:
     Parameters
     ----------
     vocabulary
-        Bins or other regions, named `chr1` or `1`.
+        Bins or other regions, named ``chr1`` or ``1``.
 
     Raises
     ------
@@ -84,7 +84,8 @@ def _by_ends(vocabulary: Vocabulary) -> str | None:
 
 
 def _agrees(ends: Mapping[str, tuple[int, bool]], sizes: Mapping[str, int], width: int) -> bool:
-    """Whether bins end where the chromosomes of an assembly do: every one that is cut off, else most of the last ones."""
+    """Whether bins end where the chromosomes of an assembly do: every one that is cut off, else most of the last
+    ones."""
     n_cut, n_last, n_known = 0, 0, 0
     for name, (end, cut) in ends.items():
         size = sizes.get(name, sizes.get(f"chr{name}", 0))

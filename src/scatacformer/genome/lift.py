@@ -30,12 +30,12 @@ class Lift:
     source
         The regions.
     target
-        What they become: their own intervals in the other assembly, in the order of `source`, or the vocabulary that
+        What they become: their own intervals in the other assembly, in the order of ``source``, or the vocabulary that
         was asked for.
     token_ids
-        (source.n_bins,), int64: token id in `target`; -1 for regions that are lost.
+        (source.n_bins,), int64: token id in ``target``; -1 for regions that are lost.
     outcome
-        (source.n_bins,), int8, index in `OUTCOMES`: 0 `"lifted"`, else why it is lost.
+        (source.n_bins,), int8, index in ``OUTCOMES``: 0 ``"lifted"``, else why it is lost.
     share
         (source.n_bins,), float32: share of the region's bp that the chain it follows aligns with the other assembly.
     """
@@ -60,7 +60,7 @@ class Lift:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each region, by name: `target` (name, None if lost), `token_id`, `outcome`, `share`."""
+        """A row for each region, by name: ``target`` (name, None if lost), ``token_id``, ``outcome``, ``share``."""
         import pandas as pd
 
         target = np.full(self.source.n_bins, None, dtype=object)
@@ -90,9 +90,9 @@ def lift_regions(
 ) -> Lift:
     """Lift regions by a chain file; :func:`scatacformer.pp.lift_vocabulary` says how, and what is raised."""
     if not 0 < min_share <= 1:
-        raise ValueError(f"min_share must be a share of bp above 0, at most 1; found {min_share!r}.")
+        raise ValueError(f"min_share is {min_share!r}; expected a share of bp above 0, at most 1.")
     if not max_resize >= 1:
-        raise ValueError(f"max_resize must be a factor of at least 1; found {max_resize!r}.")
+        raise ValueError(f"max_resize is {max_resize!r}; expected a factor of at least 1.")
     chains = read_chains(chain)
     to_assembly = _check_assemblies(Path(chain), chains, source, target)
     chrom, start, end, share, outcome = _lift(chains, source, min_share)

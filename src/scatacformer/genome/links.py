@@ -41,7 +41,7 @@ def links_table(
     n_cells: np.ndarray,
     keep: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """A row for each pair of a gene and a bin, in the order of `pairs`.
+    """A row for each pair of a gene and a bin, in the order of ``pairs``.
 
     Parameters
     ----------
@@ -57,9 +57,10 @@ def links_table(
     Returns
     -------
     DataFrame
-        The columns `gene`, `region` (`"chr1:0-5000"`), `chrom`, `start`, `end` (bp, 0-based, end excluded), `tss` (bp),
-        `strand`, `distance` (bp, from the transcription start to the nearest base of the bin, negative upstream),
-        `score`, `p`, `q`, `n_cells` (cells that have the bin open). Texts are categorical: 72 bytes a row.
+        The columns ``gene``, ``region`` (``"chr1:0-5000"``), ``chrom``, ``start``, ``end`` (bp, 0-based, end excluded),
+        ``tss`` (bp), ``strand``, ``distance`` (bp, from the transcription start to the nearest base of the bin,
+        negative upstream), ``score``, ``p``, ``q``, ``n_cells`` (cells that have the bin open). Texts are categorical:
+        72 bytes a row.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def check_links(links: Any) -> pd.DataFrame:
     import pandas as pd
 
     if not isinstance(links, pd.DataFrame):
-        raise TypeError(f"links is a DataFrame as get_gene_bin_links returns it; found {type(links).__name__}.")
+        raise TypeError(f"links is {type(links).__name__}; expected a DataFrame as get_gene_bin_links returns it.")
     missing = [column for column in LINK_COLUMNS if column not in links]
     if missing:
         raise ValueError(

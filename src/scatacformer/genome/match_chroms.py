@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 def match_chroms(names: Sequence[str], vocabulary: Vocabulary, what: str) -> np.ndarray:
     """Code in the vocabulary of each of an annotation's chromosomes, (n_names,), int64; -1: no bin lies there.
 
-    Names are taken as they are, with `chr` before them, without it, or as accessions (`NC_000001.11`), whichever way
-    most of them are found. Raises ValueError, calling the annotation `what`, if none is found in any way.
-    """
+    Names are taken as they are, with ``chr`` before them, without it, or as accessions (``NC_000001.11``), whichever
+    way most of them are found. Raises ValueError, calling the annotation ``what``, if none is found in any way."""
     code = {name: number for number, name in enumerate(vocabulary.chrom_names)}
     best = np.full(len(names), -1, dtype=np.int64)
     for spelled in (str, lambda name: f"chr{name}", lambda name: name.removeprefix("chr")):
@@ -50,7 +49,7 @@ def match_chroms(names: Sequence[str], vocabulary: Vocabulary, what: str) -> np.
 
 @functools.cache
 def _aliases(assembly: str) -> dict[str, str]:
-    """Other names of the chromosomes of a known assembly (`1`, GenBank's and RefSeq's accessions) -> UCSC's name."""
+    """Other names of the chromosomes of a known assembly (``1``, GenBank's and RefSeq's accessions) -> UCSC's name."""
     if assembly_name(assembly) is None:
         return {}
     table = importlib.resources.files("bioframe") / "io" / "data" / f"{assembly_name(assembly)}.seqinfo.tsv"
@@ -72,12 +71,11 @@ def check_stated_assembly(stated: str | None, vocabulary: Vocabulary, what: str)
 def check_reach(
     code: np.ndarray, start: np.ndarray, end: np.ndarray, vocabulary: Vocabulary, what: str, slack: int = 0
 ) -> None:
-    """Raise ValueError if intervals end more than `slack` bp beyond their chromosome; say which assembly they fit.
+    """Raise ValueError if intervals end more than ``slack`` bp beyond their chromosome; say which assembly they fit.
 
-    `code`, `start`, `end`: (n_intervals,); codes are the vocabulary's, those of -1 are not checked. A few intervals
-    beyond the end are only warned of: see :func:`too_many_beyond`. Where the sizes of the chromosomes are not known,
-    nothing is checked.
-    """
+    ``code``, ``start``, ``end``: (n_intervals,); codes are the vocabulary's, those of -1 are not checked. A few
+    intervals beyond the end are only warned of: see :func:`too_many_beyond`. Where the sizes of the chromosomes are not
+    known, nothing is checked."""
     sizes, where = known_sizes(vocabulary)
     size = np.append([sizes.get(name, -1) for name in vocabulary.chrom_names], -1)[code]
     beyond = (size >= 0) & (end > size + slack)
@@ -130,7 +128,7 @@ def known_sizes(vocabulary: Vocabulary) -> tuple[dict[str, int], str]:
 def check_sizes(found: Mapping[str, int], code: np.ndarray, vocabulary: Vocabulary, what: str) -> None:
     """Raise ValueError if a file that states the sizes of its chromosomes states others than those of the assembly.
 
-    `code`: of each of the names in `found`, as :func:`match_chroms` gives it.
+    ``code``: of each of the names in ``found``, as :func:`match_chroms` gives it.
     """
     assembly = assembly_name(vocabulary.assembly)
     if assembly is None:

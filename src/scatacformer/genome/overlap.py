@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def overlap_matrix(query: Vocabulary, target: Vocabulary) -> csr_matrix:
-    """1 where a region of `query` shares at least one bp with a region of `target`.
+    """1 where a region of ``query`` shares at least one bp with a region of ``target``.
 
     (query.n_bins, target.n_bins), float32, sorted column indices, no explicit zeros. Intervals are half-open, so
     neighbours do not overlap. Neither set need be sorted or free of overlaps. Time grows with (regions) × log(regions)
@@ -58,7 +58,7 @@ class OverlapIndex:
         return cls(vocabulary.chrom, vocabulary.start, vocabulary.end, vocabulary.genome_order)
 
     def hits(self, chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(query, interval) of each overlap `interval.start < query.end and interval.end > query.start`, int64 both.
+        """(query, interval) of each overlap ``interval.start < query.end and interval.end > query.start``, int64 both.
 
         Sorted by query, then by start and end of the interval. Queries: code of the chromosome (-1: unknown), start and
         end in bp, start <= end; one without width hits the intervals that it lies within.
@@ -79,7 +79,7 @@ class OverlapIndex:
         return (rows if known is None else known[rows]), self.order[ranks]
 
     def _hits_of_inner(self, query_start: np.ndarray, query_end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(query, index in `inner`) of each overlap, in no order."""
+        """(query, index in ``inner``) of each overlap, in no order."""
         stop = np.searchsorted(self.inner_start, query_end)
         first = np.searchsorted(self.inner_start, query_start - self.widest_inner)
         if int((stop - first).sum()) <= len(self.inner) + len(query_start):

@@ -1,4 +1,5 @@
-"""What is wrong with the regions of an `adata.var`, and what to do about it: asked only after reading it has failed."""
+"""What is wrong with the regions of an ``adata.var``, and what to do about it: asked only after reading it has
+failed."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ class DuplicateRegions(ValueError):
 
 
 def var_problem(var: pd.DataFrame, error: ValueError) -> str:
-    """The message of an error that the regions of `var` have caused, with the remedy for an AnnData.
+    """The message of an error that the regions of ``var`` have caused, with the remedy for an AnnData.
 
     Parameters
     ----------
     var
-        The `adata.var`.
+        The ``adata.var``.
     error
         What making a vocabulary of it has raised.
     """
@@ -45,7 +46,7 @@ def var_problem(var: pd.DataFrame, error: ValueError) -> str:
 
 
 def genes_hint(var: pd.DataFrame) -> str:
-    """What to do with a matrix of genes, or of genes and peaks, as `scanpy.read_10x_h5` reads it; else empty."""
+    """What to do with a matrix of genes, or of genes and peaks, as ``scanpy.read_10x_h5`` reads it; else empty."""
     if "feature_types" not in var:
         return ""
     types = set(var["feature_types"].astype(str))

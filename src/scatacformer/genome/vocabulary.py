@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Vocabulary:
     """Intervals of the genome, in the order of the columns of cells × bins, and the special tokens after them.
 
-    Token ids: bin = its column (0 … n_bins - 1), `<cls>` = n_bins, `<pad>` = n_bins + 1, `<eos>` of chromosome
+    Token ids: bin = its column (0 … n_bins - 1), ``<cls>`` = n_bins, ``<pad>`` = n_bins + 1, ``<eos>`` of chromosome
     code c = n_bins + 2 + c. The bins keep the order they are given in; it need not be that of the genome.
 
     Parameters
@@ -37,12 +37,12 @@ class Vocabulary:
     chrom_names
         Names of the chromosomes.
     chrom
-        (n_bins,), index of each bin's chromosome in `chrom_names`. Codes are renumbered by first appearance and names
+        (n_bins,), index of each bin's chromosome in ``chrom_names``. Codes are renumbered by first appearance and names
         without a bin are dropped, so that a vocabulary and the one read back from its BED file are the same.
     start, end
         (n_bins,), bp, 0-based, half-open.
     assembly
-        Name of the assembly, such as `"hg38"` (`"GRCh38"` becomes `"hg38"`), or None.
+        Name of the assembly, such as ``"hg38"`` (``"GRCh38"`` becomes ``"hg38"``), or None.
 
     Raises
     ------
@@ -102,13 +102,13 @@ class Vocabulary:
         *,
         exclude: Collection[str] = DEFAULT_EXCLUDED,
     ) -> Vocabulary:
-        """Bins of `bin_size` bp side by side over the standard chromosomes; the last of each may be shorter.
+        """Bins of ``bin_size`` bp side by side over the standard chromosomes; the last of each may be shorter.
 
-        `genome` is read by :func:`chrom_sizes`; `exclude` names chromosomes without bins (mitochondria,
+        ``genome`` is read by :func:`chrom_sizes`; ``exclude`` names chromosomes without bins (mitochondria,
         plastids and chrY by default). Raises ValueError for an unknown genome or a bin size below 1.
         """
         if bin_size != int(bin_size) or bin_size < 1:
-            raise ValueError(f"bin_size must be a positive number of bp; found {bin_size!r}.")
+            raise ValueError(f"bin_size is {bin_size!r}; expected a positive number of bp.")
         sizes = chrom_sizes(genome, exclude=exclude, standard_only=True)
         lengths = np.fromiter(sizes.values(), dtype=np.int64)
         n_bins = -(-lengths // int(bin_size))  # (n_chroms,), rounded up
@@ -119,9 +119,9 @@ class Vocabulary:
 
     @classmethod
     def from_bed(cls, path: str | Path, assembly: str | None = None) -> Vocabulary:
-        """The intervals of a BED file (`.gz` too), in the order of its lines.
+        """The intervals of a BED file (``.gz`` too), in the order of its lines.
 
-        The assembly is taken from a first line `#assembly=hg38`, as :meth:`to_bed` writes it, where not given.
+        The assembly is taken from a first line ``#assembly=hg38``, as :meth:`to_bed` writes it, where not given.
         """
         names, start, end, written = read_bed(path)
         try:
@@ -131,10 +131,10 @@ class Vocabulary:
 
     @classmethod
     def from_var(cls, var: pd.DataFrame, assembly: str | None = None) -> Vocabulary:
-        """The regions of an `adata.var`, in its order.
+        """The regions of an ``adata.var``, in its order.
 
-        From the columns `chrom`, `start`, `end` (or chromosome/chr/seqnames, chromStart/chr_start, …), else from
-        names such as `chr1:0-5000`, `chr1-0-5000` or `chr1_0_5000`. Positions are 0-based and half-open.
+        From the columns ``chrom``, ``start``, ``end`` (or chromosome/chr/seqnames, chromStart/chr_start, …), else from
+        names such as ``chr1:0-5000``, ``chr1-0-5000`` or ``chr1_0_5000``. Positions are 0-based and half-open.
         """
         names, start, end = intervals_of_var(var)
         try:
@@ -158,27 +158,27 @@ class Vocabulary:
 
     @property
     def n_chroms(self) -> int:
-        """Number of chromosomes that have a bin, and of `<eos>` tokens."""
+        """Number of chromosomes that have a bin, and of ``<eos>`` tokens."""
         return len(self.chrom_names)
 
     @property
     def n_tokens(self) -> int:
-        """Number of token ids: bins, `<cls>`, `<pad>` and one `<eos>` per chromosome."""
+        """Number of token ids: bins, ``<cls>``, ``<pad>`` and one ``<eos>`` per chromosome."""
         return self.n_bins + 2 + self.n_chroms
 
     @property
     def cls_id(self) -> int:
-        """Token id of `<cls>`."""
+        """Token id of ``<cls>``."""
         return self.n_bins
 
     @property
     def pad_id(self) -> int:
-        """Token id of `<pad>`."""
+        """Token id of ``<pad>``."""
         return self.n_bins + 1
 
     @property
     def eos_ids(self) -> np.ndarray:
-        """Token ids of `<eos>`, (n_chroms,), int64, in the order of `chrom_names`."""
+        """Token ids of ``<eos>``, (n_chroms,), int64, in the order of ``chrom_names``."""
         return np.arange(self.n_bins + 2, self.n_tokens, dtype=np.int64)
 
     @cached_property
@@ -193,7 +193,7 @@ class Vocabulary:
 
     @cached_property
     def names(self) -> np.ndarray:
-        """Names of the bins, `chr1:0-5000`, (n_bins,), object."""
+        """Names of the bins, ``chr1:0-5000``, (n_bins,), object."""
         prefixes = [f"{name}:" for name in self.chrom_names]
         rows = zip(self.chrom.tolist(), self.start.tolist(), self.end.tolist(), strict=True)
         names = np.array([f"{prefixes[chrom]}{start}-{end}" for chrom, start, end in rows], dtype=object)
@@ -214,13 +214,13 @@ class Vocabulary:
     def chrom_order(self) -> np.ndarray:
         """All bins, chromosome after chromosome, in column order within each, (n_bins,), int64.
 
-        Those of chromosome code c are `chrom_order[chrom_offsets[c] : chrom_offsets[c + 1]]`.
+        Those of chromosome code c are ``chrom_order[chrom_offsets[c] : chrom_offsets[c + 1]]``.
         """
         return np.argsort(self.chrom, kind="stable")
 
     @cached_property
     def chrom_offsets(self) -> np.ndarray:
-        """Where each chromosome begins in `chrom_order`, (n_chroms + 1,), int64."""
+        """Where each chromosome begins in ``chrom_order``, (n_chroms + 1,), int64."""
         return np.concatenate([[0], np.cumsum(np.bincount(self.chrom, minlength=self.n_chroms))])
 
     def bins_of_chrom(self, chrom: int | str) -> np.ndarray:
@@ -239,7 +239,7 @@ class Vocabulary:
     # ── compared with others ───────────────────────────────────────────────────────────────────────────────────────
 
     def lookup(self, other: Vocabulary) -> np.ndarray:
-        """Token id in this vocabulary of each bin of `other` with the very same interval; -1 where there is none.
+        """Token id in this vocabulary of each bin of ``other`` with the very same interval; -1 where there is none.
 
         (other.n_bins,), int64. For regions that only overlap see :func:`overlap_matrix`.
         """
@@ -258,12 +258,12 @@ class Vocabulary:
         return np.where(key[at] == other_key, order[at], -1)
 
     def codes_of(self, other: Vocabulary) -> np.ndarray:
-        """Chromosome code in this vocabulary of each of `other`'s chromosomes, (other.n_chroms,), int64; else -1."""
+        """Chromosome code in this vocabulary of each of ``other``'s chromosomes, (other.n_chroms,), int64; else -1."""
         code = {name: number for number, name in enumerate(self.chrom_names)}
         return np.array([code.get(name, -1) for name in other.chrom_names], dtype=np.int64)
 
     def validate_assembly(self, genome: str | Path | Mapping[str, int] | None = None) -> None:
-        """Check that the bins lie on the chromosomes of `genome` (default: the vocabulary's assembly).
+        """Check that the bins lie on the chromosomes of ``genome`` (default: the vocabulary's assembly).
 
         Raises ValueError where a chromosome is unknown or more than a few bins end beyond theirs; the message names an
         assembly that does fit, if one of those known does. Warns of a few bins beyond an end.
@@ -275,7 +275,8 @@ class Vocabulary:
     # ── written to ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def to_frame(self) -> pd.DataFrame:
-        """Table with the columns `chrom` (categorical), `start`, `end` (bp), indexed by name: an `adata.var`."""
+        """Table with the columns ``chrom`` (categorical), ``start``, ``end`` (bp), indexed by name: an
+        ``adata.var``."""
         import pandas as pd
 
         chrom = pd.Categorical.from_codes(self.chrom, categories=list(self.chrom_names))
@@ -292,7 +293,7 @@ class Vocabulary:
         path
             The file.
         packed
-            Whether as gzip; default: if the name ends in `.gz`.
+            Whether as gzip; default: if the name ends in ``.gz``.
         """
         write_bed(path, self.chrom_names, self.chrom, self.start, self.end, self.assembly, packed)
 

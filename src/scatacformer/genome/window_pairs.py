@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class WindowPairs(NamedTuple):
-    """Pairs of a gene and a bin; those of gene g are `indptr[g] : indptr[g + 1]`, by ascending token id."""
+    """Pairs of a gene and a bin; those of gene g are ``indptr[g] : indptr[g + 1]``, by ascending token id."""
 
     indptr: np.ndarray
     """(n_genes + 1,), int64."""
@@ -26,21 +26,21 @@ class WindowPairs(NamedTuple):
 
 
 def window_pairs(genes: Genes, vocabulary: Vocabulary, window: int = 1_200_000) -> WindowPairs:
-    """All pairs of a gene and a bin with at most `window` bp between them, on either side of the start.
+    """All pairs of a gene and a bin with at most ``window`` bp between them, on either side of the start.
 
     The distance is from the transcription start to the nearest base of the bin: 0 if the start lies in it, negative
     upstream and positive downstream on the gene's own strand ("." counts as "+"). Genes without a known position, or on
-    a chromosome without bins, have no pairs. Chromosomes called `1` in one and `chr1` in the other are the same.
+    a chromosome without bins, have no pairs. Chromosomes called ``1`` in one and ``chr1`` in the other are the same.
 
     Raises
     ------
     ValueError
-        `window` is negative, or no gene with a known position lies on a chromosome that has bins.
+        ``window`` is negative, or no gene with a known position lies on a chromosome that has bins.
     """
     from scipy.sparse import csr_matrix
 
     if window < 0 or window != int(window):
-        raise ValueError(f"window is a whole number of bp from 0; found {window!r}.")
+        raise ValueError(f"window is {window!r}; expected a whole number of bp from 0.")
     window = int(window)
     code = chrom_codes(genes, vocabulary)  # (n_genes,)
     row = np.flatnonzero(code >= 0)

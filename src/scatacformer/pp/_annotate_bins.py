@@ -26,21 +26,21 @@ def annotate_bins(
 ) -> RegionClasses:
     """Tell which classes of genomic region each bin is in: promoter, exon, intron, ..., enhancer, repeat, ...
 
-    What the classes are, and how a bin comes to be in one, is said at
-    :func:`scatacformer.genome.region_classes`, which this calls. `ScAtacFormer(adata, eos="region_class")` reads them.
+    What the classes are, and how a bin comes to be in one, is said at :func:`scatacformer.genome.region_classes`, which
+    this calls. ``ScAtacFormer(adata, eos="region_class")`` reads them.
 
     Parameters
     ----------
     adata
-        Cells × bins, whose `.var` says where the bins lie; or a :class:`scatacformer.genome.Vocabulary`, to which
+        Cells × bins, whose ``.var`` says where the bins lie; or a :class:`scatacformer.genome.Vocabulary`, to which
         nothing is written.
     gtf
-        GTF file of GENCODE, Ensembl or RefSeq, plain or `.gz`: `promoter`, `exon`, `intron`, `5' UTR`, `3' UTR`, `TTS`,
-        `ncRNA`, `intergenic`.
+        GTF file of GENCODE, Ensembl or RefSeq, plain or ``.gz``: ``promoter``, ``exon``, ``intron``, ``5' UTR``,
+        ``3' UTR``, ``TTS``, ``ncRNA``, ``intergenic``.
     homer
-        In place of `gtf`: the table of HOMER's `annotatePeaks.pl`, as it is.
+        In place of ``gtf``: the table of HOMER's ``annotatePeaks.pl``, as it is.
     bed
-        Name of a class -> file of its intervals: BED, `.bed.gz`, bigBed or bigWig.
+        Name of a class -> file of its intervals: BED, ``.bed.gz``, bigBed or bigWig.
     promoter
         bp before and after the transcription start.
     min_share
@@ -53,14 +53,14 @@ def annotate_bins(
     Returns
     -------
     RegionClasses
-        Also written: `.varm[key_added]`, (n_bins, n_classes), CSR, bool, and `.uns["scatacformer"][key_added]`, with
-        the `names` of the classes and `n_bins`, how many bins each has.
+        Also written: ``.varm[key_added]``, (n_bins, n_classes), CSR, bool, and ``.uns["scatacformer"][key_added]``,
+        with the ``names`` of the classes and ``n_bins``, how many bins each has.
         :meth:`scatacformer.genome.RegionClasses.from_anndata` reads it back.
 
     Raises
     ------
     ValueError
-        `adata` is a view; and what :func:`scatacformer.genome.region_classes` raises.
+        ``adata`` is a view; and what :func:`scatacformer.genome.region_classes` raises.
     ImportError
         A bigBed or bigWig file, and pybbi is not installed.
 

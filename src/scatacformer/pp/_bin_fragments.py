@@ -41,24 +41,25 @@ def bin_fragments(
     ----------
     path
         Fragments file: chromosome, start, end (bp, 0-based, half-open), barcode, count; tab-separated, plain, gzip or
-        bgzip, sorted in any way. Lines that begin with `#` are skipped.
+        bgzip, sorted in any way. Lines that begin with ``#`` are skipped.
     genome
-        Assembly (`"hg38"`), file of chromosome sizes, mapping of name to length, or a genome of snapatac2: see
+        Assembly (``"hg38"``), file of chromosome sizes, mapping of name to length, or a genome of snapatac2: see
         :func:`scatacformer.genome.chrom_sizes`.
     bin_size
         Width of a bin in bp.
     barcodes
-        Cells to keep, in this order: barcodes, or a file with one in the first column of each line (`.gz` too);
-        of a table of Cell Ranger (`singlecell.csv`, `per_barcode_metrics.csv`), those that it calls cells. Default:
-        all that have `min_fragments`.
+        Cells to keep, in this order: barcodes, or a file with one in the first column of each line (``.gz`` too);
+        of a table of Cell Ranger (``singlecell.csv``, ``per_barcode_metrics.csv``), those that it calls cells. Default:
+        all that have ``min_fragments``.
     min_fragments
-        Fragments on the counted chromosomes that a barcode needs to be a cell. Default: 200; 1 if `barcodes` are given.
+        Fragments on the counted chromosomes that a barcode needs to be a cell. Default: 200; 1 if ``barcodes`` are
+        given.
     exclude_chroms
         Chromosomes without bins, in upper or lower case: mitochondria, plastids and chrY by default. Scaffolds never
         have bins.
     counting
-        `"fragment"`: a fragment counts once in each bin it overlaps. `"insertion"`: each of its two ends counts in its
-        bin. `"paired-insertion"`: the same, but once if both ends share a bin.
+        ``"fragment"``: a fragment counts once in each bin it overlaps. ``"insertion"``: each of its two ends counts in
+        its bin. ``"paired-insertion"``: the same, but once if both ends share a bin.
     temp_dir
         Folder for temporary files (about as large as the fragments of the cells); the system's by default. They are
         removed in any case.
@@ -66,10 +67,11 @@ def bin_fragments(
     Returns
     -------
     AnnData
-        `.X` CSR (n_cells, n_bins) of counts, float32: whole numbers, in the type that scanpy and scvi-tools compute
-        with. `.var` all bins of `Vocabulary.from_chrom_sizes(genome, bin_size)`, empty ones too, so that data sets of
-        an assembly share their columns. `.obs["n_fragments"]`, `.uns["assembly"]` if it has a name, and what was left
-        out in `.uns["scatacformer"]["bin_fragments"]`. Cells are in the order of `barcodes`, else sorted by name.
+        ``.X`` CSR (n_cells, n_bins) of counts, float32: whole numbers, in the type that scanpy and scvi-tools compute
+        with. ``.var`` all bins of ``Vocabulary.from_chrom_sizes(genome, bin_size)``, empty ones too, so that data sets
+        of an assembly share their columns. ``.obs["n_fragments"]``, ``.uns["assembly"]`` if it has a name, and what was
+        left out in ``.uns["scatacformer"]["bin_fragments"]``. Cells are in the order of ``barcodes``, else sorted by
+        name.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def bin_fragments(
     counter per barcode and 8 bytes per open bin of each cell.
     """
     if counting not in ("fragment", "insertion", "paired-insertion"):
-        raise ValueError(f"counting must be 'fragment', 'insertion' or 'paired-insertion'; found {counting!r}.")
+        raise ValueError(f"counting is {counting!r}; expected 'fragment', 'insertion' or 'paired-insertion'.")
     if not isinstance(path, str | PathLike):
         raise ValueError(
             f"path must be that of one fragments file; found {type(path).__name__}. Bin the files one by one, and join "

@@ -35,48 +35,48 @@ def dna_embeddings(
     N. A bin of N alone is zero.
 
     It takes hours on a GPU for a human genome. When it is killed, the same call goes on where it was: at most ten
-    seconds of work are lost, or `4 * batch_size` bins where those take longer.
+    seconds of work are lost, or ``4 * batch_size`` bins where those take longer.
 
     Parameters
     ----------
     adata
-        Cells × bins, whose `.var` says where the bins lie; a :class:`scatacformer.genome.Vocabulary`; or a model.
+        Cells × bins, whose ``.var`` says where the bins lie; a :class:`scatacformer.genome.Vocabulary`; or a model.
     fasta
         FASTA file of the assembly, see :class:`scatacformer.sequence.BinDna`.
     model
-        A folder, or a name on the Hugging Face hub, that transformers' `AutoTokenizer` and `AutoModel` can load. Its
-        tokens must be bases or k-mers side by side. Weights are read from safetensors alone, and code that comes with
-        the checkpoint is never run.
+        A folder, or a name on the Hugging Face hub, that transformers' ``AutoTokenizer`` and ``AutoModel`` can load.
+        Its tokens must be bases or k-mers side by side. Weights are read from safetensors alone, and code that comes
+        with the checkpoint is never run.
     out
-        The `.npy` file to write. What the table was made of is written beside it, as `<out>.json`.
+        The ``.npy`` file to write. What the table was made of is written beside it, as ``<out>.json``.
     batch_size
         Windows that are read at once. It changes the result by rounding alone.
     device
-        `"auto"`: the GPU if there is one; `"cpu"`; `"cuda"`, `"cuda:1"`, ...
+        ``"auto"``: the GPU if there is one; ``"cpu"``; ``"cuda"``, ``"cuda:1"``, ...
     precision
-        That of the network. `"bfloat16"` is faster on a GPU.
+        That of the network. ``"bfloat16"`` is faster on a GPU.
     dtype
         That of the table. :class:`~scatacformer.model.ScAtacFormer` holds it as float16 in any case.
     overwrite
-        Whether a table at `out`, finished or not, that was made of other bins, DNA, model or settings is replaced. One of
-        the very same is finished, or returned at once.
+        Whether a table at ``out``, finished or not, that was made of other bins, DNA, model or settings is replaced.
+        One of the very same is finished, or returned at once.
 
     Returns
     -------
     numpy.memmap
         (n_bins, d), read only, in the order of the bins. :class:`~scatacformer.model.ScAtacFormer` takes it, or its
-        path, as `dna`.
+        path, as ``dna``.
 
     Raises
     ------
     FileNotFoundError
-        There is no such FASTA file, or no folder for `out`.
+        There is no such FASTA file, or no folder for ``out``.
     ValueError
         The FASTA file lacks a chromosome of the bins or is of another assembly; the checkpoint is broken, in another
-        format than safetensors, or needs code of its own; the tokenizer does not read DNA; `out` is of something else;
-        hidden states are not finite. All but the last before any work.
+        format than safetensors, or needs code of its own; the tokenizer does not read DNA; ``out`` is of something
+        else; hidden states are not finite. All but the last before any work.
     ImportError
-        transformers is not installed: it comes with `pip install 'scatacformer[dna]'`.
+        transformers is not installed: it comes with ``pip install 'scatacformer[dna]'``.
 
     Examples
     --------
@@ -139,17 +139,17 @@ def _in_range(rows: np.ndarray, dtype: str, where: str) -> np.ndarray:
 
 def _check_arguments(out: Path, batch_size: int, precision: str, dtype: str) -> None:
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
     for name, value, known in (
         ("precision", precision, ("float32", "bfloat16")),
         ("dtype", dtype, ("float16", "float32")),
     ):
         if value not in known:
-            raise ValueError(f"{name} must be one of {known}, found {value!r}")
+            raise ValueError(f"{name} is {value!r}; expected one of {known}.")
     if out.suffix != ".npy":
-        raise ValueError(f"out must be the name of a .npy file, found {str(out)!r}")
+        raise ValueError(f"out is {str(out)!r}; expected the name of a .npy file.")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} to")
+        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} to.")
 
 
 def _vocabulary_of(adata: Any) -> Vocabulary:
@@ -158,5 +158,5 @@ def _vocabulary_of(adata: Any) -> Vocabulary:
     if isinstance(getattr(adata, "vocabulary", None), Vocabulary):
         return adata.vocabulary
     if not hasattr(adata, "var"):
-        raise ValueError(f"expected an AnnData, a Vocabulary or a model, found {type(adata).__name__}")
+        raise ValueError(f"expected an AnnData, a Vocabulary or a model, found {type(adata).__name__}.")
     return Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))

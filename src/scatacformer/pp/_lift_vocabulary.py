@@ -46,38 +46,39 @@ def lift_vocabulary(
     A region follows the one chain that aligns most of its bp with the other assembly, and becomes the interval from the
     first to the last bp aligned there, on whichever strand. It is lost, and counted, as
 
-    - `unmapped`: the chains align less than `min_share` of it;
-    - `split`: they align enough of it, but no single one does;
-    - `resized`: its interval is more than `max_resize` times as wide as it was, or as narrow;
-    - `scaffold`: it lands on an unplaced, alternative or patch sequence;
-    - `collision`: it lands on another region, by more than half of the narrower, though they were apart: both are lost;
-    - `outside`: no region of `target` is where it lands.
+    - ``unmapped``: the chains align less than ``min_share`` of it;
+    - ``split``: they align enough of it, but no single one does;
+    - ``resized``: its interval is more than ``max_resize`` times as wide as it was, or as narrow;
+    - ``scaffold``: it lands on an unplaced, alternative or patch sequence;
+    - ``collision``: it lands on another region, by more than half of the narrower, though they were apart: both are lost;
+    - ``outside``: no region of ``target`` is where it lands.
 
     Parameters
     ----------
     regions
-        A :class:`Vocabulary`, or cells × regions in memory or backed, whose `.var` says where the regions lie. Not
+        A :class:`Vocabulary`, or cells × regions in memory or backed, whose ``.var`` says where the regions lie. Not
         changed.
     chain
-        Chain file of UCSC from their assembly to the other (`hg19ToHg38.over.chain.gz`), plain or gzip.
+        Chain file of UCSC from their assembly to the other (``hg19ToHg38.over.chain.gz``), plain or gzip.
     target
         Vocabulary to land on, such as the bins of a model (or the model, the folder that it was saved to, or a BED
         file): a region becomes the one that its interval
         overlaps most, and those that become the same are merged. Default: the intervals themselves, of many widths.
     min_share
-        Least share of a region's bp that must be aligned. (UCSC's liftOver asks for 0.95 within a species, 0.1 between.)
+        Least share of a region's bp that must be aligned. (UCSC's liftOver asks for 0.95 within a species, 0.1
+        between.)
     max_resize
         Largest factor by which a region may grow or shrink.
     layer
-        Of an AnnData, the layer with the counts; `.X` by default.
+        Of an AnnData, the layer with the counts; ``.X`` by default.
 
     Returns
     -------
     Lift or AnnData
         Of a vocabulary, a :class:`~scatacformer.genome.Lift`: the other vocabulary, the token id there of each region,
-        and why regions are lost. Of an AnnData a new one: `.X` CSR (n_cells, n_regions) with the sum of the counts of
-        merged regions; copies of `.obs`, `.obsm`, `.obsp`, `.uns`; the numbers of lost regions, and the share of open
-        entries lost with them, in `.uns["scatacformer"]["lift_vocabulary"]`.
+        and why regions are lost. Of an AnnData a new one: ``.X`` CSR (n_cells, n_regions) with the sum of the counts of
+        merged regions; copies of ``.obs``, ``.obsm``, ``.obsp``, ``.uns``; the numbers of lost regions, and the share
+        of open entries lost with them, in ``.uns["scatacformer"]["lift_vocabulary"]``.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def lift_vocabulary(
     Notes
     -----
     Some 1 s for 606,219 bins and a chain file of a million blocks. What is read by two assemblies differently (gaps
-    filled, duplications resolved) is no signal of the cells: leave regions with a `share` well below 1 out of
+    filled, duplications resolved) is no signal of the cells: leave regions with a ``share`` well below 1 out of
     comparisons between lifted and native data.
     """
     try:

@@ -119,7 +119,7 @@ def map_expression(
 def _expression(rna: AnnData, groups: list[str], layer: str | None, values: str) -> np.ndarray:
     """log10(TPM + 1) of the groups, (n_groups, n_genes) float32."""
     if values not in ("counts", "log_tpm"):
-        raise ValueError(f"values is 'counts' or 'log_tpm'; found {values!r}.")
+        raise ValueError(f"values is {values!r}; expected 'counts' or 'log_tpm'.")
     if layer is not None and layer not in rna.layers:
         raise ValueError(f"rna has no layer {layer!r}. Layers: {', '.join(rna.layers) or 'none'}.")
     matrix: Any = rna.X if layer is None else rna.layers[layer]

@@ -30,27 +30,27 @@ def match_vocabulary(
     Parameters
     ----------
     adata
-        Cells × regions, bins or peaks, sorted or not, in memory or backed (read in pieces). `.var` says where the
+        Cells × regions, bins or peaks, sorted or not, in memory or backed (read in pieces). ``.var`` says where the
         regions lie: see :meth:`Vocabulary.from_var`. A view is fine. It is not changed.
     vocabulary
         A :class:`Vocabulary`; a model, which has one; the folder that a model was saved to; or a BED file.
     layer
-        Layer with the counts; `.X` by default.
+        Layer with the counts; ``.X`` by default.
 
     Returns
     -------
     AnnData
-        New object: `.X` CSR (n_cells, n_bins) in the type of the counts (booleans and narrow integers become int32),
-        and the same in `.layers[layer]` where a layer was named, as a model of that layer expects; `.var` the bins;
-        copies of `.obs`, `.obsm`, `.obsp` and `.uns`. What belongs to the regions (`.varm`, `.varp`, other
+        New object: ``.X`` CSR (n_cells, n_bins) in the type of the counts (booleans and narrow integers become int32),
+        and the same in ``.layers[layer]`` where a layer was named, as a model of that layer expects; ``.var`` the bins;
+        copies of ``.obs``, ``.obsm``, ``.obsp`` and ``.uns``. What belongs to the regions (``.varm``, ``.varp``, other
         layers) stays behind.
-        `.uns["scatacformer"]["match_vocabulary"]` says how many regions, and which share of the open entries, lie
+        ``.uns["scatacformer"]["match_vocabulary"]`` says how many regions, and which share of the open entries, lie
         outside the vocabulary and are lost, and how many regions cover more than one bin.
 
     Raises
     ------
     ValueError
-        No region overlaps a bin; the assemblies differ; `.var` does not say where the regions lie.
+        No region overlaps a bin; the assemblies differ; ``.var`` does not say where the regions lie.
 
     Warns
     -----
@@ -94,7 +94,7 @@ def match_vocabulary(
 
 
 def with_bins(adata: AnnData, X: sparse.csr_matrix, target: Vocabulary, **reports: dict[str, Any]) -> AnnData:
-    """A new AnnData of the same cells over other bins; `reports` go to `.uns["scatacformer"]`."""
+    """A new AnnData of the same cells over other bins; ``reports`` go to ``.uns["scatacformer"]``."""
     from anndata import AnnData
 
     uns = copy.deepcopy(dict(adata.uns))

@@ -38,24 +38,24 @@ def qc_sentences(
         Longest sentence that the encoder reads; of longer ones it reads this many bins, sampled at random.
     vocabulary
         A :class:`scatacformer.genome.Vocabulary`; a model, which has one; the folder that a model was saved to; or a
-        BED file: bins outside it are not tokens. Default: every bin of `adata` is one.
+        BED file: bins outside it are not tokens. Default: every bin of ``adata`` is one.
     layer
-        Layer with the counts; `.X` by default.
+        Layer with the counts; ``.X`` by default.
     inplace
-        Write `.obs["n_tokens"]` and `.obs["n_tokens_cut"]` (bins beyond `max_tokens`), and the report to
-        `.uns["scatacformer"]["qc_sentences"]`.
+        Write ``.obs["n_tokens"]`` and ``.obs["n_tokens_cut"]`` (bins beyond ``max_tokens``), and the report to
+        ``.uns["scatacformer"]["qc_sentences"]``.
 
     Returns
     -------
     pandas.Series
-        `n_cells`, `n_bins`, `n_cells_empty`, `n_cells_short`, `n_cells_long`, `n_tokens_cut` and `share_tokens_cut`
-        (sum over cells, and over all tokens), `share_bins_outside` and `share_open_outside` (of the vocabulary), and
-        quantiles of the tokens per cell, `tokens_min` … `tokens_max`.
+        ``n_cells``, ``n_bins``, ``n_cells_empty``, ``n_cells_short``, ``n_cells_long``, ``n_tokens_cut`` and
+        ``share_tokens_cut`` (sum over cells, and over all tokens), ``share_bins_outside`` and ``share_open_outside``
+        (of the vocabulary), and quantiles of the tokens per cell, ``tokens_min`` … ``tokens_max``.
 
     Raises
     ------
     ValueError
-        `adata` is a view and `inplace` is set; no cell; limits that contradict each other; a vocabulary of another
+        ``adata`` is a view and ``inplace`` is set; no cell; limits that contradict each other; a vocabulary of another
         assembly.
 
     Warns
@@ -104,7 +104,7 @@ def qc_sentences(
 
 
 def _in_vocabulary(adata: AnnData, vocabulary: Vocabulary | Any | None) -> np.ndarray | None:
-    """Whether each bin of `adata` is one of the vocabulary, (n_vars,), bool."""
+    """Whether each bin of ``adata`` is one of the vocabulary, (n_vars,), bool."""
     if vocabulary is None:
         return None
     target = vocabulary_of(vocabulary)

@@ -150,7 +150,7 @@ def sequence_windows(
         signal = array_signal(np.asarray(tracks), windows, bins, first)
         labels = [str(name) for name in names] if names is not None else [f"track_{i}" for i in range(len(signal))]
         if len(labels) != len(signal):
-            raise ValueError(f"names has {len(labels)} entries for {len(signal)} tracks")
+            raise ValueError(f"names has {len(labels)} entries for {len(signal)} tracks.")
     check_signal(signal, labels)
     limit = (_CLIP if source == "bigwig" else None) if clip == "auto" else clip
     _scale_and_clip(signal, labels, scale, limit)
@@ -174,7 +174,7 @@ def _assembled(
     from anndata import AnnData
 
     if len(set(labels)) < len(labels):
-        raise ValueError(f"tracks must have different names, found {', '.join(labels)}")
+        raise ValueError(f"tracks must have different names, found {', '.join(labels)}.")
     adata = AnnData(signal, obs=pd.DataFrame(obs, index=pd.Index(labels, dtype=object)), var=bins)
     table = pd.DataFrame(
         {
@@ -191,42 +191,42 @@ def _assembled(
 
 def _check_geometry(seq_len: int, bin_size: int, crop: int) -> None:
     if bin_size < 2 or bin_size & (bin_size - 1):
-        raise ValueError(f"bin_size must be a power of two, found {bin_size}")
+        raise ValueError(f"bin_size is {bin_size}; expected a power of two.")
     if seq_len < bin_size or seq_len % bin_size:
         raise ValueError(
             f"seq_len must be a multiple of bin_size ({bin_size} bp), found {seq_len}; the nearest is "
-            f"{max(1, round(seq_len / bin_size)) * bin_size}"
+            f"{max(1, round(seq_len / bin_size)) * bin_size}."
         )
     if crop < 0 or 2 * crop * bin_size >= seq_len:
-        raise ValueError(f"a crop of {crop} bins on each side leaves none of the {seq_len // bin_size} of a window")
+        raise ValueError(f"a crop of {crop} bins on each side leaves none of the {seq_len // bin_size} of a window.")
 
 
 def _kind_of(tracks: Any, groupby: str | None, fragments: Any, regions: Any) -> str:
     if isinstance(tracks, np.ndarray):
         if regions is None:
-            raise ValueError("an array of tracks needs regions: the windows that it measures, in its order")
+            raise ValueError("an array of tracks needs regions: the windows that it measures, in its order.")
         return "array"
     if hasattr(tracks, "obs"):
         if groupby is None or fragments is None:
             raise ValueError(
                 "cells need groupby=, the column of their groups, and fragments=, the file of their fragments: cells × "
-                "bins of 5 kb are too coarse for bins of 128 bp"
+                "bins of 5 kb are too coarse for bins of 128 bp."
             )
         return "fragments"
     if not isinstance(tracks, Mapping) and (isinstance(tracks, str | Path) or not isinstance(tracks, Sequence)):
         raise ValueError(
             f"tracks must be bigWig files by name, a list of them, an AnnData of cells or an array, found "
-            f"{type(tracks).__name__}"
+            f"{type(tracks).__name__}."
         )
     if not len(tracks):
-        raise ValueError("no track was given")
+        raise ValueError("no track was given.")
     return "bigwig"
 
 
 def _bigwigs(tracks: Any) -> dict[str, BigWig]:
     named = tracks if isinstance(tracks, Mapping) else {Path(path).name.rsplit(".", 1)[0]: path for path in tracks}
     if len(named) < len(tracks):
-        raise ValueError("several bigWig files have the same name; pass a mapping of track name to file")
+        raise ValueError("several bigWig files have the same name; pass a mapping of track name to file.")
     return {str(name): BigWig(path) for name, path in named.items()}
 
 
@@ -237,7 +237,7 @@ def _wanted(chromosomes: Collection[str] | None, shared: list[str], genome: Fast
     if missing := [name for name in wanted if name not in shared]:
         raise ValueError(
             f"the FASTA file and the tracks do not both have {', '.join(missing[:5])}; they share "
-            f"{', '.join(shared[:5])}{f', ... ({len(shared)} in all)' if len(shared) > 5 else ''}"
+            f"{', '.join(shared[:5])}{f', ... ({len(shared)} in all)' if len(shared) > 5 else ''}."
         )
     return wanted
 
@@ -258,20 +258,20 @@ def _from_fragments(
 
     for key in (groupby, sample_key, barcode_key):
         if key is not None and key not in cells.obs:
-            raise ValueError(f"adata.obs has no column {key!r}; it has {', '.join(map(str, cells.obs.columns[:12]))}")
+            raise ValueError(f"adata.obs has no column {key!r}; it has {', '.join(map(str, cells.obs.columns[:12]))}.")
     if normalize not in ("cpm", None):
-        raise ValueError(f"normalize must be 'cpm' or None, found {normalize!r}")
+        raise ValueError(f"normalize is {normalize!r}; expected 'cpm' or None.")
     if reduce not in ("mean", "sum"):
-        raise ValueError(f"insertions are reduced by 'sum' or 'mean', found {reduce!r}")
+        raise ValueError(f"insertions are reduced by 'sum' or 'mean', found {reduce!r}.")
     group = pd.Categorical(cells.obs[groupby]).remove_unused_categories()
     labels = [str(name) for name in group.categories]
     barcodes = cells.obs_names if barcode_key is None else cells.obs[barcode_key].astype(str)
     if isinstance(fragments, Mapping):
         if sample_key is None:
-            raise ValueError("several fragments files need sample_key=, the column of adata.obs with their names")
+            raise ValueError("several fragments files need sample_key=, the column of adata.obs with their names.")
         sample = cells.obs[sample_key].astype(str).to_numpy()
         if missing := sorted(set(sample) - set(map(str, fragments))):
-            raise ValueError(f"there is no fragments file of the samples {', '.join(missing[:5])}")
+            raise ValueError(f"there is no fragments file of the samples {', '.join(missing[:5])}.")
         by_sample = {str(name): path for name, path in fragments.items()}
     else:
         sample, by_sample = np.full(cells.n_obs, "all", dtype=object), {"all": fragments}
@@ -305,7 +305,7 @@ def _warn_of_depth(labels: list[str], total: np.ndarray, sizes: Mapping[str, int
 
 def _scale_and_clip(signal: np.ndarray, labels: list[str], scale: float, clip: float | None) -> None:
     if not scale > 0 or (clip is not None and not clip > 0):
-        raise ValueError(f"scale and clip must be above 0, found {scale} and {clip}")
+        raise ValueError(f"scale is {scale} and clip is {clip}; expected both above 0.")
     signal *= np.float32(scale)
     if clip is None:
         return

@@ -71,18 +71,18 @@ def transfer_labels(
     import pandas as pd
 
     if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, found {method!r}")
+        raise ValueError(f"method is {method!r}; expected one of {METHODS}.")
     for name in (rna, atac):
         if name not in mdata.mod:
-            raise ValueError(f"mdata has no modality {name!r}, found {', '.join(mdata.mod)}; name it (rna=, atac=)")
+            raise ValueError(f"mdata has no modality {name!r}, found {', '.join(mdata.mod)}; name it (rna=, atac=).")
         if not mdata.mod[name].obs_names.is_unique:
             raise ValueError(
-                f"cells of mdata[{name!r}] share names; call mdata[{name!r}].obs_names_make_unique() first"
+                f"cells of mdata[{name!r}] share names; call mdata[{name!r}].obs_names_make_unique() first."
             )
     if method == "scimilarity":
         labels = _from_scimilarity(mdata.mod[rna], model_path, layer, max_distance)
     elif model_path is not None or max_distance is not None:
-        raise ValueError("model_path and max_distance are for method='scimilarity'")
+        raise ValueError("model_path and max_distance are for method='scimilarity'.")
     else:
         labels = _from_obs(mdata, rna, labels_key)
     cells = mdata.mod[atac].obs_names
@@ -92,7 +92,7 @@ def transfer_labels(
     if (labels == unlabeled_category).all():
         raise ValueError(
             f"none of the {len(cells):,} cells of mdata[{atac!r}] has a label: its cells are matched with those of "
-            f"mdata[{rna!r}] by name (first: {cells[0]!r} and {mdata.mod[rna].obs_names[0]!r})"
+            f"mdata[{rna!r}] by name (first: {cells[0]!r} and {mdata.mod[rna].obs_names[0]!r})."
         )
     column = pd.Series(pd.Categorical(labels.astype(str)), index=cells, name=key_added or labels_key)
     mdata.mod[atac].obs[column.name] = column
@@ -104,7 +104,7 @@ def _from_obs(mdata: MuData, rna: str, key: str) -> pd.Series:
         if name in obs:
             return obs[name]
     found = ", ".join([*mdata.mod[rna].obs.columns, *mdata.obs.columns][:10]) or "none"
-    raise ValueError(f"neither mdata[{rna!r}].obs nor mdata.obs has a column {key!r}; found {found}")
+    raise ValueError(f"neither mdata[{rna!r}].obs nor mdata.obs has a column {key!r}; found {found}.")
 
 
 def _from_scimilarity(
@@ -114,14 +114,14 @@ def _from_scimilarity(
     import pandas as pd
 
     if model_path is None:
-        raise ValueError("method='scimilarity' needs model_path: the folder of a downloaded SCimilarity model")
+        raise ValueError("method='scimilarity' needs model_path: the folder of a downloaded SCimilarity model.")
     if not os.path.isdir(model_path):
         raise ValueError(
-            f"model_path {os.fspath(model_path)!r} is no folder; download the SCimilarity model and name it"
+            f"model_path {os.fspath(model_path)!r} is no folder; download the SCimilarity model and name it."
         )
     if layer is not None and layer not in adata.layers:
         found = ", ".join(name for name in adata.layers if name is not None)  # anndata 0.13 lists X, as None
-        raise ValueError(f"the RNA has no layer {layer!r}, found {found or 'none'}")
+        raise ValueError(f"the RNA has no layer {layer!r}, found {found or 'none'}.")
     counts = adata.X if layer is None else adata.layers[layer]
     _check_counts(counts)
     try:
@@ -130,7 +130,7 @@ def _from_scimilarity(
     except ImportError:
         raise ImportError(
             "labels from the RNA by SCimilarity need its package: pip install 'scatacformer[scimilarity]'. "
-            "For labels that the RNA has already: method='obs'"
+            "For labels that the RNA has already: method='obs'."
         ) from None
     annotation: Any = CellAnnotation(model_path=os.fspath(model_path))
     # its functions write to what they are given
@@ -149,5 +149,5 @@ def _check_counts(counts: Any) -> None:
     if not np.isfinite(values).all() or (values < 0).any() or (values != np.round(values)).any():
         raise ValueError(
             "the RNA holds numbers that are not counts (negative, not finite or not integer); name the layer that holds "
-            "the counts (layer=)"
+            "the counts (layer=)."
         )

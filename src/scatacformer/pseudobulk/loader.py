@@ -53,11 +53,11 @@ class RegionData:
         if self.motif.shape[0] != n_regions:
             raise ValueError(f"motif needs a row for each of {n_regions:,} regions; found {self.motif.shape[0]:,}.")
         if self.tss is not None and self.tss.shape != (n_regions, 2):
-            raise ValueError(f"tss must be {n_regions:,} regions × 2 strands; found {self.tss.shape}.")
+            raise ValueError(f"tss has shape {self.tss.shape}; expected {n_regions:,} regions × 2 strands.")
         for layer in self.expression or ():
             if layer.shape != (n_groups, n_regions):
                 raise ValueError(
-                    f"The expression must be {n_groups:,} groups × {n_regions:,} regions; found {layer.shape}."
+                    f"The expression has shape {layer.shape}; expected {n_groups:,} groups × {n_regions:,} regions."
                 )
         if self.motif_scale is not None and self.motif_scale.shape != (self.n_motifs,):
             raise ValueError(f"motif_scale needs one number for each of {self.n_motifs:,} motifs.")
@@ -161,11 +161,11 @@ class WindowLoader:
         world_size: int = 1,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
         if target not in ("expression", "accessibility", None):
-            raise ValueError(f"target is 'expression', 'accessibility' or None; found {target!r}.")
+            raise ValueError(f"target is {target!r}; expected 'expression', 'accessibility' or None.")
         if accessibility not in ("quantitative", "binary", "ones"):
-            raise ValueError(f"accessibility is 'quantitative', 'binary' or 'ones'; found {accessibility!r}.")
+            raise ValueError(f"accessibility is {accessibility!r}; expected 'quantitative', 'binary' or 'ones'.")
         if target == "expression" and data.expression is None:
             raise ValueError("The target is the expression, and there is none. Map it with sf.pp.map_expression first.")
         if not len(source):

@@ -65,7 +65,7 @@ def genes_of_regions(
     import pandas as pd
 
     if extend < 0:
-        raise ValueError(f"extend must be 0 bp or more; found {extend}.")
+        raise ValueError(f"extend is {extend}; expected 0 bp or more.")
     starts = gene_starts(gtf, names, tss=tss)
     found = np.unique(starts["gene"])
     if 2 * len(found) <= len(names):
@@ -151,7 +151,7 @@ def expression_of_regions(
 
 
 def table_of(genes: GeneRegions, names: Sequence[str], regions: Vocabulary) -> pd.DataFrame:
-    """The rows as a table: `gene`, `region` (name), `chrom`, `tss` (bp, 0-based), `strand`."""
+    """The rows as a table: ``gene``, ``region`` (name), ``chrom``, ``tss`` (bp, 0-based), ``strand``."""
     import pandas as pd
 
     return pd.DataFrame(

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 
 class BinDna:
-    """The DNA of each bin of a vocabulary: `dna[bin]` is a string of A, C, G, T and N, in capitals.
+    """The DNA of each bin of a vocabulary: ``dna[bin]`` is a string of A, C, G, T and N, in capitals.
 
     It is read from the disk when it is asked for; nothing is kept. A bin that ends beyond its chromosome has the bases
-    that there are. `sizes` is the length in bp of each sequence in the file.
+    that there are. ``sizes`` is the length in bp of each sequence in the file.
 
     Parameters
     ----------
     fasta
         FASTA file, plain or compressed by bgzip: see :class:`Fasta`.
     vocabulary
-        The bins. Chromosomes of both are brought together whether or not they are called `chr1`, `1` or `NC_000001.11`.
+        The bins. Chromosomes of both are brought together whether or not they are called ``chr1``, ``1`` or
+        ``NC_000001.11``.
 
     Raises
     ------

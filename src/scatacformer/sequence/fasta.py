@@ -85,12 +85,12 @@ class Fasta:
         """
         size = self.sizes.get(chrom)
         if size is None:
-            raise ValueError(f"{self.path} has no sequence {chrom!r}. It has: {_some(self.sizes)}")
+            raise ValueError(f"{self.path} has no sequence {chrom!r}. It has: {_some(self.sizes)}.")
         if end < start:
-            raise ValueError(f"interval {chrom}:{start}-{end} ends before it starts")
+            raise ValueError(f"interval {chrom}:{start}-{end} ends before it starts.")
         inside = max(start, 0), min(end, size)
         if (start, end) != inside and not pad:
-            raise ValueError(f"{chrom}:{start}-{end} reaches beyond {chrom}, which has {size:,} bp in {self.path}")
+            raise ValueError(f"{chrom}:{start}-{end} reaches beyond {chrom}, which has {size:,} bp in {self.path}.")
         if inside[0] >= inside[1]:
             return np.full(end - start, N_CODE, dtype=np.uint8)
         bases = np.frombuffer(self._file().fetch(chrom, *inside).encode("ascii"), dtype=np.uint8)
@@ -165,17 +165,17 @@ def codes_of(sequence: str) -> np.ndarray:
 
 def _refuse_other_files(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no FASTA file {path}")
+        raise FileNotFoundError(f"there is no FASTA file {path}.")
     with path.open("rb") as file:
         head = file.read(18)
     if head[:2] == b"\x1f\x8b":
         if head[12:14] != b"BC":  # the extra field of a bgzip block
             raise ValueError(
                 f"{path} is compressed by gzip, of which no interval can be read. Unpack it, or compress it by bgzip: "
-                f"gunzip -c {path.name} | bgzip > {path.stem}.bgz"
+                f"gunzip -c {path.name} | bgzip > {path.stem}.bgz."
             )
     elif head[:1] != b">":
-        raise ValueError(f"{path} is not a FASTA file: expected '>' as its first character, found {head[:1]!r}")
+        raise ValueError(f"{path} begins with {head[:1]!r}; expected a FASTA file, which begins with '>'.")
 
 
 def _find_or_make_index(path: Path, owner: object) -> Path:
@@ -210,12 +210,12 @@ def _make_index(path: Path, folder: Path) -> list[Path]:
     except pysam.SamtoolsError as error:
         raise ValueError(f"{path} cannot be indexed as a FASTA file: {str(error).strip()}") from None
     if not index.exists() or index.stat().st_size == 0:
-        raise ValueError(f"{path} cannot be indexed as a FASTA file: it holds no sequence")
+        raise ValueError(f"{path} cannot be indexed as a FASTA file: it holds no sequence.")
     n_indexed = index.read_bytes().count(b"\n")
     if (n_sequences := _count_headers(path)) != n_indexed:  # the index silently keeps the first of a name
         raise ValueError(
             f"{path} has {n_sequences} sequences of {n_indexed} different names: some are there more than once. "
-            "Keep one of each name"
+            "Keep one of each name."
         )
     return [part for part in (index, compressed) if part.exists()]
 
@@ -242,7 +242,7 @@ def _open(path: Path, index: Path) -> Any:
         )
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path} or its index {index} is damaged: {error}. Delete the index, or copy the file again"
+            f"{path} or its index {index} is damaged: {error}. Delete the index, or copy the file again."
         ) from None
 
 
@@ -250,7 +250,7 @@ def _pysam() -> Any:
     try:
         import pysam
     except ImportError:
-        raise ImportError("FASTA files are read with pysam, which is not installed: pip install pysam") from None
+        raise ImportError("FASTA files are read with pysam, which is not installed: pip install pysam.") from None
     return pysam
 
 

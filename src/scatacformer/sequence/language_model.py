@@ -87,10 +87,10 @@ class DnaCheckpoint:
         if (limit := min(limits)) > 10**6:
             raise ValueError(
                 f"{self.name} does not say how many tokens it reads: neither model_max_length in tokenizer_config.json "
-                "nor max_position_embeddings in config.json. Set one of them"
+                "nor max_position_embeddings in config.json. Set one of them."
             )
         if limit - self.tokens.n_special < 1:
-            raise ValueError(f"{self.name} reads {limit} tokens, of which {self.tokens.n_special} are special")
+            raise ValueError(f"{self.name} reads {limit} tokens, of which {self.tokens.n_special} are special.")
         return limit
 
     def _checksum(self) -> str:
@@ -106,7 +106,7 @@ class DnaCheckpoint:
 class DnaTokens:
     """From DNA to token ids: windows of a sequence, what of them is DNA, padded batches.
 
-    `k`: bases of a token. Bases that are no multiple of k, or lie beside an N, may be tokens of one base.
+    ``k``: bases of a token. Bases that are no multiple of k, or lie beside an N, may be tokens of one base.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
@@ -116,7 +116,7 @@ class DnaTokens:
         if "".join(text) != _PROBE or len({len(token) for token in text[:-10]}) != 1:
             raise ValueError(
                 f"the tokenizer of {name} does not read DNA as letters or k-mers side by side (the first of "
-                f"{_PROBE[:12]}...: {', '.join(text[:4])}). Expected one such as that of the Nucleotide Transformer"
+                f"{_PROBE[:12]}...: {', '.join(text[:4])}). Expected one such as that of the Nucleotide Transformer."
             )
         self.k = len(text[0])
         whole = tokenizer(_PROBE)["input_ids"]
@@ -179,7 +179,7 @@ def _load(name: str) -> tuple[Any, Any]:
         import transformers
     except ImportError:
         raise ImportError(
-            "DNA language models are run by transformers, which is not installed: pip install 'scatacformer[dna]'"
+            "DNA language models are run by transformers, which is not installed: pip install 'scatacformer[dna]'."
         ) from None
     from safetensors import SafetensorError
 
@@ -193,13 +193,13 @@ def _load(name: str) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ValueError(
             f"the checkpoint {name!r} cannot be loaded: {str(error).strip().splitlines()[0] if str(error) else error!r}. "
-            f"{own_code}Expected a folder, or a name on the hub, with config.json, model.safetensors and a tokenizer"
+            f"{own_code}Expected a folder, or a name on the hub, with config.json, model.safetensors and a tokenizer."
         ) from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(_UNUSED))
     if missing or found.get("mismatched_keys"):
         raise ValueError(
             f"the checkpoint {name!r} lacks weights of its network ({len(missing):,}, first: {missing[:1]}), which would "
-            f"be random. {own_code}Take a checkpoint of an architecture that transformers has"
+            f"be random. {own_code}Take a checkpoint of an architecture that transformers has."
         )
     return tokenizer, network
 
@@ -223,11 +223,11 @@ def _check_folder(folder: Path) -> str:
     """Refuses a folder that is no checkpoint in safetensors; says so if it would like to run code of its own."""
     there = sorted(path.name for path in folder.iterdir())
     if "config.json" not in there:
-        raise ValueError(f"{folder} is not a checkpoint: it has no config.json (found: {there[:5]})")
+        raise ValueError(f"{folder} is not a checkpoint: it has no config.json (found: {there[:5]}).")
     if not any(name.endswith(".safetensors") for name in there):
         raise ValueError(
             f"{folder} has no weights in safetensors (found: {there[:8]}). A pytorch_model.bin is not opened, for it may "
-            "run code: convert it once with transformers, AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...)"
+            "run code: convert it once with transformers, AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...)."
         )
     config = read_json(folder / "config.json")
     return "It names code of its own (auto_map), which is not run. " if config.get("auto_map") else ""
@@ -241,7 +241,7 @@ def _device(device: str) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda' (or 'cuda:1', ...), found {device!r}") from None
+        raise ValueError(f"device is {device!r}; expected 'auto', 'cpu' or 'cuda' (or 'cuda:1', ...).") from None
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: torch finds no GPU; device='cpu' works")
+        raise ValueError(f"device {device!r}: torch finds no GPU; device='cpu' works.")
     return found

@@ -14,7 +14,7 @@ def one_hot(codes: np.ndarray) -> np.ndarray:
     """
     codes = np.asarray(codes)
     if codes.size and (codes.max() > 4 or codes.min() < 0):
-        raise ValueError(f"codes of bases are 0 to 4 (A, C, G, T, N), found {codes.min()} to {codes.max()}")
+        raise ValueError(f"codes of bases are 0 to 4 (A, C, G, T, N), found {codes.min()} to {codes.max()}.")
     out = np.empty((*codes.shape[:-1], 4, codes.shape[-1]), dtype=np.float32)
     for base in range(4):  # four comparisons: 3 times faster than looking rows up and transposing
         np.equal(codes, base, out=out[..., base, :], casting="unsafe")

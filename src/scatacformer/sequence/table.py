@@ -21,12 +21,12 @@ SECONDS_BETWEEN_SAVES = 10.0
 
 
 def read_dna_table(path: str | Path, vocabulary: Vocabulary | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-    """(table, what it was made of) of a `.npy` file. The table is mapped into memory, (n_bins, d), read only.
+    """(table, what it was made of) of a ``.npy`` file. The table is mapped into memory, (n_bins, d), read only.
 
     What it was made of stands in a JSON file beside it, as :func:`scatacformer.pp.dna_embeddings` writes it; of a
     file without one nothing is known ({}).
 
-    Raises FileNotFoundError, and ValueError for a file that is no table, that is not finished, or, with `vocabulary`,
+    Raises FileNotFoundError, and ValueError for a file that is no table, that is not finished, or, with ``vocabulary``,
     that is of other bins.
     """
     path = Path(path)
@@ -35,7 +35,7 @@ def read_dna_table(path: str | Path, vocabulary: Vocabulary | None = None) -> tu
     if vocabulary is not None and _settings(notes).get("vocabulary", own) != own:
         raise ValueError(
             f"the DNA table {path} is of other bins, or of the same in another order ({notes.get('n_bins', 0)} bins; "
-            f"expected {vocabulary.n_bins:,}): make one of these with sf.pp.dna_embeddings"
+            f"expected {vocabulary.n_bins:,}): make one of these with sf.pp.dna_embeddings."
         )
     return table, notes
 
@@ -45,33 +45,33 @@ def _table_and_notes(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     file = _file_of(path, notes)
     if not file.is_file():
         if _partial(path).exists():
-            raise ValueError(f"{path} is not finished: run sf.pp.dna_embeddings with the same arguments, it goes on")
-        raise FileNotFoundError(f"there is no DNA table {path}; sf.pp.dna_embeddings makes one")
+            raise ValueError(f"{path} is not finished: run sf.pp.dna_embeddings with the same arguments, it goes on.")
+        raise FileNotFoundError(f"there is no DNA table {path}; sf.pp.dna_embeddings makes one.")
     notes.pop("sha256", None)
     with reading(file, "a NumPy array (.npy)", "Make it again with sf.pp.dna_embeddings"):
         table = np.load(file, mmap_mode="r", allow_pickle=False)
         if not isinstance(table, np.ndarray):
-            raise ValueError("it holds several arrays (.npz)")
+            raise ValueError("it holds several arrays (.npz).")
         if table.ndim != 2 or table.dtype.kind != "f":
-            raise ValueError(f"it is {table.dtype} of shape {table.shape}, expected (n_bins, d) of floating point")
+            raise ValueError(f"it is {table.dtype} of shape {table.shape}, expected (n_bins, d) of floating point.")
     return table, notes
 
 
 class DnaTableWriter:
     """A table that is filled from its first row to its last, and goes on where an earlier process was killed.
 
-    Rows go to a memory-mapped `.<name>.partial` beside `path`, how many are whole to a small JSON file. :meth:`finish`
-    puts it in the place of an earlier table, which is whole until then. A table at `path` that was made of the very
-    same things is `done`.
+    Rows go to a memory-mapped ``.<name>.partial`` beside ``path``, how many are whole to a small JSON file.
+    :meth:`finish` puts it in the place of an earlier table, which is whole until then. A table at ``path`` that was
+    made of the very same things is ``done``.
 
     Parameters
     ----------
     path
-        Where the finished `.npy` will be.
+        Where the finished ``.npy`` will be.
     shape, dtype
         (n_bins, d); float16 or float32.
     made_of
-        What the table is made of: a dict for JSON, in it `settings`, which decide the numbers. A table that is there,
+        What the table is made of: a dict for JSON, in it ``settings``, which decide the numbers. A table that is there,
         finished or not, of other settings is refused.
     overwrite
         Whether such a table is replaced instead.
@@ -79,7 +79,7 @@ class DnaTableWriter:
     Raises
     ------
     ValueError
-        A table of other things is there, and `overwrite` is not set; the message says what differs.
+        A table of other things is there, and ``overwrite`` is not set; the message says what differs.
     RuntimeError
         Another process is making this table.
     """
@@ -136,7 +136,7 @@ class DnaTableWriter:
         """The whole table under its name, mapped into memory, read only."""
         if not self.done:
             if self.n_done != len(self._rows):
-                raise ValueError(f"{self.n_done:,} of {len(self._rows):,} rows are there")
+                raise ValueError(f"{self.n_done:,} of {len(self._rows):,} rows are there.")
             self.save()
             del self._rows
             with whole_folder(self.path.parent, _notes(self.path).name, [self.path.name], overwrite=True) as new:
@@ -159,7 +159,7 @@ class DnaTableWriter:
                 f"{name}: {_short(theirs.get(name))} there, {_short(ours.get(name))} now" for name in differ
             )
             raise ValueError(
-                f"{where} is a table of something else ({said}). Choose another `out`, or replace it (overwrite=True)"
+                f"{where} is a table of something else ({said}). Choose another `out`, or replace it (overwrite=True)."
             )
         return not differ
 
@@ -174,7 +174,7 @@ def _lock(partial: Path, path: Path) -> BinaryIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise RuntimeError(f"Another process is making {path}. Wait for it, or choose another `out`") from None
+        raise RuntimeError(f"Another process is making {path}. Wait for it, or choose another `out`.") from None
     except OSError:  # a file system without locks
         pass
     return file

@@ -68,9 +68,9 @@ class VariantReader:
 
     def __post_init__(self) -> None:
         if self.mismatch not in ("raise", "skip"):
-            raise ValueError(f"mismatch must be 'raise' or 'skip', found {self.mismatch!r}")
+            raise ValueError(f"mismatch is {self.mismatch!r}; expected 'raise' or 'skip'.")
         if isinstance(self.source, str | Path) and not Path(self.source).is_file():
-            raise FileNotFoundError(f"there is no file of variants {self.source}")
+            raise FileNotFoundError(f"there is no file of variants {self.source}.")
         if hasattr(self.source, "columns"):
             _columns_of(self.source)
         self.check_first()
@@ -90,7 +90,7 @@ class VariantReader:
             if n_read == n:
                 break
         if not n_read:
-            raise ValueError(f"{_name(self.source)} holds no variant")
+            raise ValueError(f"{_name(self.source)} holds no variant.")
         if not names & set(self.fasta.sizes):
             raise ValueError(
                 f"no chromosome of {_name(self.source)} is in the FASTA file {self.fasta.path}. It has: "
@@ -155,7 +155,7 @@ def allele_codes(fasta: Fasta, variant: Variant, length: int, shift: int = 0) ->
     ``(length,)`` uint8 codes of the reference and of the alternative.
     """
     if max(len(variant.ref), len(variant.alt)) > length:
-        raise ValueError(f"an allele of {variant} is longer than the window of {length:,} bp")
+        raise ValueError(f"an allele of {variant} is longer than the window of {length:,} bp.")
     out = []
     for allele in (variant.ref, variant.alt):
         first, last = flanks(variant, len(allele), length, shift)
@@ -251,7 +251,7 @@ def _columns_of(table: pd.DataFrame) -> dict[str, str]:
     if missing := [key for key, column in found.items() if column is None]:
         raise ValueError(
             f"a table of variants needs columns chrom, pos (1-based), ref and alt; {', '.join(missing)} not found among "
-            f"{', '.join(map(str, table.columns))}"
+            f"{', '.join(map(str, table.columns))}."
         )
     return {key: str(column) for key, column in found.items()}
 
@@ -265,7 +265,9 @@ def _rows_of_file(path: Path) -> Iterator[tuple[str, int, str, tuple[str, ...], 
             for record in file:
                 yield record.chrom, record.start, record.ref or "", tuple(record.alts or ()), record.id or "."
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a VCF file: {error}. It must begin with ##fileformat=VCF") from None
+        raise ValueError(
+            f"{path} cannot be read as a VCF file: {error}. It must begin with ##fileformat=VCF."
+        ) from None
     finally:
         pysam.set_verbosity(verbosity)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TokenBatch(UserDict):
-    """Mapping with `"input_ids"` and `"attention_mask"` (1: token, 0: padding); `model(**batch)` works.
+    """Mapping with ``"input_ids"`` and ``"attention_mask"`` (1: token, 0: padding); ``model(**batch)`` works.
 
     Lists of int for one list of regions, lists of lists for several, arrays or tensors (n_lists, length) where asked.
     """
@@ -89,7 +89,7 @@ def pad_features(
     pad_to_multiple_of: int | None,
     return_tensors: Literal["pt", "np"] | None,
 ) -> TokenBatch:
-    """Examples that were tokenized one by one, padded to one length; what else they hold (`"labels"`) goes along."""
+    """Examples that were tokenized one by one, padded to one length; what else they hold (``"labels"``) goes along."""
     if isinstance(features, Mapping):
         columns = {name: list(values) for name, values in features.items()}
     else:
@@ -123,13 +123,13 @@ def pad_features(
 def check_batch_options(padding: Any, truncation: Any, max_length: Any, return_tensors: Any) -> None:
     """Raise ValueError for options that do not exist or do not go together."""
     if padding not in (False, True, "longest", "max_length", "do_not_pad"):
-        raise ValueError(f"padding must be False, True, 'longest' or 'max_length'; found {padding!r}.")
+        raise ValueError(f"padding is {padding!r}; expected False, True, 'longest' or 'max_length'.")
     if truncation not in (False, True):
-        raise ValueError(f"truncation must be False or True; found {truncation!r}.")
+        raise ValueError(f"truncation is {truncation!r}; expected False or True.")
     if return_tensors not in (None, "pt", "np"):
-        raise ValueError(f"return_tensors must be None, 'pt' or 'np'; found {return_tensors!r}.")
+        raise ValueError(f"return_tensors is {return_tensors!r}; expected None, 'pt' or 'np'.")
     if max_length is not None and (max_length != int(max_length) or max_length < 1):
-        raise ValueError(f"max_length must be a positive number of tokens; found {max_length!r}.")
+        raise ValueError(f"max_length is {max_length!r}; expected a positive number of tokens.")
     if max_length is None and (truncation or padding == "max_length"):
         raise ValueError("truncation=True and padding='max_length' need max_length=, the number of tokens.")
     if max_length is not None and not truncation and padding != "max_length":

@@ -114,7 +114,7 @@ def tokenize_anndata(adata: AnnData, layer: str | None, vocabulary: Vocabulary, 
 
 
 def _cells(block: FragmentBlock, cell_of: dict[str, int], grow: bool) -> np.ndarray:
-    """Number of each fragment's cell, (n_fragments,), int32; -1 for others, which get a number with `grow`."""
+    """Number of each fragment's cell, (n_fragments,), int32; -1 for others, which get a number with ``grow``."""
     if grow:
         codes = [cell_of.setdefault(name, len(cell_of)) for name in block.barcode_names]
     else:

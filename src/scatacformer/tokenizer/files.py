@@ -24,7 +24,7 @@ CONFIG, VOCABULARY, UNIVERSE, MODEL_CONFIG = (
 
 
 def read_tokenizer(name: str | Path, **hub: Any) -> tuple[Vocabulary, Layout, list[str] | None]:
-    """Vocabulary, order of the special tokens and what `<eos>` stand for, of a folder or a repository of the hub."""
+    """Vocabulary, order of the special tokens and what ``<eos>`` stand for, of a folder or a repository of the hub."""
     folder = folder_of(
         name,
         [CONFIG, VOCABULARY, UNIVERSE, MODEL_CONFIG],
@@ -66,7 +66,7 @@ def read_universe(path: str | Path, assembly: str | None = None) -> Vocabulary:
 def write_tokenizer(folder: Path, vocabulary: Vocabulary, special: SpecialTokens, for_gtars: bool) -> None:
     """Write the folder, which is the old tokenizer or the new one at every moment.
 
-    Raises ValueError for a file in place of the folder, for a model in it that has other regions, and for `for_gtars`
+    Raises ValueError for a file in place of the folder, for a model in it that has other regions, and for ``for_gtars``
     with special tokens that are not theirs; RuntimeError where another process is writing the folder.
     """
     if folder.exists() and not folder.is_dir():

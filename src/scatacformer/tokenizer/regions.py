@@ -148,7 +148,7 @@ def _columns_of_names(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _without_thousands(name: str) -> str:
-    """`chr1:12,000-18,000` as `chr1:12000-18000`; white space around it goes as well."""
+    """``chr1:12,000-18,000`` as ``chr1:12000-18000``; white space around it goes as well."""
     name = name.strip()
     match = _AS_COPIED.fullmatch(name)
     if match is None:
@@ -167,7 +167,7 @@ def _is_region(region: Any) -> bool:
 
 
 def _attributes(region: Any) -> tuple[str, str, str] | None:
-    """By which names an object (or a row of `itertuples`) says where it is; None for others, and for tables."""
+    """By which names an object (or a row of ``itertuples``) says where it is; None for others, and for tables."""
     if isinstance(region, str) or hasattr(region, "columns"):
         return None
     return next((names for names in _ATTRIBUTES if all(hasattr(region, name) for name in names)), None)

@@ -18,11 +18,10 @@ ROLES = ("unk", "pad", "mask", "cls", "eos", "bos", "sep")  # the order in which
 class SpecialTokens:
     """Names and ids of the special tokens of a vocabulary.
 
-    `"gtars"`: `<unk>`, `<pad>`, `<mask>`, `<cls>`, `<eos>`, `<bos>`, `<sep>` = n_bins … n_bins + 6.
-    `"scatacformer"`: `<cls>` = n_bins, `<pad>` = n_bins + 1, `<eos_chr1>`, … = n_bins + 2 + code of the chromosome, as
-    :class:`Vocabulary` numbers them; the other roles are not there. A model whose `<eos>` stand for classes of regions
-    has `<eos_promoter>`, … in their place.
-    """
+    ``"gtars"``: ``<unk>``, ``<pad>``, ``<mask>``, ``<cls>``, ``<eos>``, ``<bos>``, ``<sep>`` = n_bins … n_bins + 6.
+    ``"scatacformer"``: ``<cls>`` = n_bins, ``<pad>`` = n_bins + 1, ``<eos_chr1>``, … = n_bins + 2 + code of the
+    chromosome, as :class:`Vocabulary` numbers them; the other roles are not there. A model whose ``<eos>`` stand for
+    classes of regions has ``<eos_promoter>``, … in their place."""
 
     layout: Layout
     ids: Mapping[str, int]  # token -> id, ascending
@@ -30,7 +29,8 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, layout: Layout, eos_names: Sequence[str] | None = None) -> SpecialTokens:
-        """Those of a vocabulary; `eos_names` are its chromosomes by default. Raises ValueError for an unknown layout."""
+        """Those of a vocabulary; ``eos_names`` are its chromosomes by default. Raises ValueError for an unknown
+        layout."""
         if eos_names is not None and (layout != "scatacformer" or len(set(eos_names)) < len(eos_names)):
             raise ValueError(f"eos_names are for special_tokens='scatacformer', each once; found {list(eos_names)}.")
         if layout == "gtars":
@@ -41,12 +41,12 @@ class SpecialTokens:
             stand_for = vocabulary.chrom_names if eos_names is None else eos_names
             names = ["<cls>", "<pad>", *(f"<eos_{name}>" for name in stand_for)]
         else:
-            raise ValueError(f"special_tokens must be 'gtars' or 'scatacformer'; found {layout!r}.")
+            raise ValueError(f"special_tokens is {layout!r}; expected 'gtars' or 'scatacformer'.")
         ids = {name: vocabulary.n_bins + number for number, name in enumerate(names)}
         return cls(layout, ids, of_role)
 
     def token(self, role: str) -> str | None:
-        """The token of a role such as `"pad"`; None where the layout has none."""
+        """The token of a role such as ``"pad"``; None where the layout has none."""
         return self.of_role.get(role)
 
     def token_id(self, role: str) -> int | None:
@@ -56,12 +56,12 @@ class SpecialTokens:
 
     @property
     def eos_names(self) -> list[str]:
-        """What the `<eos>` of our own models stand for; none for gtars'."""
+        """What the ``<eos>`` of our own models stand for; none for gtars'."""
         return [name.removeprefix("<eos_").removesuffix(">") for name in self.ids if name.startswith("<eos_")]
 
     @property
     def as_map(self) -> dict[str, str | list[str]]:
-        """`{"pad_token": "<pad>", …}`; tokens without a role under `"additional_special_tokens"`."""
+        """``{"pad_token": "<pad>", …}``; tokens without a role under ``"additional_special_tokens"``."""
         found: dict[str, str | list[str]] = {f"{role}_token": token for role, token in self.of_role.items()}
         others = [token for token in self.ids if token not in self.of_role.values()]
         return found | ({"additional_special_tokens": others} if others else {})

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TokenizedCells:
     """Cells × regions, the token ids of a cell being the columns of its row.
 
-    `cells["AAAC-1"]` or `cells[0]` is the token ids of one cell, ascending, without repeats and special tokens;
-    `cells[:100]`, `cells[mask]` and `cells[["AAAC-1", "AAAG-1"]]` are fewer cells.
+    ``cells["AAAC-1"]`` or ``cells[0]`` is the token ids of one cell, ascending, without repeats and special tokens;
+    ``cells[:100]``, ``cells[mask]`` and ``cells[["AAAC-1", "AAAG-1"]]`` are fewer cells.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class TokenizedCells:
         return np.diff(self.X.indptr)
 
     def to_anndata(self) -> AnnData:
-        """AnnData of the counts as float32, `.var` the regions, `.obs["n_unknown"]`: what the models take."""
+        """AnnData of the counts as float32, ``.var`` the regions, ``.obs["n_unknown"]``: what the models take."""
         import pandas as pd
         from anndata import AnnData
 
@@ -81,8 +81,8 @@ class TokenizedCells:
 
         names = pd.Index(self.barcodes)
         if not names.is_unique:
-            raise KeyError(f"{names[names.duplicated()][0]!r} is the name of several cells; take them by number")
+            raise KeyError(f"{names[names.duplicated()][0]!r} is the name of several cells; take them by number.")
         rows = names.get_indexer(barcodes)
         if (rows < 0).any():
-            raise KeyError(f"{barcodes[int(np.argmax(rows < 0))]!r} is no barcode of these {len(self):,} cells")
+            raise KeyError(f"{barcodes[int(np.argmax(rows < 0))]!r} is no barcode of these {len(self):,} cells.")
         return rows

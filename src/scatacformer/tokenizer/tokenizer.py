@@ -41,25 +41,27 @@ def _token_id(role: str) -> property:
 class Tokenizer:
     """Genomic regions to the token ids of the regions of a vocabulary that they overlap.
 
-    A query hits every region that shares a bp with it (half-open: neighbours do not), and gives their token ids by start
-    and end; queries keep their order, and repeats stay. A list of queries that hits nothing gives `<unk>`, where there
-    is one; of other queries that hit nothing a warning says how many. No special token is added otherwise. All as gtars does it, and with the same ids.
+    A query hits every region that shares a bp with it (half-open: neighbours do not), and gives their token ids by
+    start and end; queries keep their order, and repeats stay. A list of queries that hits nothing gives ``<unk>``,
+    where there is one; of other queries that hit nothing a warning says how many. No special token is added otherwise.
+    All as gtars does it, and with the same ids.
 
     Parameters
     ----------
     vocabulary
         The regions: token id = place in it, never sorted. They may overlap one another.
     special_tokens
-        `"gtars"`: `<unk>`, `<pad>`, `<mask>`, `<cls>`, `<eos>`, `<bos>`, `<sep>` after the regions, as gtars and
-        databio's models have it. `"scatacformer"`: `<cls>`, `<pad>` and one `<eos>` per chromosome, as
-        :class:`~scatacformer.ScAtacFormer` has it: `<unk>` is not among them, so that what hits nothing gives nothing.
+        ``"gtars"``: ``<unk>``, ``<pad>``, ``<mask>``, ``<cls>``, ``<eos>``, ``<bos>``, ``<sep>`` after the regions, as
+        gtars and databio's models have it. ``"scatacformer"``: ``<cls>``, ``<pad>`` and one ``<eos>`` per chromosome,
+        as :class:`~scatacformer.ScAtacFormer` has it: ``<unk>`` is not among them, so that what hits nothing gives
+        nothing.
     eos_names
-        What each `<eos>` stands for in a model with `eos="region_class"`; the chromosomes by default.
+        What each ``<eos>`` stands for in a model with ``eos="region_class"``; the chromosomes by default.
 
     Raises
     ------
     ValueError
-        No :class:`Vocabulary`, unknown special tokens, or `eos_names` of those of gtars.
+        No :class:`Vocabulary`, unknown special tokens, or ``eos_names`` of those of gtars.
     """
 
     padding_side = "right"
@@ -80,7 +82,7 @@ class Tokenizer:
 
     @classmethod
     def from_vocabulary(cls, vocabulary: Vocabulary | Any, special_tokens: Layout = "gtars") -> Tokenizer:
-        """The regions of a :class:`Vocabulary`, or of a model that has one (`model.vocabulary`)."""
+        """The regions of a :class:`Vocabulary`, or of a model that has one (``model.vocabulary``)."""
         found = vocabulary if isinstance(vocabulary, Vocabulary) else getattr(vocabulary, "vocabulary", vocabulary)
         eos_names = getattr(vocabulary, "eos_names_", None) if special_tokens == "scatacformer" else None
         return cls(found, special_tokens, eos_names)
@@ -94,7 +96,8 @@ class Tokenizer:
         exclude: Collection[str] = DEFAULT_EXCLUDED,
         special_tokens: Layout = "gtars",
     ) -> Tokenizer:
-        """Bins side by side over an assembly (`"hg38"`), a file or a dict of sizes: :meth:`Vocabulary.from_chrom_sizes`."""
+        """Bins side by side over an assembly (``"hg38"``), a file or a dict of sizes:
+        :meth:`Vocabulary.from_chrom_sizes`."""
         return cls(Vocabulary.from_chrom_sizes(genome, bin_size, exclude=exclude), special_tokens)
 
     @classmethod
@@ -109,7 +112,7 @@ class Tokenizer:
 
     @classmethod
     def from_anndata(cls, adata: AnnData, special_tokens: Layout = "gtars") -> Tokenizer:
-        """The regions of `adata.var`, in its order: see :meth:`Vocabulary.from_var`."""
+        """The regions of ``adata.var``, in its order: see :meth:`Vocabulary.from_var`."""
         with overlaps_allowed():
             return cls(Vocabulary.from_var(adata.var, adata.uns.get("assembly")), special_tokens)
 
@@ -123,16 +126,16 @@ class Tokenizer:
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> Tokenizer:
-        """A tokenizer from a folder, or from a repository of the Hugging Face hub (extra `hub`).
+        """A tokenizer from a folder, or from a repository of the Hugging Face hub (extra ``hub``).
 
-        Reads what :meth:`save_pretrained` wrote (`tokenizer_config.json`, `vocabulary.bed.gz`), databio's layout
-        (`universe.bed.gz`), and the folder of a saved model (`vocabulary.bed.gz`, whose special tokens are then
-        `"scatacformer"`). Nothing in it is executed.
+        Reads what :meth:`save_pretrained` wrote (``tokenizer_config.json``, ``vocabulary.bed.gz``), databio's layout
+        (``universe.bed.gz``), and the folder of a saved model (``vocabulary.bed.gz``, whose special tokens are then
+        ``"scatacformer"``). Nothing in it is executed.
 
         Parameters
         ----------
         name_or_folder
-            A folder that exists, else the name of a repository (`"databio/atacformer-base-hg38"`).
+            A folder that exists, else the name of a repository (``"databio/atacformer-base-hg38"``).
         revision
             Branch, tag or commit of the repository.
         cache_dir
@@ -162,15 +165,14 @@ class Tokenizer:
         return cls(*found)
 
     def save_pretrained(self, folder: str | Path, *, for_gtars: bool = False) -> None:
-        """Write `tokenizer_config.json` and `vocabulary.bed.gz`; with `for_gtars` also `universe.bed.gz`.
+        """Write ``tokenizer_config.json`` and ``vocabulary.bed.gz``; with ``for_gtars`` also ``universe.bed.gz``.
 
-        The last is what `gtars.tokenizers.Tokenizer.from_pretrained` reads. The folder is made if need be, and at every
-        moment holds the earlier tokenizer or this one; other files in it stay.
+        The last is what ``gtars.tokenizers.Tokenizer.from_pretrained`` reads. The folder is made if need be, and at
+        every moment holds the earlier tokenizer or this one; other files in it stay.
 
-        Raises ValueError for a file in its place, for a folder with a model of other regions, and for `for_gtars` with
-        other special tokens than those of gtars; RuntimeError where another process is writing it; OSError for a disk
-        that is full.
-        """
+        Raises ValueError for a file in its place, for a folder with a model of other regions, and for ``for_gtars``
+        with other special tokens than those of gtars; RuntimeError where another process is writing it; OSError for a
+        disk that is full."""
         write_tokenizer(Path(folder), self.vocabulary, self._special, for_gtars)
 
     # ── regions to tokens ──────────────────────────────────────────────────────────────────────────────────────────
@@ -189,18 +191,20 @@ class Tokenizer:
         Parameters
         ----------
         regions
-            Regions, 0-based and half-open, in any of these shapes: `"chr1:0-5000"` (or `"chr1:12,000-18,000"`, the
-            numbers as they stand), `("chr1", 0, 5000)`, an object with `chr`, `start` and `end`; a list or other iterable
-            of them (gtars' RegionSet); a DataFrame with the columns `chrom, start, end` or `Chromosome, Start, End`
-            (bioframe, pyranges); the path of a BED file; a :class:`Vocabulary`. Or a list of several of these: a batch.
+            Regions, 0-based and half-open, in any of these shapes: ``"chr1:0-5000"`` (or ``"chr1:12,000-18,000"``, the
+            numbers as they stand), ``("chr1", 0, 5000)``, an object with ``chr``, ``start`` and ``end``; a list or
+            other iterable of them (gtars' RegionSet); a DataFrame with the columns ``chrom, start, end`` or
+            ``Chromosome, Start, End`` (bioframe, pyranges); the path of a BED file; a :class:`Vocabulary`. Or a list of
+            several of these: a batch.
         padding
-            True or `"longest"`: to the longest of the batch; `"max_length"`: to `max_length`. At the end, by `<pad>`.
+            True or ``"longest"``: to the longest of the batch; ``"max_length"``: to ``max_length``. At the end, by
+            ``<pad>``.
         truncation
-            Whether to keep the first `max_length` tokens only.
+            Whether to keep the first ``max_length`` tokens only.
         max_length
             Number of tokens.
         return_tensors
-            `"pt"` or `"np"`: int64, (n_lists, length), for a single list (1, length). Default: lists of int.
+            ``"pt"`` or ``"np"``: int64, (n_lists, length), for a single list (1, length). Default: lists of int.
 
         Raises
         ------
@@ -224,7 +228,7 @@ class Tokenizer:
         )
 
     def encode(self, regions: Any, **options: Any) -> Any:
-        """`tokenizer(regions, ...)["input_ids"]`."""
+        """``tokenizer(regions, ...)["input_ids"]``."""
         return self(regions, **options)["input_ids"]
 
     def pad(
@@ -237,8 +241,8 @@ class Tokenizer:
     ) -> TokenBatch:
         """Examples that were tokenized one by one as one batch: what a collator calls, transformers' among them.
 
-        `encoded_inputs`: a list of mappings with `"input_ids"`, or one mapping of lists; what else is in them, such as
-        `"labels"`, goes along. ValueError for examples without token ids, and for options that do not go together.
+        ``encoded_inputs``: a list of mappings with ``"input_ids"``, or one mapping of lists; what else is in them, such
+        as ``"labels"``, goes along. ValueError for examples without token ids, and for options that do not go together.
         """
         return pad_features(
             encoded_inputs,
@@ -250,7 +254,7 @@ class Tokenizer:
         )
 
     def tokenize(self, regions: Any) -> list[str]:
-        """The tokens of a list of regions, as strings: `["chr1:0-5000", ...]`."""
+        """The tokens of a list of regions, as strings: ``["chr1:0-5000", ...]``."""
         return self.convert_ids_to_tokens(self._ids([as_regions(regions)])[0])
 
     def tokenize_fragments(
@@ -269,8 +273,8 @@ class Tokenizer:
         Returns
         -------
         TokenizedCells
-            `.X` (n_cells, n_regions), CSR: how many fragments of the cell overlap the region (a fragment over two
-            counts in both; the file's count column is not used). `.n_unknown`: fragments that overlap none.
+            ``.X`` (n_cells, n_regions), CSR: how many fragments of the cell overlap the region (a fragment over two
+            counts in both; the file's count column is not used). ``.n_unknown``: fragments that overlap none.
 
         Raises
         ------
@@ -290,10 +294,10 @@ class Tokenizer:
     def tokenize_anndata(self, adata: AnnData, *, layer: str | None = None) -> TokenizedCells:
         """The token ids of each cell of an AnnData: the tokens of the regions that are open (not 0) in it.
 
-        `adata` may be in memory or backed; `layer` names the counts, `.X` by default. `.X` of the result has the counts
-        summed over the regions that overlap a token, `.n_unknown` the open regions that overlap none. Raises ValueError
-        where no region overlaps the vocabulary, assemblies differ, or `.var` does not say where the regions lie.
-        """
+        ``adata`` may be in memory or backed; ``layer`` names the counts, ``.X`` by default. ``.X`` of the result has
+        the counts summed over the regions that overlap a token, ``.n_unknown`` the open regions that overlap none.
+        Raises ValueError where no region overlaps the vocabulary, assemblies differ, or ``.var`` does not say where the
+        regions lie."""
         return tokenize_anndata(adata, layer, self.vocabulary, self._index)
 
     # ── tokens and ids ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -313,7 +317,7 @@ class Tokenizer:
         return self._names(ids) if ids.ndim else self._names(ids[None])[0]
 
     def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
-        """The id of a token, or the list of those of several; that of `<unk>` for others (None where there is none).
+        """The id of a token, or the list of those of several; that of ``<unk>`` for others (None where there is none).
 
         A token stands for the very same interval; for regions that only overlap, call the tokenizer.
         """
@@ -324,7 +328,7 @@ class Tokenizer:
     def get_special_tokens_mask(self, tokens: Iterable[Any], already_has_special_tokens: bool = True) -> list[int]:
         """1 for each token or token id that is special, 0 for regions.
 
-        Nothing is ever added to a list, so that `already_has_special_tokens` changes nothing.
+        Nothing is ever added to a list, so that ``already_has_special_tokens`` changes nothing.
         """
         if hasattr(tokens, "tolist"):
             tokens = tokens.tolist()
@@ -343,12 +347,12 @@ class Tokenizer:
 
     @property
     def special_tokens(self) -> Layout:
-        """The order of the special tokens: `"gtars"` or `"scatacformer"`."""
+        """The order of the special tokens: ``"gtars"`` or ``"scatacformer"``."""
         return self._special.layout
 
     @property
     def special_tokens_map(self) -> dict[str, str | list[str]]:
-        """`{"unk_token": "<unk>", "pad_token": "<pad>", …}`."""
+        """``{"unk_token": "<unk>", "pad_token": "<pad>", …}``."""
         return self._special.as_map
 
     @property
@@ -394,7 +398,8 @@ class Tokenizer:
         return OverlapIndex.of(self.vocabulary)
 
     def _ids(self, lists: list[Regions]) -> list[np.ndarray]:
-        """Token ids of each list of regions. One UserWarning where regions of them leave no token, not even `<unk>`."""
+        """Token ids of each list of regions. One UserWarning where regions of them leave no token, not even
+        ``<unk>``."""
         ids = []
         n_lost, first = 0, ""
         for regions in lists:

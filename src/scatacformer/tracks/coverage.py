@@ -164,7 +164,7 @@ def array_signal(values: np.ndarray, windows: SequenceWindows, bins: pd.DataFram
     if values.ndim != 3 or values.shape[1] != len(windows) or values.shape[2] not in (windows.n_bins, n_outputs):
         raise ValueError(
             f"an array of tracks must be (n_tracks, {len(windows)} windows, {windows.n_bins} bins, or {n_outputs} "
-            f"without the crop); found {values.shape}"
+            f"without the crop); found {values.shape}."
         )
     margin = windows.crop if values.shape[2] != windows.n_bins else 0
     column = first[:, None] + margin + np.arange(values.shape[2])  # (n_windows, n)
@@ -220,7 +220,7 @@ def _columns(bins: pd.DataFrame, bin_size: int, sizes: Mapping[str, int]) -> dic
 
 def _check_reduction(reduce: str, known: Sequence[str]) -> None:
     if reduce not in known:
-        raise ValueError(f"reduce must be one of {', '.join(map(repr, known))}, found {reduce!r}")
+        raise ValueError(f"reduce is {reduce!r}; expected one of {', '.join(map(repr, known))}.")
 
 
 def _some(names: Iterable[str]) -> str:

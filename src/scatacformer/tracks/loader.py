@@ -79,7 +79,7 @@ class WindowData:
         It moves with the sequence: by a part of a bin, a bin and its neighbour are mixed by the share of each.
         """
         if self.signal is None or self.first is None:
-            raise ValueError("these windows have no signal")
+            raise ValueError("these windows have no signal.")
         begin = int(self.first[window])
         values = np.asarray(self.signal[:, begin : begin + self.n_bins], dtype=np.float32)
         whole, part = divmod(shift, self.bin_size)
@@ -135,11 +135,9 @@ class WindowLoader:
         n_workers: int = 0,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
         if max_shift < 0 or (data.crop and max_shift > data.crop * data.bin_size):
-            raise ValueError(
-                f"max_shift must lie in 0 ... {data.crop * data.bin_size} bp (the crop), found {max_shift}"
-            )
+            raise ValueError(f"max_shift is {max_shift}; expected 0 ... {data.crop * data.bin_size} bp (the crop).")
         self.data, self.windows, self.batch_size = data, np.asarray(windows, dtype=np.int64), batch_size
         self.shuffle, self.reverse_complement, self.max_shift = shuffle, reverse_complement, max_shift
         self.seed, self.n_workers = seed, n_workers
@@ -213,7 +211,8 @@ class _Windows:
 
 
 def conservation_factor(track: BigWig | None, chrom: str, start: int, end: int) -> np.ndarray | None:
-    """exp(conservation) of each base, ``(end - start,)`` float32: 1 where the track has no value; None without track."""
+    """exp(conservation) of each base, ``(end - start,)`` float32: 1 where the track has no value; None without
+    track."""
     return None if track is None else np.exp(track.values(chrom, start, end))
 
 

@@ -118,7 +118,7 @@ def place_windows(
         why = ", ".join(f"{count:,} for {reason}" for reason, count in dropped.items())
         raise ValueError(
             f"no window of {seq_len:,} bp is left (dropped: {why or 'none'}). The longest of the {len(names)} chromosomes "
-            f"has {longest:,} bp; take a smaller seq_len, other regions, or another FASTA file"
+            f"has {longest:,} bp; take a smaller seq_len, other regions, or another FASTA file."
         )
     return SequenceWindows(names, chrom[keep], start[keep], seq_len, bin_size, crop, dropped)
 
@@ -137,7 +137,7 @@ def windows_at(
         first = int(np.argmax(wrong))
         raise ValueError(
             f"{int(wrong.sum()):,} of {len(start):,} windows are not {seq_len:,} bp from a multiple of {bin_size} bp "
-            f"(first: {chrom_of[first]}:{start[first]}-{end[first]})"
+            f"(first: {chrom_of[first]}:{start[first]}-{end[first]})."
         )
     code = {name: number for number, name in enumerate(names)}
     chrom = np.array([code[name] for name in chrom_of], dtype=np.int64)
@@ -213,7 +213,7 @@ def _around(
         unknown = sorted(set(regions[0][code < 0].tolist()))
         raise ValueError(
             f"{int((code < 0).sum()):,} of {len(code):,} regions lie on chromosomes without DNA or signal: "
-            f"{', '.join(unknown[:5])}. Those that have both: {', '.join(names[:5])}"
+            f"{', '.join(unknown[:5])}. Those that have both: {', '.join(names[:5])}."
         )
     centre = (regions[1] + regions[2]) // 2
     start = (centre - seq_len // 2) // bin_size * bin_size
@@ -273,7 +273,7 @@ def _off_the_blacklist(
     if (code < 0).all():
         raise ValueError(
             f"no interval of the blacklist {blacklist} lies on a chromosome of the windows. It has: "
-            f"{', '.join(dict.fromkeys(map(str, black_chrom)))[:80]}; the windows: {', '.join(names[:5])}"
+            f"{', '.join(dict.fromkeys(map(str, black_chrom)))[:80]}; the windows: {', '.join(names[:5])}."
         )
     known = code >= 0
     _, window = OverlapIndex(chrom, start, start + seq_len).hits(code[known], black_start[known], black_end[known])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def copy_plain(path: Path, cells: Collection[str], counted: Mapping[str, int], folder: Path) -> Path:
-    """Write the fragments of `cells` within the `counted` chromosomes (name -> bp) to a new file in `folder`.
+    """Write the fragments of ``cells`` within the ``counted`` chromosomes (name -> bp) to a new file in ``folder``.
 
     Left out are fragments that end at or before their start, start before 0 or end beyond their chromosome; what is
     left keeps its order, in five columns. Returns the path of the file.

@@ -59,9 +59,9 @@ def count_tiles(
     folder: str,
     file: Path | None = None,
 ) -> Any:
-    """snapatac2's AnnData of cells × bins, in its own order of both; in memory, or in `file`.
+    """snapatac2's AnnData of cells × bins, in its own order of both; in memory, or in ``file``.
 
-    What it writes besides lies in `folder`, and so does a copy of the fragments if the file is not one that it reads.
+    What it writes besides lies in ``folder``, and so does a copy of the fragments if the file is not one that it reads.
     """
     import snapatac2 as snap
 

@@ -42,7 +42,7 @@ class FragmentBlock(NamedTuple):
 def iter_fragments(path: Path, what: str) -> Iterator[FragmentBlock]:
     """Read a fragments file once, 16 MB at a time.  0.4 s per million, gzip.
 
-    Skipped are lines that begin with `#`, a byte-order mark, and empty lines at the end.
+    Skipped are lines that begin with ``#``, a byte-order mark, and empty lines at the end.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def iter_fragments(path: Path, what: str) -> Iterator[FragmentBlock]:
     FileNotFoundError
         No such file.
     ValueError
-        Not gzip though named `.gz`; truncated or damaged gzip; a line that is not a fragment; a BEDPE file; no
+        Not gzip though named ``.gz``; truncated or damaged gzip; a line that is not a fragment; a BEDPE file; no
         fragment at all.
     """
     n_columns, empty_line = 0, 0
@@ -82,9 +82,9 @@ def iter_fragments(path: Path, what: str) -> Iterator[FragmentBlock]:
 
 
 def read_barcodes(barcodes: str | Path | Iterable[str]) -> list[str]:
-    """Barcodes without repeats, in their order: given one by one, or in the first column of a file (`.gz` too).
+    """Barcodes without repeats, in their order: given one by one, or in the first column of a file (``.gz`` too).
 
-    Of a table of Cell Ranger (`singlecell.csv`, `per_barcode_metrics.csv`), those that it calls cells.
+    Of a table of Cell Ranger (``singlecell.csv``, ``per_barcode_metrics.csv``), those that it calls cells.
 
     Raises ValueError for none at all, for a table of several columns that call cells, and for truncated gzip;
     FileNotFoundError.
@@ -124,7 +124,7 @@ def _blocks(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
         magic = raw.read(4)
         raw.seek(0)
         if magic == b"\x28\xb5\x2f\xfd":
-            raise ValueError(f"{path} is compressed with zstd. Recompress it: zstd -dc {path.name} | gzip > ….tsv.gz")
+            raise ValueError(f"{path} is compressed with zstd. Recompress it: zstd -dc {path.name} | gzip > ….tsv.gz.")
         is_gzip = magic[:2] == b"\x1f\x8b"
         if path.suffix in (".gz", ".bgz") and not is_gzip:
             raise ValueError(
@@ -152,7 +152,7 @@ def _blocks(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse(path: Path, block: bytes, text: bytes, first_line: int, n_columns: int, is_plain: bool) -> FragmentBlock:
-    """Chromosome, start, end and barcode of each line of `text`, which is `block` without its comments."""
+    """Chromosome, start, end and barcode of each line of ``text``, which is ``block`` without its comments."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -181,7 +181,7 @@ def _parse(path: Path, block: bytes, text: bytes, first_line: int, n_columns: in
         raise ValueError(
             f"{path} is a BEDPE file: its fourth column names chromosomes, such as {barcode_names[0]!r}. Expected "
             f"{_WANTED}. Convert it; if the seventh column holds the barcodes: "
-            f"zcat {path.name} | awk -v OFS='\\t' '{{print $1, $2, $6, $7, 1}}' | gzip > fragments.tsv.gz"
+            f"zcat {path.name} | awk -v OFS='\\t' '{{print $1, $2, $6, $7, 1}}' | gzip > fragments.tsv.gz."
         )
     has_counts = all(value.isdigit() or value == b"." for column in counts for value in column.dictionary.to_pylist())
     columns = [chrom.indices.to_numpy(), start.to_numpy(), end.to_numpy(), barcode.indices.to_numpy()]

@@ -32,9 +32,9 @@ class FragmentScan:
 
 
 def scan_fragments(path: Path, counted: Mapping[str, int]) -> FragmentScan:
-    """Read the whole file once and sum it up; only fragments on `counted` chromosomes count for their barcode.
+    """Read the whole file once and sum it up; only fragments on ``counted`` chromosomes count for their barcode.
 
-    Those that start before 0 or end beyond their chromosome (`counted`: name -> bp) do not. Takes 0.4 s per million
+    Those that start before 0 or end beyond their chromosome (``counted``: name -> bp) do not. Takes 0.4 s per million
     fragments, a fifth of what counting them takes.
 
     Raises
@@ -42,7 +42,7 @@ def scan_fragments(path: Path, counted: Mapping[str, int]) -> FragmentScan:
     FileNotFoundError
         No such file.
     ValueError
-        Not gzip though named `.gz`; truncated or damaged gzip; no fragment; a line that is not a fragment.
+        Not gzip though named ``.gz``; truncated or damaged gzip; no fragment; a line that is not a fragment.
     """
     scan = FragmentScan()
     chroms, barcodes = _Runs(), _Runs()

@@ -22,10 +22,9 @@ def fragments_on_disk(
 ) -> Iterator[Any]:
     """snapatac2's AnnData of cells × bins as wide as the vocabulary's, in a temporary file that goes with the block.
 
-    `barcodes` are the cells; by default all with as many fragments as `min_bins` open bins take. Memory: a counter for
-    each barcode of the file. Raises what :func:`scatacformer.pp.bin_fragments` does, and ValueError for a vocabulary
-    whose bins differ in width or whose chromosomes' sizes cannot be told.
-    """
+    ``barcodes`` are the cells; by default all with as many fragments as ``min_bins`` open bins take. Memory: a counter
+    for each barcode of the file. Raises what :func:`scatacformer.pp.bin_fragments` does, and ValueError for a
+    vocabulary whose bins differ in width or whose chromosomes' sizes cannot be told."""
     width = vocabulary.bin_size
     if width is None:
         raise ValueError(

@@ -132,10 +132,10 @@ class RegionClasses:
         on the order of the classes, or on a class being given twice under two names. The odds are the geometric mean of
         those of the classes, so one ``<eos>`` with high confidence can determine them, whereas the mean of
         probabilities would be bounded by 1/k. For a bilinear decoder it costs nothing: the mean over classes of
-        ``row . query`` is `row . (mean of the queries)`, so the number of dot products remains one per bin. The logits
-        of "kept, given open" are combined in the same way. With ``indptr`` and ``class_ids`` from here the mean of
-        anything over (bin, class) pairs is ``np.add.reduceat(values, indptr[:-1]) / np.diff(indptr)``, since every bin
-        has a class.
+        ``row . query`` is ``row . (mean of the queries)``, so the number of dot products remains one per bin. The
+        logits of "kept, given open" are combined in the same way. With ``indptr`` and ``class_ids`` from here the mean
+        of anything over (bin, class) pairs is ``np.add.reduceat(values, indptr[:-1]) / np.diff(indptr)``, since every
+        bin has a class.
 
         Bins with the same set of classes can share their queries: there are few sets (see :meth:`sets`; less than a
         hundred for the GTF file of a genome) for 606,219 bins.

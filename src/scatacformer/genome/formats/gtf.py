@@ -119,11 +119,11 @@ def _parse(line: bytes, kind: bytes = b"gene") -> tuple[str, str, str, str, int]
     # 1-based closed: the last base of a gene on - is where it starts
     at = fields[4] if strand == "-" else fields[3]
     if not at.isdigit() or len(at) > 10 or not 1 <= int(at) <= LAST_BASE:
-        raise ValueError(f"expected a position of 1 ... {LAST_BASE:,}, found {_shown(at)} in {_shown(line)}")
+        raise ValueError(f"expected a position of 1 ... {LAST_BASE:,}, found {_shown(at)} in {_shown(line)}.")
     try:
         return name.decode(), (gene_id[1] if gene_id else name).decode(), fields[0].decode(), strand, int(at) - 1
     except UnicodeDecodeError:
-        raise ValueError(f"expected names in UTF-8, found {_shown(line)}") from None
+        raise ValueError(f"expected names in UTF-8, found {_shown(line)}.") from None
 
 
 def _shown(text: bytes) -> str:

@@ -57,7 +57,7 @@ def read_homer(path: str | Path) -> HomerTable:
             header = pd.read_csv(file, sep="\t", nrows=0, quoting=3).columns
         missing = [name for name in _COLUMNS if name not in header]
         if missing:
-            raise ValueError(f"it has no column {', '.join(missing)}")
+            raise ValueError(f"it has no column {', '.join(missing)}.")
         with open_unpacked(path) as file:
             table = pd.read_csv(
                 file,
