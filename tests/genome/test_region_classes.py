@@ -350,7 +350,7 @@ def test_names_and_options_that_contradict_are_refused(bins, tmp_path):
         region_classes(bins, gtf, promoter=(-5, 5))
     with pytest.raises(ValueError, match="min_share is .*; expected a share"):
         region_classes(bins, bed={"a": bed}, min_share={"a": 1.5})
-    with pytest.raises(ValueError, match=r"min_share names classes that there are not: \['b'\]"):
+    with pytest.raises(ValueError, match=r"min_share has unknown classes: \['b'\]"):
         region_classes(bins, bed={"a": bed}, min_share={"b": 0.5})
     with pytest.raises(ValueError, match="threshold is a number"):
         region_classes(bins, bed={"a": bed}, threshold="much")

@@ -270,7 +270,7 @@ def test_arguments_are_looked_at_first(made, tmp_path):
         ({"precision": "float8"}, "precision is .*; expected one of"),
         ({"dtype": "int8"}, "dtype is .*; expected one of"),
         ({"device": "abacus"}, "device is 'abacus'; expected 'auto'"),
-        ({"name": "dna.txt"}, "must be the name of a .npy file"),
+        ({"name": "dna.txt"}, "expected the name of a .npy file"),
         ({"adata": 5}, "expected an AnnData, a Vocabulary or a model, found int"),
         ({"adata": Vocabulary.from_chrom_sizes({"chr1": 90_000})}, "9 of 18 bins end beyond|10 of 18 bins end beyond"),
     ):

@@ -112,7 +112,7 @@ def test_forked_and_pickled_workers_read_the_same(fasta: Path) -> None:
     [
         (b"chr1\tACGT\n", "expected a FASTA file"),
         (b">a\nACGT\nAC\nACGT\n", "cannot be indexed"),
-        (b"", "not a FASTA file"),
+        (b"", "expected a FASTA file"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -58,9 +58,9 @@ def pseudobulk(
     AnnData or MuData
         Groups × regions: ``.X`` and ``.layers["counts"]``, float32 counts; ``.layers["acpm"]``, log10(counts / total ×
         1e5 + 1) divided by its largest value in the group; ``.obs["n_cells"]`` and ``.obs["n_fragments"]``, and the
-        columns of ``groupby``; ``.var``, ``.varm`` and ``.uns["assembly"]`` of the cells. For a MuData, a MuData with the same
-        groups × genes as a second modality: ``.X`` and ``.layers["counts"]``, and ``.layers["log_tpm"]``, log10(counts / total ×
-        1e6 + 1).
+        columns of ``groupby``; ``.var``, ``.varm`` and ``.uns["assembly"]`` of the cells. For a MuData, a MuData with
+        the same groups × genes as a second modality: ``.X`` and ``.layers["counts"]``, and ``.layers["log_tpm"]``,
+        log10(counts / total × 1e6 + 1).
 
     Raises
     ------

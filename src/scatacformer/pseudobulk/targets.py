@@ -54,7 +54,8 @@ def genes_of_regions(
     extend
         Largest distance in bp between a TSS and its region.
     tss
-        ``"transcript"``: the TSSs of all transcripts of a gene; ``"gene"``: the one of the gene's own line, furthest upstream.
+        ``"transcript"``: the TSSs of all transcripts of a gene; ``"gene"``: the one of the gene's own line, furthest
+        upstream.
 
     Raises
     ------
