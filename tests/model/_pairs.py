@@ -26,12 +26,14 @@ TRAINING = {
 PAIRED = {"max_epochs": 15, "batch_size": 64, "n_components": 10, "link_window": 2 * WINDOW}
 
 
-def planted_pairs(n_cells: int = 400, seed: int = 0, shuffled: bool = True, lag: np.ndarray | float = 0.0) -> md.MuData:
+def planted_pairs(
+    n_cells: int = 400, seed: int = 0, shuffled: bool = True, lag: np.ndarray | float = 0.0, rna_first: bool = False
+) -> md.MuData:
     """4 types and 4 programmes; 1,000 bins, about 100 open in a cell; 60 genes, about 250 counts.
 
     Genes and bins follow the programmes, and each gene two bins within 100 kb of its start beside: these have a state of
     their own. ``rna.uns["links"]`` (60, 2) has their numbers. The two modalities have their cells in different orders
-    (``shuffled``). The RNA of genes 0 ... 9 is ``lag`` behind the chromatin of its cell on the first programme, which
+    (``shuffled``); those of the MuData are in the order of the ATAC, or of the RNA (``rna_first``). The RNA of genes 0 ... 9 is ``lag`` behind the chromatin of its cell on the first programme, which
     raises these genes.
     """
     world, rng = (
@@ -85,7 +87,7 @@ def planted_pairs(n_cells: int = 400, seed: int = 0, shuffled: bool = True, lag:
     rna.uns["links"] = links
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of mudata's own options
-        return md.MuData({"rna": rna, "atac": atac})
+        return md.MuData({"rna": rna, "atac": atac} if rna_first else {"atac": atac, "rna": rna})
 
 
 def fresh(mdata: md.MuData, seed: int = 0, setup: dict | None = None, **changes) -> sf.ScAtacFormer:

@@ -120,8 +120,80 @@ def test_the_order_of_rows_in_a_modality_does_not_matter():
     pd.testing.assert_frame_equal(a.get_gene_bin_links(100_000), b.get_gene_bin_links(100_000))
 
 
+@pytest.fixture(scope="module")
+def rna_first():
+    """A model of a MuData whose ``obs_names`` are in the order of the RNA, and the same one of the order of the ATAC."""
+    mixed, by_atac = planted_pairs(160, rna_first=True), planted_pairs(160)
+    assert mixed.obs_names.tolist() == mixed["rna"].obs_names.tolist() != mixed["atac"].obs_names.tolist()
+    assert by_atac.obs_names.tolist() == by_atac["atac"].obs_names.tolist()
+    return trained(mixed, paired={"max_epochs": 2}), trained(by_atac, paired={"max_epochs": 2})
+
+
+GETTERS = {
+    "joint": lambda m, **k: m.get_latent_representation(**k),
+    "expression": lambda m, **k: m.get_latent_representation(modality="expression", **k),
+    "accessibility": lambda m, **k: m.get_latent_representation(modality="accessibility", **k),
+    "normalized": lambda m, **k: m.get_normalized_accessibility(return_numpy=True, **k),
+    "sparse": lambda m, **k: m.get_normalized_accessibility(threshold=0.2, **k).toarray(),
+    "predicted": lambda m, **k: m.predict_expression(return_numpy=True, **k),
+    "std": lambda m, **k: m.predict_expression(return_numpy=True, return_std=True, **k)[1],
+    "potential": lambda m, **k: m.chromatin_potential(scaling="none", **k).to_numpy(),
+    "distance": lambda m, **k: m.modality_distance(**k),
+}
+
+
+@pytest.mark.parametrize("name", GETTERS)
+def test_every_getter_returns_rows_in_the_order_of_the_mudata(rna_first, name):
+    """``mdata.obsm[...] = model.getter()`` is right whatever the order of the cells in each modality."""
+    found, expected = rna_first
+    order = expected.mdata.obs_names.get_indexer(found.mdata.obs_names)
+    asked = GETTERS[name]
+    np.testing.assert_allclose(asked(found), asked(expected)[order], atol=1e-5)
+    indices = [5, 3, 80]
+    np.testing.assert_allclose(asked(found, indices=indices), asked(found)[indices], atol=1e-5)
+    mask = np.arange(160) % 7 == 0
+    np.testing.assert_allclose(asked(found, indices=mask), asked(found)[mask], atol=1e-5)
+    argument = "mdata" if name in ("potential", "distance") else "adata"
+    other = planted_pairs(160, rna_first=True)  # not the model's own object
+    np.testing.assert_allclose(asked(found, **{argument: other}), asked(found), atol=1e-5)
+
+
+def test_tables_name_their_cells(rna_first):
+    found, _ = rna_first
+    for table in (
+        found.predict_expression(), found.chromatin_potential(), found.get_normalized_accessibility(),
+    ):  # fmt: skip
+        assert table.index.tolist() == found.mdata.obs_names.tolist()
+
+
+def test_row_numbers_that_a_model_takes_and_says_are_those_of_the_mudata(rna_first):
+    found, expected = rna_first
+    names = [set(m.mdata.obs_names[m.validation_indices]) for m in rna_first]
+    assert names[0] == names[1]
+    split = [np.arange(100), np.arange(100, 130), np.arange(130, 160)]
+    model = trained(planted_pairs(160, rna_first=True), train={"datasplitter_kwargs": {"external_indexing": split}},
+                    paired={"max_epochs": 1})  # fmt: skip
+    for part, asked in zip((model.train_indices, model.validation_indices, model.test_indices), split, strict=True):
+        assert sorted(part) == sorted(asked)
+    logits = found.get_matching_logits([2, 7], [1, 2, 3])
+    at = expected.mdata.obs_names.get_indexer(found.mdata.obs_names)
+    np.testing.assert_allclose(logits, expected.get_matching_logits(at[[2, 7]], at[[1, 2, 3]]), atol=1e-4)
+    table = found.differential_accessibility(idx1=np.arange(20), idx2=np.arange(100, 130))
+    by_atac = expected.differential_accessibility(idx1=at[:20], idx2=at[100:130])
+    np.testing.assert_allclose(table["emp_effect"], by_atac["emp_effect"])
+
+
+def test_annotate_writes_each_row_to_its_cell(rna_first):
+    found, expected = rna_first
+    found.annotate(accessibility=False)
+    expected.annotate(accessibility=False)
+    for a, b in ((found.mdata, expected.mdata), (found.mdata["atac"], expected.mdata["atac"])):
+        order = b.obs_names.get_indexer(a.obs_names)
+        np.testing.assert_allclose(a.obsm["X_scatacformer"], b.obsm["X_scatacformer"][order], atol=1e-5)
+
+
 def test_modalities_by_other_names_and_counts_in_layers(mdata, model):
-    other = {"GEX": mdata["rna"].copy(), "peaks": mdata["atac"].copy()}
+    other = {"peaks": mdata["atac"].copy(), "GEX": mdata["rna"].copy()}
     for part in other.values():
         part.layers["counts"], part.X = part.X, part.X * 0.5
     with warnings.catch_warnings():

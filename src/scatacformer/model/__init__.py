@@ -5,6 +5,7 @@ from .atacformer._model import Atacformer
 from .epiformer import Epiformer
 from .get._model import GET
 from .scatacformer._model import ScAtacFormer
+from .scatacformer._mudata import asked_cells
 from .scatacformer.pretraining import PretrainConfig, pretrain, read_config
 
 __all__ = ["GET", "Atacformer", "Epiformer", "PretrainConfig", "ScAtacFormer", "pretrain"]

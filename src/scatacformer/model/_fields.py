@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
+from scvi import REGISTRY_KEYS
 from scvi.data.fields import CategoricalObsField
 
 from scatacformer.cells import RowSource, validate_anndata, validate_counts
-from scatacformer.genome import Vocabulary, assembly_name
+from scatacformer.genome import Vocabulary, assembly_name, identify_assembly
 
-from ._scvi import BaseAnnDataField
+from ._scvi import BaseAnnDataField, field_state, obs_columns
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from scvi.data import AnnDataManager
+
+NEW_BATCH = "new cells"  # of a query whose cells have no column of batches: one batch that the model does not know
 
 
 class OpenBinsField(BaseAnnDataField):
@@ -60,20 +66,15 @@ class OpenBinsField(BaseAnnDataField):
 
     def register_field(self, adata: AnnData) -> dict:
         super().register_field(adata)
-        vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+        vocabulary = regions_of(adata)
         if assembly_name(vocabulary.assembly) is not None:  # one whose chromosomes are known
             vocabulary.validate_assembly()
         return _state(vocabulary, adata.n_obs)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
         validate_anndata(adata_target, min_cells=1)
-        found = Vocabulary.from_var(adata_target.var, assembly=adata_target.uns.get("assembly"))
-        assembly = state_registry["assembly"]
-        if assembly is not None and found.assembly is not None and assembly != found.assembly:
-            raise ValueError(
-                f"the model was trained on {assembly}, adata.uns['assembly'] says {found.assembly!r}; "
-                "lift the regions over, or train a model on this assembly"
-            )
+        found = regions_of(adata_target)
+        _check_assembly(found, state_registry["assembly"])
         if found.checksum != state_registry["checksum"]:
             raise ValueError(_difference(state_registry, found))
         # an empty cell can be embedded (at the origin), though not trained on
@@ -85,6 +86,66 @@ class OpenBinsField(BaseAnnDataField):
 
     def view_state_registry(self, state_registry: dict):
         return None
+
+
+class BatchField(CategoricalObsField):
+    """The batch in ``obs``, by name: ``1`` and ``"1"`` are the same batch, categories that no cell has are none.
+
+    A query (``extend_categories``) may have batches that the model does not know, or no such column at all: its cells
+    are then one new batch.
+    """
+
+    def register_field(self, adata: AnnData) -> dict:
+        if self.is_default:
+            return super().register_field(adata)
+        if self._original_attr_key not in adata.obs:
+            raise KeyError(f"adata.obs has no column {self._original_attr_key!r}; it has {_listed(adata.obs)}")
+        return self._code(adata, self._names(adata), adata.obs[self._original_attr_key])
+
+    def transfer_field(
+        self, state_registry: dict, adata_target: AnnData, extend_categories: bool = False, **kwargs: Any
+    ) -> dict:
+        if self.is_default:
+            return super().transfer_field(state_registry, adata_target, extend_categories=extend_categories, **kwargs)
+        key = self._original_attr_key
+        known = np.asarray(state_registry[self.CATEGORICAL_MAPPING_KEY]).astype(str)
+        if key not in adata_target.obs:
+            if NEW_BATCH not in known and not extend_categories:
+                raise ValueError(
+                    f"adata.obs has no column {key!r}, which names the batch of each cell (it has "
+                    f"{_listed(adata_target.obs)}). Add it, or embed the cells as one new batch: "
+                    "ScAtacFormer.load_query_data(adata, model)"
+                )
+            column = pd.Series(NEW_BATCH, index=adata_target.obs_names)
+            return self._code(adata_target, known if NEW_BATCH in known else np.append(known, NEW_BATCH), column)
+        found = self._names(adata_target)
+        new = found[~np.isin(found, known)]
+        if len(new) and not extend_categories:
+            raise ValueError(
+                f"{len(new)} of the {len(found)} batches in adata.obs[{key!r}] are not the model's (first: {str(new[0])!r}; the "
+                f"model's: {', '.join(known[:10])}{', ...' * (len(known) > 10)}). Rename them, or add them to the model: "
+                "ScAtacFormer.load_query_data(adata, model)"
+            )
+        return self._code(adata_target, np.concatenate([known, new]), adata_target.obs[key])
+
+    def _names(self, adata: AnnData) -> np.ndarray:
+        """The batches that cells have, as strings, in the order of their categories."""
+        column = adata.obs[self._original_attr_key]
+        if (missing := np.flatnonzero(column.isna())).size:
+            raise ValueError(
+                f"{len(missing):,} of {adata.n_obs:,} cells have no adata.obs[{self._original_attr_key!r}] (first: "
+                f"{adata.obs_names[missing[0]]}). Name their batch, or leave these cells out"
+            )
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            mixed = column.dtype == object and len({type(value) for value in column.unique()}) > 1
+            column = (column.astype(str) if mixed else column).astype("category")
+        names = column.cat.remove_unused_categories().cat.categories
+        return pd.unique(names.astype(str).to_numpy()).astype(str)
+
+    def _code(self, adata: AnnData, mapping: np.ndarray, column: pd.Series) -> dict:
+        codes = pd.Categorical(column.astype(str), categories=mapping).codes
+        adata.obs[self.attr_key] = codes
+        return {self.CATEGORICAL_MAPPING_KEY: mapping, self.ORIGINAL_ATTR_KEY: self._original_attr_key}
 
 
 class LabelsField(CategoricalObsField):
@@ -133,6 +194,59 @@ class LabelsField(CategoricalObsField):
             self.ORIGINAL_ATTR_KEY: self._original_attr_key,
             self.UNLABELED_CATEGORY: self._unlabeled_category,
         }
+
+
+def regions_of(adata: AnnData) -> Vocabulary:
+    """The regions of an AnnData; their assembly by its name, or by where bins of one width end.
+
+    Raises ValueError where the two contradict one another.
+    """
+    found = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+    assembly = identify_assembly(found)
+    return found if assembly == found.assembly else replace(found, assembly=assembly)
+
+
+# The names of the regions of each AnnData when it was last compared with its registry.
+_compared: WeakKeyDictionary[AnnDataManager, pd.Index] = WeakKeyDictionary()
+
+
+def note_regions(manager: AnnDataManager, adata: AnnData) -> None:
+    """Remember the regions that ``adata`` was just set up with."""
+    _compared[manager] = adata.var_names
+
+
+def refuse_changed(manager: AnnDataManager, adata: AnnData) -> None:
+    """ValueError where ``adata`` has other regions than it was set up with, or lacks columns that were added to it.
+
+    Counts are read by position: cells may be removed and reordered, with ``obs``; regions may not.
+    """
+    again = "Call setup_anndata(adata, ...) again and make the model anew, or use a copy that has all of them"
+    names = adata.var_names
+    if _compared.get(manager) is not names:
+        state = field_state(manager.registry, REGISTRY_KEYS.X_KEY)
+        assert state is not None
+        if adata.n_vars != state["n_bins"] or regions_of(adata).checksum != state["checksum"]:
+            what = "other regions, or the same in another order" if adata.n_vars == state["n_bins"] else "other regions"
+            raise ValueError(
+                f"adata has {what} than when it was set up (then {state['n_bins']:,}, now {adata.n_vars:,}): it was changed "
+                f"in place, as sc.pp.filter_genes does. {again}"
+            )
+        _compared[manager] = names
+    for column in obs_columns(manager.registry):
+        if column not in adata.obs:
+            raise ValueError(f"adata.obs lacks {column!r}, which setup_anndata added: obs was replaced. {again}")
+
+
+def _check_assembly(found: Vocabulary, assembly: str | None) -> None:
+    if assembly is not None and found.assembly is not None and assembly != found.assembly:
+        raise ValueError(
+            f"the model was trained on {assembly}, the regions of adata are of {found.assembly}: lift them over "
+            "(sf.pp.lift_vocabulary), or train a model on this assembly"
+        )
+
+
+def _listed(obs: pd.DataFrame) -> str:
+    return ", ".join(map(str, obs.columns[:12])) or "none"
 
 
 def refuse_new_labels(new: np.ndarray, known: np.ndarray, key: str, unlabeled_category: str) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "constructor_arguments",
     "field_state",
     "forget_arguments",
+    "obs_columns",
     "replace_content",
     "set_up_like",
     "setup_arguments",
@@ -65,6 +66,12 @@ def category_column(registry: dict[str, Any], key: str) -> str | None:
     if not state or state["original_key"].startswith("_scvi_"):
         return None
     return state["original_key"]
+
+
+def obs_columns(registry: dict[str, Any]) -> list[str]:
+    """The columns of ``obs`` that a set-up reads, those that it has added among them."""
+    data = (field[_constants._DATA_REGISTRY_KEY] for field in registry[_constants._FIELD_REGISTRIES_KEY].values())
+    return [one["attr_key"] for one in data if one.get("attr_name") == "obs"]
 
 
 def set_up_like(cls: Any, registry: dict[str, Any], adata: AnnData, **kwargs: Any) -> None:

@@ -55,13 +55,13 @@ def calibration(
     ValueError
         No cell has at least two open bins.
     """
-    from scatacformer.model import setup_layer
+    from scatacformer.model import asked_cells, setup_layer
 
-    if adata is None and indices is None and len(held_out := getattr(model, "validation_indices", ())):
+    held_out = model.validation_indices
+    if adata is None and indices is None and held_out is not None and len(held_out):
         indices = held_out
-    adata = model.adata if adata is None else adata
+    adata, rows = asked_cells(model, adata, indices)
     rng = np.random.default_rng(model.seed_)
-    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
     layer = setup_layer(model)
     x = sp.csr_matrix((adata.X if layer is None else adata.layers[layer])[rows])
     x.eliminate_zeros()

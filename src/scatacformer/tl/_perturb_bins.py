@@ -68,9 +68,9 @@ def perturb_bins(
     """
     import pandas as pd
 
-    from scatacformer.model import setup_layer
+    from scatacformer.model import asked_cells, setup_layer
 
-    adata = model.adata if adata is None else adata
+    adata, rows = asked_cells(model, adata, indices)
     closed, opened = (_places(adata, names) for names in (remove, add))
     if not len(closed) and not len(opened):
         raise ValueError("remove and add are empty; expected regions to remove or to add.")
@@ -79,20 +79,27 @@ def perturb_bins(
         raise ValueError(
             f"{len(both)} regions are in both remove and add (first: {adata.var_names[both[0]]}). Leave them out of one."
         )
-    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-    before = adata[rows].copy()
+    before = adata[rows].copy() if not adata.isbacked else adata[rows].to_memory()
     layer = setup_layer(model)
     x = sp.csr_matrix(before.X if layer is None else before.layers[layer])
-    changed, n_removed, n_added = _change(x, closed, opened)
+    x_changed, n_removed, n_added = _change(x, closed, opened)
     after = before.copy()
     if layer is None:
-        after.X = changed
+        after.X = x_changed
     else:
-        after.layers[layer] = changed
-    z = [model.get_latent_representation(cells, batch_size=batch_size) for cells in (before, after)]
-    p = [model.get_mean_accessibility(cells, batch_size=batch_size) for cells in (before, after)]
-    regions = pd.DataFrame({"before": p[0], "after": p[1], "change": p[1] - p[0]}, index=adata.var_names)
-    return PerturbedBins(z[1] - z[0], regions, n_removed, n_added)
+        after.layers[layer] = x_changed
+    z = model.get_latent_representation(before, batch_size=batch_size)
+    p = model.get_mean_accessibility(before, batch_size=batch_size)
+    # the other cells are what they were, and what the model says of them
+    changed = np.flatnonzero(n_removed + n_added)
+    shift, change = np.zeros_like(z), np.zeros_like(p)
+    if len(changed):
+        z_after = model.get_latent_representation(after, changed, batch_size)
+        p_of = [model.get_mean_accessibility(cells, changed, batch_size=batch_size) for cells in (before, after)]
+        shift[changed] = z_after - z[changed]
+        change = (p_of[1] - p_of[0]) * (len(changed) / before.n_obs)
+    regions = pd.DataFrame({"before": p, "after": p + change, "change": change}, index=adata.var_names)
+    return PerturbedBins(shift, regions, n_removed, n_added)
 
 
 def _places(adata: AnnData, names: Sequence[str]) -> np.ndarray:

@@ -31,6 +31,23 @@ class PairedCells:
     rna: RowSource | None  # (n_rna_cells, n_genes); None: no RNA
     rna_row: np.ndarray  # (n_cells,) row of each cell in `rna`, -1 for cells without RNA
     genes: pd.DataFrame | None  # rna.var
+    order: np.ndarray  # (mdata.n_obs,) row of each cell of the MuData in `atac`, -1 where it has none
+
+    def rows_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Rows in ``atac`` of cells of the MuData, by their row numbers in ``mdata.obs``. ValueError for cells without ATAC."""
+        rows = self.order[numbers]
+        if (without := int((rows < 0).sum())) > 0:
+            raise ValueError(
+                f"{without:,} of {len(rows):,} cells of mdata have no ATAC. Leave them out: "
+                "muon.pp.intersect_obs(mdata)"
+            )
+        return rows
+
+    def numbers_of(self, rows: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`rows_of`: row numbers in ``mdata.obs`` of rows in ``atac``."""
+        number = np.full(len(self.rna_row), -1, np.int64)
+        number[self.order[self.order >= 0]] = np.flatnonzero(self.order >= 0)
+        return number[rows]
 
     @property
     def has_rna(self) -> np.ndarray:
@@ -98,6 +115,7 @@ def match_pairs(
         source,
         row,
         None if expression is None else expression.var,
+        chromatin.obs_names.get_indexer(mdata.obs_names),
     )
 
 

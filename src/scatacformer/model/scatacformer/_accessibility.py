@@ -68,8 +68,7 @@ class AccessibilityMixin:
             Unknown regions or batches; a dense answer of more than 2e9 numbers.
         """
         self._check_if_trained(warn=False)
-        adata = self._validate_anndata(adata)
-        rows = self._rows(adata, indices)
+        adata, rows, _ = self._asked(adata, indices)
         regions = self._regions(adata, region_list)
         if threshold is not None:
             if not 0 <= threshold <= 1:
@@ -105,14 +104,21 @@ class AccessibilityMixin:
         can be compared. Memory: ``batch_size`` x 65,536 numbers. Raises ValueError for no cells and unknown batches.
         """
         self._check_if_trained(warn=False)
-        adata = self._validate_anndata(adata)
-        rows, regions = self._rows(adata, indices), np.arange(self.config_.n_bins)
+        adata, rows, _ = self._asked(adata, indices)
+        regions = np.arange(self.config_.n_bins)
         if not len(rows):
             raise ValueError("the mean over no cells: indices is empty")
-        total = np.zeros(len(regions))
-        for _, region, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
-            total[region] += block.sum(0, dtype=np.float64)
-        return total / len(rows)
+
+        def compute() -> np.ndarray:
+            total = np.zeros(len(regions))
+            for _, region, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
+                total[region] += block.sum(0, dtype=np.float64)
+            return total / len(rows)
+
+        self._kept.forget_others(self.module)
+        batches = tuple(self._transform_batches(transform_batch))
+        key = (self._reader(adata).content(rows, batch_size), batches, normalize_cells)
+        return self._kept.mean(key, compute)
 
     def get_accessibility_estimates(self, *args: Any, **kwargs: Any) -> pd.DataFrame | np.ndarray | sp.csr_matrix:
         """The older name of :meth:`get_normalized_accessibility` in scvi-tools."""
@@ -213,7 +219,7 @@ class AccessibilityMixin:
         module, start = self.module, 0
         chunks = [slice(i, min(i + REGIONS_AT_ONCE, len(regions))) for i in range(0, len(regions), REGIONS_AT_ONCE)]
         bins = torch.from_numpy(np.asarray(regions, dtype=np.int64)).to(module.device)
-        for cells, batch in self._read(adata, rows, batch_size):
+        for cells, batch in self._reader(adata).encoded(rows, batch_size):
             depth = module.mean_depth.expand(len(batch["depth"])) if normalize_cells else batch["depth"]
             contexts = [
                 module.context(cells, depth, batch["batch"] if code is None else torch.full_like(batch["batch"], code))

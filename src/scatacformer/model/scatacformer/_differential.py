@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 
 from scatacformer.cells import benjamini_hochberg, score_test
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
     from anndata import AnnData
 
 N_DEPTHS = 16  # strata of cells of about the same depth, of each batch
 MAX_ESTIMATED = 1_000  # cells of a group that the model's estimate is the mean of
+MAX_SUMS = 64_000_000  # numbers that are summed over cells at a time: 512 MB
 
 
 class DifferentialMixin:
@@ -77,7 +79,7 @@ class DifferentialMixin:
         ``is_da_fdr``, ``bayes_factor`` (log odds of ``prob_da``), ``effect_size`` (``est_prob2 - est_prob1``),
         ``emp_effect``, ``est_prob1``, ``est_prob2`` (mean accessibility by the model at the mean depth, over at most
         1,000 cells of a group), ``emp_prob1``, ``emp_prob2`` (share of the cells that have it open), ``p_value``,
-        ``q_value``. Memory: 32 numbers a region and batch.
+        ``q_value``. Memory: 32 numbers a region and batch, and 2 for each comparison (512 MB of them at most).
 
         Raises
         ------
@@ -88,49 +90,65 @@ class DifferentialMixin:
         from tqdm.auto import tqdm
 
         self._check_if_trained(warn=False)
-        adata = self._validate_anndata(adata)
+        data, adata = adata, self._validate_anndata(adata)
         if mode not in ("change", "vanilla"):
             raise ValueError(f"mode is 'change' or 'vanilla', found {mode!r}")
-        comparisons = list(_comparisons(adata, groupby, group1, group2, idx1, idx2))
         if (batchid1 is not None or batchid2 is not None) and not batch_correction:
             raise ValueError("batchid1 and batchid2 say where batch_correction=True takes its estimates; set it")
-        batches = (
-            [b if b is not None else self._batch_names() for b in (batchid1, batchid2)] if batch_correction else None
-        )
+        if groupby is None:
+            comparisons = [_of_cells(adata, idx1, idx2, lambda idx: self._asked(data, idx).rows)]
+        else:
+            comparisons = list(_of_groups(adata, groupby, group1, group2, idx1))
+        batches: list[list[str] | None] = [None, None]
+        if batch_correction:
+            batches = [list(b) if b is not None else self._batch_names() for b in (batchid1, batchid2)]
+        estimates = self._estimates(adata, comparisons, batches, batch_size)
         frames = []
         for one in tqdm(comparisons, disable=silent or len(comparisons) == 1):
-            rows = (one.rows1, one.rows2)
-            counts = self._count_by_depth(adata, rows, batch_correction)
-            p_value = np.ones(self.config_.n_bins)
-            p_value[counts.tested] = score_test(
-                counts.n_open[:, :, counts.tested], counts.n_cells, counts.depth, counts.batch
+            counts = self._count_by_depth(adata, (one.rows1, one.rows2), batch_correction)
+            frame = _table(one, counts, next(estimates), adata.var_names)
+            frame["is_da_fdr"] = (frame["q_value"] <= fdr_target) & (
+                (np.abs(frame["effect_size"]) >= delta) | (mode == "vanilla")
             )
-            q_value = np.ones(self.config_.n_bins)
-            q_value[counts.tested] = benjamini_hochberg(p_value[counts.tested])
-            est = [
-                self.get_mean_accessibility(adata, self._some(r), batches and list(batches[k]), True, batch_size)
-                for k, r in enumerate(rows)
-            ]
-            emp = [counts.n_open[:, k].sum(0) / len(r) for k, r in enumerate(rows)]
-            effect = est[1] - est[0]
-            found = (q_value <= fdr_target) & ((np.abs(effect) >= delta) | (mode == "vanilla"))
-            probability = np.clip(1 - q_value, 0, 1)
-            frame = pd.DataFrame(
-                {
-                    "prob_da": probability, "is_da_fdr": found,
-                    "bayes_factor": np.log(probability + 1e-8) - np.log(1 - probability + 1e-8),
-                    "effect_size": effect, "emp_effect": emp[1] - emp[0], "est_prob1": est[0], "est_prob2": est[1],
-                    "emp_prob1": emp[0], "emp_prob2": emp[1], "p_value": p_value, "q_value": q_value,
-                },
-                index=adata.var_names,
-            )  # fmt: skip
             if not all_stats:
                 frame = frame.drop(columns=["emp_effect", "emp_prob1", "emp_prob2", "p_value"])
             if groupby is not None:
                 frame = frame.assign(comparison=f"{one.name1} vs {one.name2}", group1=one.name1, group2=one.name2)
-                frame = frame.iloc[np.argsort(p_value, kind="stable")]
+                frame = frame.iloc[np.argsort(counts.p_value, kind="stable")]
             frames.append(frame)
         return pd.concat(frames) if len(frames) > 1 else frames[0]
+
+    @torch.inference_mode()
+    def _estimates(
+        self,
+        adata: AnnData,
+        comparisons: list[_Comparison],
+        batches: list[list[str] | None],
+        batch_size: int | None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Mean accessibility of both groups of each comparison.  ((n_regions,), (n_regions,)) float64 each
+
+        Each cell is read once for many comparisons, whichever groups it is in.
+        """
+        n_at_once = max(MAX_SUMS // (2 * self.config_.n_bins), 1)
+        regions = np.arange(self.config_.n_bins)
+        for first in range(0, len(comparisons), n_at_once):
+            part = comparisons[first : first + n_at_once]
+            sides = [[self._some(one.rows1) for one in part], [self._some(one.rows2) for one in part]]
+            means = [np.zeros((len(part), len(regions))) for _ in sides]
+            alike = batches[0] == batches[1]  # both sides at once
+            for which in ([0, 1],) if alike else ([0], [1]):
+                groups = [rows for k in which for rows in sides[k]]
+                cells = np.unique(np.concatenate(groups))
+                share = np.zeros((len(groups), len(cells)))
+                for k, rows in enumerate(groups):
+                    share[k, np.searchsorted(cells, rows)] = 1 / len(rows)
+                total = np.zeros((len(groups), len(regions)))
+                for cell, region, block in self._blocks(adata, cells, regions, batches[which[0]], True, batch_size):
+                    total[:, region] += share[:, cell] @ block
+                for at, k in enumerate(which):
+                    means[k] = total[at * len(part) : (at + 1) * len(part)]
+            yield from zip(*means, strict=True)
 
     def _count_by_depth(self, adata: AnnData, groups: tuple[np.ndarray, np.ndarray], by_batch: bool) -> _Counts:
         """Cells that have each region open, by stratum of depth (and batch) and group; one pass over the cells."""
@@ -160,7 +178,10 @@ class DifferentialMixin:
                 n_open[stratum, k] += np.bincount(part.bins[chosen], minlength=source.n_bins)
         # within a stratum and group every cell is taken to have its mean depth
         mean_depth = mass / np.maximum(n_cells, 1)
-        return _Counts(n_open, n_cells, mean_depth, np.array(of_batch), np.flatnonzero(n_open.sum((0, 1))))
+        tested = np.flatnonzero(n_open.sum((0, 1)))
+        p_value = np.ones(source.n_bins)
+        p_value[tested] = score_test(n_open[:, :, tested], n_cells, mean_depth, np.array(of_batch))
+        return _Counts(n_open.sum(0), p_value, tested)
 
     def _some(self, rows: np.ndarray) -> np.ndarray:
         """At most 1,000 of the cells, drawn by the seed."""
@@ -170,10 +191,8 @@ class DifferentialMixin:
 
 
 class _Counts(NamedTuple):
-    n_open: np.ndarray  # (n_strata, 2, n_regions)
-    n_cells: np.ndarray  # (n_strata, 2)
-    depth: np.ndarray  # (n_strata, 2): mean open regions of a cell
-    batch: np.ndarray  # (n_strata,)
+    n_open: np.ndarray  # (2, n_regions) cells of each group that have it open
+    p_value: np.ndarray  # (n_regions,)
     tested: np.ndarray  # regions that are open in a cell
 
 
@@ -184,15 +203,50 @@ class _Comparison(NamedTuple):
     rows2: np.ndarray
 
 
-def _comparisons(adata: AnnData, groupby, group1, group2, idx1, idx2) -> Iterator[_Comparison]:
-    """The pairs of groups that were asked for, each checked."""
-    if (groupby is None) == (idx1 is None):
+def _table(
+    one: _Comparison, counts: _Counts, estimates: tuple[np.ndarray, np.ndarray], names: pd.Index
+) -> pd.DataFrame:
+    """A row for each region; what is significant is decided by the caller."""
+    import pandas as pd
+
+    q_value = np.ones(len(counts.p_value))
+    q_value[counts.tested] = benjamini_hochberg(counts.p_value[counts.tested])
+    probability = np.clip(1 - q_value, 0, 1)
+    emp = [counts.n_open[k] / len(rows) for k, rows in enumerate((one.rows1, one.rows2))]
+    return pd.DataFrame(
+        {
+            "prob_da": probability, "is_da_fdr": False,
+            "bayes_factor": np.log(probability + 1e-8) - np.log(1 - probability + 1e-8),
+            "effect_size": estimates[1] - estimates[0], "emp_effect": emp[1] - emp[0], "est_prob1": estimates[0],
+            "est_prob2": estimates[1], "emp_prob1": emp[0], "emp_prob2": emp[1], "p_value": counts.p_value,
+            "q_value": q_value,
+        },
+        index=names,
+    )  # fmt: skip
+
+
+def _of_cells(adata: AnnData, idx1: Any, idx2: Any, rows_of: Callable[[Any], np.ndarray]) -> _Comparison:
+    """The cells of ``idx1`` against those of ``idx2``; ``rows_of`` brings the user's row numbers to those of ``adata``."""
+    if idx1 is None:
         raise ValueError("name either groupby, a column of adata.obs, or idx1, the cells of the first group")
-    if groupby is None:
-        one = _rows(adata, idx1, "idx1")
-        two = np.setdiff1d(np.arange(adata.n_obs), one) if idx2 is None else _rows(adata, idx2, "idx2")
-        yield _checked(_Comparison("idx1", "Rest" if idx2 is None else "idx2", one, two))
-        return
+
+    def rows(idx: Any, name: str) -> np.ndarray:
+        if isinstance(idx, str):
+            return adata.obs.index.get_indexer(adata.obs.query(idx).index)
+        try:
+            return np.unique(rows_of(idx))
+        except IndexError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    one = rows(idx1, "idx1")
+    two = np.setdiff1d(np.arange(adata.n_obs), one) if idx2 is None else rows(idx2, "idx2")
+    return _checked(_Comparison("idx1", "Rest" if idx2 is None else "idx2", one, two))
+
+
+def _of_groups(adata: AnnData, groupby: str, group1: Any, group2: str | None, idx1: Any) -> Iterator[_Comparison]:
+    """The pairs of groups that were asked for, each checked."""
+    if idx1 is not None:
+        raise ValueError("name either groupby, a column of adata.obs, or idx1, the cells of the first group")
     if groupby not in adata.obs:
         raise ValueError(f"adata.obs has no column {groupby!r}; it has {', '.join(map(str, adata.obs))}")
     values = adata.obs[groupby].astype(str).to_numpy()
@@ -206,19 +260,6 @@ def _comparisons(adata: AnnData, groupby, group1, group2, idx1, idx2) -> Iterato
             continue
         other = values != name if group2 is None else values == group2
         yield _checked(_Comparison(name, group2 or "Rest", np.flatnonzero(values == name), np.flatnonzero(other)))
-
-
-def _rows(adata: AnnData, idx: Any, name: str) -> np.ndarray:
-    if isinstance(idx, str):
-        return adata.obs.index.get_indexer(adata.obs.query(idx).index)
-    rows = np.asarray(idx)
-    if rows.dtype == bool:
-        if len(rows) != adata.n_obs:
-            raise ValueError(f"{name} is a mask of {len(rows):,}, and adata has {adata.n_obs:,} cells")
-        return np.flatnonzero(rows)
-    if len(rows) and (rows.min() < 0 or rows.max() >= adata.n_obs):
-        raise ValueError(f"{name} reaches {rows.min()} ... {rows.max()}, and adata has {adata.n_obs:,} cells")
-    return np.unique(rows.astype(np.int64))
 
 
 def _checked(one: _Comparison) -> _Comparison:

@@ -110,11 +110,11 @@ class LabelsMixin:
         self._check_if_trained(warn=False)
         if task not in self.labels_fitted_:
             raise ValueError(f"the model has not learned {task!r} yet: call train_labels()")
-        adata = self._validate_anndata(adata)
-        rows, names = self._rows(adata, indices), self._label_names(task)
+        adata, rows, _ = self._asked(adata, indices)
+        names = self._label_names(task)
         self._label_codes(task, adata)  # refuses labels that are new
         head, parts = self.module.heads[task], [np.empty((0, len(names)), np.float32)]
-        for cells, _ in self._read(adata, rows, batch_size):
+        for cells, _ in self._reader(adata).encoded(rows, batch_size):
             parts.append(torch.softmax(head(self.module.head_inputs(cells)), 1).float().cpu().numpy())
         probability = np.concatenate(parts)
         if not soft:
@@ -231,7 +231,9 @@ class LabelsMixin:
 
     @torch.inference_mode()
     def _head_inputs(self, rows: np.ndarray) -> torch.Tensor:
-        parts = [self.module.head_inputs(cells).float().cpu() for cells, _ in self._read(self.adata, rows, None)]
+        parts = [
+            self.module.head_inputs(cells).float().cpu() for cells, _ in self._reader(self.adata).encoded(rows, None)
+        ]
         return torch.cat(parts).clone()
 
     def _need_heads(self, task: str | None = None) -> None:

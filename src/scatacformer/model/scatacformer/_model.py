@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField
 
-from scatacformer.cells import ReadSentences, RowSource, SentenceLoader, validate_anndata
+from scatacformer.cells import RowSource, validate_anndata
 from scatacformer.genome import Vocabulary
-from scatacformer.model._fields import LabelsField, OpenBinsField
-from scatacformer.model._rows import row_numbers
+from scatacformer.model._fields import BatchField, LabelsField, OpenBinsField, note_regions, refuse_changed, regions_of
 from scatacformer.model._scvi import BaseModelClass, categories, forget_arguments
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
 
@@ -25,6 +23,7 @@ from ._fine_tuning import FineTuningMixin
 from ._labels import LabelsMixin
 from ._mudata import MuDataMixin
 from ._query import QueryMixin
+from ._reader import Encodings, Reader
 from ._saving import SavingMixin
 from ._train import TrainingMixin
 from .paired._expression import ExpressionMixin
@@ -141,10 +140,12 @@ class ScAtacFormer(
         adata = self._take(adata)
         super().__init__(adata, registry)
         if adata is not None:
-            vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+            refuse_changed(self.adata_manager, adata)
+            vocabulary = regions_of(adata)
         elif vocabulary is None:
             raise ValueError("without adata the model needs its vocabulary: ScAtacFormer(registry=..., vocabulary=...)")
         self.vocabulary_ = vocabulary
+        self._kept = Encodings()
         self._region_classes = classes_to_read(eos, region_classes, self._annotated(adata), vocabulary)
         readers = readers_of(vocabulary, self._region_classes)
         self.eos_names_ = readers.names
@@ -221,13 +222,14 @@ class ScAtacFormer(
         validate_anndata(adata)  # before scvi-tools looks, whose message on views says less
         fields = [
             OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            BatchField(REGISTRY_KEYS.BATCH_KEY, batch_key),
             LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category),
         ]
         if organ_key is not None:
             fields.append(LabelsField("organ", organ_key, unlabeled_category))
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
+        note_regions(manager, adata)
         cls.register_manager(manager)
 
     def __repr__(self) -> str:
@@ -267,40 +269,21 @@ class ScAtacFormer(
         self._check_if_trained(warn=False)
         if modality is not None and modality not in MODALITIES:
             raise ValueError(f"modality must be one of {MODALITIES}, found {modality!r}")
+        asked = self._asked(adata, indices)
         if self.module.paired is not None:
-            return self._paired_latent(adata, indices, modality, batch_size)
+            return self._paired_latent(asked, modality, batch_size)
         if modality in ("joint", "expression"):
             self._need_network()
-        adata = self._validate_anndata(adata)
         used = torch.nonzero(self.module.latent_weight).squeeze(1)
         parts = []
-        for batch in self._minibatches(adata, indices, batch_size):
-            z = self.module.embed(batch)[:, used].float()
-            parts.append(shortened(z).cpu().numpy())
+        for z in self._reader(asked.adata).embedded(asked.rows, batch_size):
+            parts.append(shortened(z[:, used].float()).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
 
-    def _read(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):
-        """The encoder over cells, in the order asked: (Cells, minibatch) each."""
-        for batch in self._minibatches(adata, indices, batch_size):
-            yield self.module.encode(batch), batch
-
-    def _minibatches(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None, batch_size: int | None):
-        """Sentences to read, in the order asked, on the network's device."""
-        rows = self._rows(adata, indices)
-        sentences = ReadSentences(self._batch_codes(adata), self.config_.max_tokens, seed=self.seed_)
-        loader = SentenceLoader(
-            self._source(adata), rows, batch_size or settings.batch_size, collate=sentences,
-            num_workers=settings.dl_num_workers,
-        )  # fmt: skip
-        self.module.eval()
-        for batch in loader:
-            yield self._to_device(batch)
-
-    def _rows(self, adata: AnnData, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
-        return row_numbers(indices, adata.n_obs)
-
-    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.to(self.module.device) for name, tensor in batch.items()}
+    def _reader(self, adata: AnnData) -> Reader:
+        return Reader(
+            self.module, self._source(adata), self._batch_codes(adata), self.config_.max_tokens, self.seed_, self._kept
+        )
 
     def _source(self, adata: AnnData) -> RowSource:
         manager = self.get_anndata_manager(adata, required=True)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from scatacformer.cells import PairedCells, match_pairs
+from scatacformer.model._fields import note_regions, refuse_changed
+from scatacformer.model._rows import row_numbers
 from scatacformer.model._scvi import setup_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
@@ -23,6 +29,14 @@ class _Known(NamedTuple):
     setup: dict[str, Any]  # layers, modalities and, of a query, the keys
     cells: PairedCells
     matrices: tuple[Any, Any]  # RNA and ATAC as they lay there
+
+
+class Asked(NamedTuple):
+    """The cells that a getter was asked for."""
+
+    adata: AnnData  # as it was registered; of a MuData the AnnData around its ATAC
+    rows: np.ndarray  # (n_cells,) row numbers in it, in the order of the answer
+    cells: PairedCells | None  # of a MuData
 
 
 # By id: a MuData's own `uns` would be the place if it were ours to write to. Models are made of the first; what a model
@@ -66,7 +80,8 @@ class MuDataMixin:
         """Register a MuData of paired cells: counts of genes and of regions, measured in the same cells.
 
         Cells are matched by ``obs_names``, whatever their order in the two modalities. ``mdata`` stays as it is: nothing
-        is reordered, nothing is written into it. The model reads the counts where they lie now: they must not be changed
+        is reordered, nothing is written into it. Row numbers that methods take, and the rows that they return,
+        are those of ``mdata.obs``. The model reads the counts where they lie now: they must not be changed
         in place later; an ``.X`` that is replaced is not seen.
 
         Parameters
@@ -162,7 +177,65 @@ class MuDataMixin:
             self._cells_of(None)
         elif is_mudata(adata):
             adata = self._cells_of(adata).atac
-        return super()._validate_anndata(adata, **kwargs)
+        found = self.adata if adata is None else adata
+        if (known := self.get_anndata_manager(found)) is not None and known.adata is found:
+            refuse_changed(known, found)
+        found = super()._validate_anndata(found, **kwargs)
+        if known is None:
+            note_regions(self.get_anndata_manager(found, required=True), found)
+        return found
+
+    def _asked(self, data: AnnData | MuData | None, indices: Sequence[int] | np.ndarray | None) -> Asked:
+        """The cells that ``indices`` mean: row numbers in ``mdata.obs`` of a MuData, by default all that have ATAC."""
+        adata, cells = self._validate_anndata(data), self._cells_of(data)
+        if cells is None:
+            return Asked(adata, row_numbers(indices, adata.n_obs), None)
+        if indices is None:
+            return Asked(adata, cells.order[cells.order >= 0], cells)
+        return Asked(adata, cells.rows_of(row_numbers(indices, len(cells.order))), cells)
+
+    def _numbers(self, rows: np.ndarray | None) -> np.ndarray | None:
+        """Row numbers of the model's own cells as the user counts them: in the order of its MuData."""
+        if rows is None or self._pairs is None or len(rows) == 0 or np.max(rows) >= len(self._pairs.rna_row):
+            return rows
+        return self._pairs.numbers_of(np.asarray(rows))
+
+    def _own_rows(self, numbers: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`_numbers`."""
+        return numbers if self._pairs is None else self._pairs.rows_of(numbers)
+
+    @property
+    def train_indices(self) -> np.ndarray | None:
+        """Row numbers of the cells that were trained on."""
+        return self._numbers(self.train_indices_)
+
+    @train_indices.setter
+    def train_indices(self, value: np.ndarray | None) -> None:
+        self.train_indices_ = value
+
+    @property
+    def validation_indices(self) -> np.ndarray | None:
+        """Row numbers of the cells that were held out."""
+        return self._numbers(self.validation_indices_)
+
+    @validation_indices.setter
+    def validation_indices(self, value: np.ndarray | None) -> None:
+        self.validation_indices_ = value
+
+    @property
+    def test_indices(self) -> np.ndarray | None:
+        """Row numbers of the cells that were neither trained on nor held out."""
+        return self._numbers(self.test_indices_)
+
+    @test_indices.setter
+    def test_indices(self, value: np.ndarray | None) -> None:
+        self.test_indices_ = value
+
+
+def asked_cells(model: Any, data: AnnData | MuData | None, indices: Any = None) -> tuple[AnnData, np.ndarray]:
+    """The AnnData that ``model`` reads of ``data`` (None: its own), and the rows in it that ``indices`` mean."""
+    asked = model._asked(data, indices)
+    return asked.adata, asked.rows
 
 
 def registered_regions(data: AnnData | MuData) -> pd.DataFrame:
@@ -178,15 +251,15 @@ def _found(mdata: MuData) -> _Known:
 
 
 def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]) -> PairedCells:
-    """Cells to be read by a model that is there: RNA and labels may be missing, not the batch."""
-    names, keys = setup["modalities"], [setup_args["batch_key"]]
-    atac = mdata.mod.get(names["atac_layer"])
-    for label in (setup_args["labels_key"], setup_args.get("organ_key")):
-        if label is not None and atac is not None and (label in atac.obs or label in mdata.obs):
-            keys.append(label)
+    """Cells to be read by a model that is there: RNA, labels and the batch may be missing."""
+    names, keys = setup["modalities"], []
+    tables = [mdata.mod[name].obs for name in (names["atac_layer"], names["rna_layer"]) if name in mdata.mod]
+    for key in (setup_args["batch_key"], setup_args["labels_key"], setup_args.get("organ_key")):
+        if key is not None and any(key in obs for obs in (*tables, mdata.obs)):
+            keys.append(key)
     return match_pairs(
-        mdata, names["rna_layer"], names["atac_layer"], setup["rna_layer"], setup["atac_layer"],
-        tuple(key for key in keys if key is not None), need_rna=False,
+        mdata, names["rna_layer"], names["atac_layer"], setup["rna_layer"], setup["atac_layer"], tuple(keys),
+        need_rna=False,
     )  # fmt: skip
 
 
@@ -229,6 +302,12 @@ def _same_cells(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> boo
     names = setup["modalities"]
     atac, rna = mdata.mod.get(names["atac_layer"]), mdata.mod.get(names["rna_layer"])
     if atac is None or not atac.obs_names.equals(cells.atac.obs_names) or atac.n_vars != cells.atac.n_vars:
+        return False
+    with_atac = cells.order >= 0
+    if (
+        len(cells.order) != mdata.n_obs
+        or not (atac.obs_names[cells.order[with_atac]] == mdata.obs_names[with_atac]).all()
+    ):
         return False
     if rna is None or cells.rna is None:
         return rna is None and cells.rna is None

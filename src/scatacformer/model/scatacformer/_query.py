@@ -10,8 +10,9 @@ import scipy.sparse as sp
 import torch
 
 from scatacformer.cells import RowSource
-from scatacformer.genome import Vocabulary
+from scatacformer.genome import Vocabulary, check_same_assembly
 from scatacformer.model._device import pick_device
+from scatacformer.model._fields import regions_of
 from scatacformer.model._folder import read as read_folder
 from scatacformer.model._scvi import constructor_arguments, replace_content, set_up_like
 
@@ -114,7 +115,8 @@ class QueryMixin:
         vocabulary = _vocabulary_of(reference_model)
         if return_reference_var_names:
             return pd.Index(vocabulary.names)
-        found = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+        found = regions_of(adata)
+        check_same_assembly(found, vocabulary)
         at = vocabulary.lookup(found)
         absent = int((at < 0).sum())
         if absent == len(at):
@@ -224,6 +226,7 @@ def _in_columns(matrix, at: np.ndarray, n_bins: int) -> sp.csr_matrix | None:
         return None
     source = RowSource.from_matrix(matrix, columns=at, n_bins=n_bins)
     indptr, bins, counts = source.rows(np.arange(source.n_cells), counts=True)
-    out = sp.csr_matrix((counts, bins, indptr), shape=(source.n_cells, n_bins))
+    # copies: these may be the user's own arrays, which must not be sorted or shared
+    out = sp.csr_matrix((counts, bins, indptr), shape=(source.n_cells, n_bins), copy=True)
     out.sort_indices()
     return out

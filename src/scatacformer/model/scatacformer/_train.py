@@ -313,7 +313,7 @@ class TrainingMixin:
             inside = (together >= 0) & (together < n_cells)
             if len(np.unique(together)) != len(together) or not inside.all():
                 raise ValueError(f"external_indexing takes row numbers from 0 to {n_cells - 1:,}, each at most once")
-            return tuple(parts)
+            return tuple(self._own_rows(part) for part in parts)
         return split_cells(n_cells, train_size, validation_size, self.seed_, shuffle, need_validation=early_stopping)
 
     def _paired_plan(self, kwargs: dict[str, Any] | None, frozen: bool) -> PairedPlan | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from scatacformer.model.scatacformer._mudata import Asked
+
 from ._fit_pairs import CELLS_AT_ONCE
 
 if TYPE_CHECKING:
@@ -50,11 +52,21 @@ class ExpressionMixin:
         ValueError
             The model was not trained on pairs; genes that it does not know.
         """
-        network = self._need_network()
-        adata = self._validate_anndata(adata)
-        names = self.genes_["name"]
+        self._need_network()
+        mean, std = self._predicted(self._asked(adata, indices), gene_list, batch_size, return_std)
+        if return_numpy:
+            mean, std = mean.to_numpy(), None if std is None else std.to_numpy()
+        return mean if std is None else (mean, std)
+
+    @torch.inference_mode()
+    def _predicted(
+        self, asked: Asked, gene_list: Sequence[str] | None, batch_size: int | None, return_std: bool = False
+    ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """Mean and, if asked for, standard deviation of :meth:`predict_expression`."""
+        import pandas as pd
+
+        network, (adata, rows, _), names = self._need_network(), asked, self.genes_["name"]
         at = None if gene_list is None else torch.as_tensor(gene_places(gene_list, names), device=self.module.device)
-        rows = self._rows(adata, indices)
         n_genes = len(names) if at is None else len(at)
         mean = np.empty((len(rows), n_genes), np.float32)
         std = np.empty_like(mean) if return_std else None
@@ -69,13 +81,9 @@ class ExpressionMixin:
                 np.maximum(mean[part], 0.0, out=mean[part])
             if std is not None:
                 std[part] = found[1].cpu().numpy()
-        if not return_numpy:
-            import pandas as pd
-
-            columns = pd.Index(names if at is None else list(gene_list))
-            mean = pd.DataFrame(mean, index=adata.obs_names[rows], columns=columns)
-            std = None if std is None else pd.DataFrame(std, index=mean.index, columns=columns)
-        return mean if std is None else (mean, std)
+        columns, index = pd.Index(names if at is None else list(gene_list)), adata.obs_names[rows]
+        frame = pd.DataFrame(mean, index=index, columns=columns)
+        return frame, None if std is None else pd.DataFrame(std, index=index, columns=columns)
 
     def chromatin_potential(
         self,
@@ -111,12 +119,11 @@ class ExpressionMixin:
         if scaling not in ("zscore", "minmax", "none"):
             raise ValueError(f"scaling must be 'zscore', 'minmax' or 'none', found {scaling!r}")
         self._need_network()
-        data = self._mdata if mdata is None else mdata
-        adata = self._validate_anndata(data)
-        cells, rows = self._cells_of(data), self._rows(adata, indices)
+        asked = self._asked(self._mdata if mdata is None else mdata, indices)
+        cells, rows = asked.cells, asked.rows
         if cells is None or cells.rna is None or not cells.has_rna[rows].all():
             raise ValueError("the potential compares chromatin with measured RNA: every cell needs both")
-        predicted = self.predict_expression(data, rows, gene_list, batch_size)
+        predicted, _ = self._predicted(asked, gene_list, batch_size)
         measured = self._gene_values(cells, rows)[:, gene_places(list(predicted.columns), self.genes_["name"])]
         out = _scaled(predicted.to_numpy(), scaling) - _scaled(measured.toarray(), scaling)
         predicted.iloc[:, :] = out
@@ -130,32 +137,31 @@ class ExpressionMixin:
         Raises ValueError for a model that was not trained on pairs and for cells without RNA.
         """
         self._need_network()
-        data = self._mdata if mdata is None else mdata
-        rna = self.get_latent_representation(data, indices, modality="expression")
-        atac = self.get_latent_representation(data, indices, modality="accessibility")
+        return self._distance(self._asked(self._mdata if mdata is None else mdata, indices))
+
+    def _distance(self, asked: Asked) -> np.ndarray:
+        rna, atac = (self._paired_latent(asked, modality, None) for modality in ("expression", "accessibility"))
         return (1 - (rna * atac).sum(1)).clip(0, 2)  # rounding goes beyond
 
     def _annotate_pairs(self, mdata: MuData, key: str, batch_size: int | None) -> None:
         """What the model says of paired cells, into the user's MuData."""
-        cells, names = self._cells_of(mdata), self._mudata_setup()["modalities"]
-        at = cells.atac.obs_names.get_indexer(mdata.obs_names)
-        joint = self.get_latent_representation(mdata, batch_size=batch_size)
-        out = np.full((mdata.n_obs, joint.shape[1]), np.nan, np.float32)
-        out[at >= 0] = joint[at[at >= 0]]
+        adata, cells, names = self._validate_anndata(mdata), self._cells_of(mdata), self._mudata_setup()["modalities"]
+        every = Asked(adata, np.arange(adata.n_obs), cells)  # in the order of the ATAC
+        joint = self._paired_latent(every, None, batch_size)
+        out, has_atac = np.full((mdata.n_obs, joint.shape[1]), np.nan, np.float32), cells.order >= 0
+        out[has_atac] = joint[cells.order[has_atac]]
         chromatin = mdata.mod[names["atac_layer"]]
-        chromatin.obsm[f"X_{key}"] = self.get_latent_representation(
-            mdata, batch_size=batch_size, modality="accessibility"
-        )
+        chromatin.obsm[f"X_{key}"] = self._paired_latent(every, "accessibility", batch_size)
         mdata.obsm[f"X_{key}"] = out
         if cells.rna is None:
-            chromatin.obsm[f"{key}_expression"] = self.predict_expression(mdata, batch_size=batch_size)
+            chromatin.obsm[f"{key}_expression"] = self._predicted(every, None, batch_size)[0]
             return
         rna, with_rna = mdata.mod[names["rna_layer"]], np.flatnonzero(cells.has_rna)
-        order = np.argsort(cells.rna_row[with_rna])  # every RNA cell has its ATAC: that was checked
-        rows = with_rna[order]
-        rna.obsm[f"X_{key}"] = self.get_latent_representation(mdata, rows, batch_size, modality="expression")
-        rna.obs[f"{key}_distance"] = self.modality_distance(mdata, rows)
-        predicted = self.predict_expression(mdata, rows, batch_size=batch_size)
+        # every RNA cell has its ATAC: that was checked
+        measured = Asked(adata, with_rna[np.argsort(cells.rna_row[with_rna])], cells)  # in the order of the RNA
+        rna.obsm[f"X_{key}"] = self._paired_latent(measured, "expression", batch_size)
+        rna.obs[f"{key}_distance"] = self._distance(measured)
+        predicted, _ = self._predicted(measured, None, batch_size)
         if list(predicted.columns) == [str(name) for name in rna.var_names]:
             rna.layers[f"{key}_predicted"] = predicted.to_numpy()
         else:

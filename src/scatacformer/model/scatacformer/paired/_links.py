@@ -10,6 +10,7 @@ import torch
 
 from scatacformer.cells import benjamini_hochberg, log_normalised
 from scatacformer.genome import Genes, links_table, window_pairs
+from scatacformer.model.scatacformer._mudata import Asked
 from scatacformer.nn import LinkAttention, LinkConfig
 
 from ._expression import gene_places
@@ -79,7 +80,7 @@ class LinkMixin:
         if gene_list is not None:
             gene_places(gene_list, names)
             reported = np.isin(np.array(names, dtype=object), list(gene_list))
-        rows = np.sort(self._rows(self.adata, indices))
+        rows = np.sort(self._asked(None, indices).rows)
         inputs, pairs, n_open = self._link_inputs(rows, len(rows), genes, window)
         evidence = inputs.evidence(np.arange(len(rows)), self.seed_)
         score, p, keep = np.zeros(len(pairs.bins)), np.ones(len(pairs.bins)), np.zeros(len(pairs.bins), bool)
@@ -118,11 +119,10 @@ class LinkMixin:
                 "the model has no links: rna.var did not say where genes start (chrom, tss, strand) when it was trained"
             )
         data = self._mdata if mdata is None else mdata
-        adata = self._validate_anndata(data)
-        cells = self._cells_of(data)
-        rna, atac = self._rows(adata, rna_indices), self._rows(adata, atac_indices)
-        z_rna = self.get_latent_representation(data, rna, modality="expression")
-        z_atac = self.get_latent_representation(data, atac, modality="accessibility")
+        adata, rna, cells = self._asked(data, rna_indices)
+        atac = self._asked(data, atac_indices).rows
+        z_rna = self._paired_latent(Asked(adata, rna, cells), "expression", None)
+        z_atac = self._paired_latent(Asked(adata, atac, cells), "accessibility", None)
         links, device = network.links, self.module.device
         values = self._gene_values(cells, rna)
         state = self._link_state(adata, atac)

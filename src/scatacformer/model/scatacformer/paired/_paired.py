@@ -14,9 +14,9 @@ from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedPlan, fit_pairs, ragg
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from mudata import MuData
 
     from scatacformer.cells import PairedCells
+    from scatacformer.model.scatacformer._mudata import Asked
 
 MODALITIES = ("joint", "expression", "accessibility")
 
@@ -128,12 +128,9 @@ class PairedMixin:
             self._fit_links(rows, len(train), plan.link_window, n_epochs=0 if stopped else 10)
 
     @torch.inference_mode()
-    def _paired_latent(
-        self, data: AnnData | MuData | None, indices, modality: str | None, batch_size: int | None
-    ) -> np.ndarray:
+    def _paired_latent(self, asked: Asked, modality: str | None, batch_size: int | None) -> np.ndarray:
         """:meth:`get_latent_representation` of a model of pairs."""
-        network, adata = self._need_network(), self._validate_anndata(data)
-        cells, rows = self._cells_of(data), self._rows(adata, indices)
+        network, (adata, rows, cells) = self._need_network(), asked
         with_rna = np.zeros(len(rows), bool) if cells is None or cells.rna is None else cells.has_rna[rows]
         modality = modality or ("joint" if with_rna.any() else "accessibility")
         if modality == "expression" and not with_rna.all():
@@ -176,7 +173,7 @@ class PairedMixin:
     def _chromatin(self, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The transformer's embedding of cells (n_cells, d_embed), and what the ATAC student reads, if there is one."""
         teacher, student, paired = [], [], self.module.paired
-        for batch in self._minibatches(adata, rows, batch_size):
+        for batch in self._reader(adata).minibatches(rows, batch_size):
             teacher.append(self.module.embed(batch).float().cpu().numpy())
             guess = (
                 torch.zeros(len(batch["batch"]), 0)
