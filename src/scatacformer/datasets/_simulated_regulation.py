@@ -76,7 +76,9 @@ def simulated_regulation(
     from any single region. Motifs with a function have no chance sites (p <= 1e-4) in regions, except where another
     motif's site resembles them.
 
-    Distance within reach, the number of sites in a region and the promoter's own accessibility have no effect.
+    Distance within reach, the number of sites in a region and the promoter's own accessibility have no effect. A model
+    that knows no distances should see windows of 12 regions (``sf.GET(regions, n_regions=12)``): wider ones contain
+    regions that act on other genes.
 
     Parameters
     ----------
