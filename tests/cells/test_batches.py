@@ -111,3 +111,19 @@ def test_where_nothing_is_displaced_hardly_anything_moves():
     vectors, codes = cells({0: [200, 200, 200], 1: [150, 150, 150]}, {})
     by = local_shifts(vectors, codes, 2).of(vectors, codes)[codes == 1]
     assert np.linalg.norm(by, axis=1).mean() < 0.15  # a type is .5 wide; unshrunken steps add up to .25
+
+
+@pytest.mark.parametrize("n_batches", [2, 3])
+def test_the_order_of_the_cells_does_not_matter(n_batches):
+    sizes = {0: [400, 350, 200], 1: [200, 300, 350], 2: [150, 150, 150]}
+    sizes = {batch: sizes[batch] for batch in range(n_batches)}
+    vectors, codes = cells(sizes, {1: [0, 0.5, 0, 1.5], n_batches - 1: [0.3, 0, 1.0, 0]})
+    shifts = batch_shifts(vectors, codes, n_batches)
+    local = local_shifts(vectors - shifts[codes], codes, n_batches)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(vectors))
+        again = batch_shifts(vectors[order], codes[order], n_batches)
+        np.testing.assert_allclose(again, shifts, atol=1e-6)
+        moved = vectors[order] - shifts[codes][order]
+        found = local_shifts(moved, codes[order], n_batches).of(moved, codes[order])
+        np.testing.assert_allclose(found, local.of(vectors - shifts[codes], codes)[order], atol=1e-5)

@@ -74,14 +74,17 @@ def local_shifts(vectors: np.ndarray, codes: np.ndarray, n_batch: int, n_neighbo
 
     ``vectors`` (n_cells, k), ``codes`` (n_cells,) as there; distances are those of :func:`shortened` vectors. The
     shift is zero for the largest batch and for batches with too few paired cells. The result is bit-identical for the
-    same cells."""
+    same cells, and the same except for rounding where they come in another order.
+    """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     moved = vectors.astype(np.float64)
     n_centres = max(min(N_CENTRES, len(moved) // CELLS_PER_CENTRE), 1)
+    seen = shortened(moved)
     with threadpool_limits(1):  # the order of summation of several threads is not fixed
-        fit = KMeans(n_centres, n_init=3, random_state=0).fit(shortened(moved))
+        # a random start depends on the order of the cells, and so did the embedding, by up to half of its size
+        fit = KMeans(n_centres, init=_divided(seen, n_centres), n_init=1).fit(seen)
     centres = fit.cluster_centers_.astype(np.float32)
     local = LocalShifts(centres, float(fit.inertia_ / len(moved)), np.zeros((n_batch, n_centres, moved.shape[1])))
     near = local.nearness(moved)
@@ -111,6 +114,24 @@ def local_shifts(vectors: np.ndarray, codes: np.ndarray, n_batch: int, n_neighbo
 def shortened(vectors: np.ndarray) -> np.ndarray:
     """Each vector divided by its length to the power 3/4, like the embedding returned to users."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12) ** LENGTH_POWER
+
+
+def _divided(points: np.ndarray, n_centres: int) -> np.ndarray:
+    """Where k-means starts: means of parts, each the half of a part with the largest spread.  (n_centres, k)
+
+    A part is halved at its mean across its longest direction (PCA-Part; Su & Dy 2007), which does not depend on the
+    order of the points. Fewer than ``n_centres`` distinct points give some centres twice.
+    """
+    parts = [np.arange(len(points))]
+    while len(parts) < n_centres:
+        spread = [((points[part] - points[part].mean(0)) ** 2).sum() for part in parts]
+        part = parts.pop(int(np.argmax(spread)))
+        centred = points[part] - points[part].mean(0)
+        longest = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+        # whichever way the direction points, the same half comes first
+        upper = centred @ longest * np.sign(longest[np.argmax(np.abs(longest))]) > 0
+        parts += [part[~upper], part[upper]] if 0 < upper.sum() < len(part) else [part, part]
+    return np.stack([points[part].mean(0) for part in parts])
 
 
 def _to_the_others(mine: np.ndarray, others: np.ndarray, n_neighbors: int) -> np.ndarray | None:
@@ -145,17 +166,21 @@ def _counterparts(
     return _Counterparts(paired, way, apart)
 
 
-def _mode(points: np.ndarray, width: float, n_starts: int = 200, n_steps: int = 20) -> np.ndarray:
-    """Mode of the points' density with a Gaussian kernel of variance ``width``: mean shift from the densest of some
-    points."""
+def _mode(points: np.ndarray, width: float, n_starts: int = 200, n_steps: int = 200) -> np.ndarray:
+    """Where points are densest under a Gaussian of variance ``width``: mean shift from the densest of some points.
+
+    Those are evenly spread along the first direction, and so do not depend on the order of the points.
+    """
 
     def weights(at: np.ndarray) -> np.ndarray:
         return np.exp(-((points - at) ** 2).sum(1) / (2 * max(width, 1e-12)))
 
-    starts = points[:: max(len(points) // n_starts, 1)]
+    starts = points[np.lexsort(points.T[::-1])][:: max(len(points) // n_starts, 1)]
     mode = max(starts, key=lambda at: weights(at).sum())
     for _ in range(n_steps):
-        mode = np.average(points, axis=0, weights=weights(mode))
+        before, mode = mode, np.average(points, axis=0, weights=weights(mode))
+        if ((mode - before) ** 2).sum() <= 1e-12 * width:  # reached, wherever it started
+            break
     return mode
 
 
