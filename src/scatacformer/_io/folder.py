@@ -123,6 +123,7 @@ def whole_folder(
                 _put_plain(plain, writer.sums)
                 for name in plain.keys() - writer.sums.keys() - _listed(folder, shared).keys():
                     plain[name].unlink(missing_ok=True)
+                sync_folder(folder)
             except BaseException:
                 # where the pointer is in place, the new files are the folder's; else they are nobody's
                 listed = _listed(folder, [prefix + pointer])
@@ -208,7 +209,6 @@ def _write_pointer(path: Path, writer: FolderWriter) -> None:
     sync_folder(path.parent)
     with whole_file(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
-    sync_folder(path.parent)
 
 
 def _put_plain(plain: Mapping[str, Path], sums: Mapping[str, str]) -> None:
@@ -216,8 +216,6 @@ def _put_plain(plain: Mapping[str, Path], sums: Mapping[str, str]) -> None:
         between = _content_named(plain[name], digest)
         if between.exists():
             os.replace(between, plain[name])
-    for folder in {path.parent for path in plain.values()}:
-        sync_folder(folder)
 
 
 def _finish(folder: Path, pointers: Sequence[str], plain: Mapping[str, Path], locked: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from scatacformer._io import put_in_place, reading, scratch_folder
 from scatacformer.genome import naming_hint
 
 N_CODE = 4
@@ -93,7 +94,11 @@ class Fasta:
             raise ValueError(f"{chrom}:{start}-{end} reaches beyond {chrom}, which has {size:,} bp in {self.path}.")
         if inside[0] >= inside[1]:
             return np.full(end - start, N_CODE, dtype=np.uint8)
-        bases = np.frombuffer(self._file().fetch(chrom, *inside).encode("ascii"), dtype=np.uint8)
+        file = self._file()
+        with reading(self.path, "a FASTA file"):
+            bases = np.frombuffer(file.fetch(chrom, *inside).encode("ascii"), dtype=np.uint8)
+            if len(bases) != inside[1] - inside[0]:
+                raise ValueError(f"{len(bases):,} bases of {chrom}:{inside[0]}-{inside[1]}")
         codes = _CODES[bases]
         if (start, end) == inside:
             return codes
@@ -188,13 +193,10 @@ def _find_or_make_index(path: Path, owner: object) -> Path:
     if all(part.exists() and part.stat().st_mtime >= written for part in needed):
         return index
     if os.access(path.parent, os.W_OK):
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
+        with scratch_folder(path.parent, path.name) as folder:
             made = _make_index(path, folder)
             for part in made[::-1]:  # a .fai without its .gzi would be taken for whole
-                os.replace(part, path.parent / part.name)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+                put_in_place(part, path.parent / part.name)
         return index
     folder = Path(tempfile.mkdtemp(prefix="scatacformer-fasta-"))
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)

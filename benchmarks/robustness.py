@@ -1,0 +1,449 @@
+"""Killed, damaged, full, shared: how often something is lost, let in, or left without a name.
+
+    python benchmarks/robustness.py            some 15 minutes, 100 MB in a temporary folder
+    python benchmarks/robustness.py --full     20 kills of each job, 1,000 damaged files, 50 pairs: some hours
+
+Small made-up cells and a small network; one thread. Each attack runs in a process of its own:
+
+- kills: a job is killed (SIGKILL) at a random moment of its run. Then what was there before, or the new result, must be
+  whole, and the same command must come to the result of a run that nobody killed.
+- damaged files: bytes of a file, or a value of it, are changed. It is refused with an error that names the file, or read:
+  where the content is under a checksum, with the very same result.
+- full disk: the k-th sync of a job fails as on a full disk, for all k; and for each of its files none may be as large as
+  that one. What was there before is whole, and the error names a file.
+- two at once: two processes write one folder. Each is whole or is refused, and the folder is that of one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import logging
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import numpy as np
+from _common import environment, peak_mb, table, write
+from _damaged import PRETRAINING, SIZES, Kind, cells, damaged, kinds, trained, weights_of
+
+HANG, MOST_MB = 60.0, 2000  # seconds; resident memory of a process that reads a damaged file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="20 kills of each job, 1,000 damaged files, 50 pairs")
+    parser.add_argument("--kills", type=int, help="of each job")
+    parser.add_argument("--damaged", type=int, help="files in all")
+    parser.add_argument("--pairs", type=int, help="of processes in all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-write", action="store_true", help="print, and leave results/ as it is")
+    arguments = parser.parse_args()
+    usual = (20, 1000, 50) if arguments.full else (4, 200, 10)
+    n_kills, n_damaged, n_pairs = (
+        usual[i] if given is None else given
+        for i, given in enumerate((arguments.kills, arguments.damaged, arguments.pairs))
+    )
+    be_quiet()
+    rng = np.random.default_rng(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        jobs = make_jobs(place / "jobs")
+        parts = [
+            kill_table(jobs, place / "kills", n_kills, rng),
+            damage_table(kinds(made(place / "whole")), place / "damaged", n_damaged, rng),
+            full_table(jobs, place / "full"),
+            pair_table(jobs, place / "pairs", n_pairs),
+        ]
+    env = environment("scatacformer", "torch", "scvi-tools", "anndata", "h5py", "safetensors", "numpy")
+    text = f"# Robustness\n\n{env}\n\n{ABOUT}\n" + "\n".join(parts)
+    write("robustness", text, keep=not arguments.no_write)
+
+
+ABOUT = (
+    "120 made-up cells over 2,000 bins, a network 16 wide of one layer, one thread; the machine was shared with other "
+    "jobs. Produced by `benchmarks/robustness.py`, which says what is counted."
+)
+
+
+def be_quiet() -> None:
+    warnings.filterwarnings("ignore")
+    import scvi
+    import torch
+
+    torch.set_num_threads(1)  # a forked process must not wait for threads of its parent
+    scvi.settings.verbosity = logging.ERROR
+    for name in ("lightning.pytorch", "lightning.fabric", "scatacformer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+# ── a process of its own ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def started(function: Callable[[], Any], before: Callable[[], None] | None = None) -> tuple[Any, Any]:
+    """(process, pipe) of a fork that runs `function` and sends {"found": ...} or {"error": ..., "kind": ...}."""
+
+    def run(pipe: Any) -> None:
+        os.setpgid(0, 0)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            if before is not None:
+                before()
+            answer = {"found": function()}
+        except BaseException as error:  # noqa: BLE001 of whatever kind: which one is what is counted
+            answer = {"error": str(error), "kind": type(error).__name__}
+        pipe.send(answer | {"peak": peak_mb()})
+        pipe.close()
+        os._exit(0)
+
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=run, args=(theirs,))
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def answer_of(process: Any, pipe: Any, seconds: float = HANG) -> dict[str, Any]:
+    """What it has sent; {"hang": True} or {"died": True} where it has not."""
+    try:
+        return pipe.recv() if pipe.poll(seconds) else {"hang": True}
+    except EOFError:
+        return {"died": True}
+    finally:
+        end(process)
+
+
+def end(process: Any) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+def apart(function: Callable[[], Any], seconds: float = 600.0, before: Callable[[], None] | None = None) -> dict:
+    return answer_of(*started(function, before), seconds)
+
+
+# ── the jobs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is killed. `prepare` fills a folder; `run` writes in it; `state` says what it holds, or raises."""
+
+    name: str
+    prepare: Callable[[Path], None]
+    run: Callable[[Path], None]
+    state: Callable[[Path], str]
+    again: Callable[[Path], None]  # the command that the user gives after it was killed
+    keeps_old: bool  # whether there is an old result, which must be whole until the new one is
+    other: Callable[[Path], None] | None = None  # what a second process writes to the same folder
+
+
+def make_jobs(folder: Path) -> list[Job]:
+    import scatacformer as sf
+    from scatacformer._io import listed_file
+    from scatacformer.cli import main as command
+
+    folder.mkdir(parents=True)
+    adata = cells()
+    adata.write_h5ad(folder / "a.h5ad")
+    one, two, three = (trained(adata, seed) for seed in (0, 1, 2))
+    source = folder / "a.h5ad"
+
+    def nothing(at: Path) -> None:
+        pass
+
+    def loaded(at: Path) -> str:
+        return weights_of(sf.ScAtacFormer.load(at / "m", adata=False))
+
+    def shared(at: Path) -> str:
+        found = weights_of(sf.ScAtacFormer.from_pretrained(at / "m"))
+        sums = json.loads((at / "m" / "config.json").read_text())["sha256"]
+        if sums["model.safetensors"] not in listed_file(at / "m", "README.md", sums).read_text():
+            raise ValueError(f"{at / 'm' / 'README.md'} is the card of another model")
+        return found
+
+    def build(at: Path, least: int) -> None:
+        sf.Corpus.build(at / "c", [source], genome=SIZES, min_bins=least)
+
+    def corpus(at: Path) -> str:
+        found = sf.Corpus(at / "c")
+        found.validate()
+        return str(found.n_cells)
+
+    def embed(at: Path, epochs: int) -> None:
+        options = ["--max-epochs", str(epochs), "--accelerator", "cpu", "--overwrite", "--quiet"]
+        if status := command(["embed", str(source), "-o", str(at / "o.h5ad"), *options]):
+            raise RuntimeError(f"status {status}")
+
+    def embedded(at: Path) -> str:
+        import anndata
+
+        return str(float(np.abs(anndata.read_h5ad(at / "o.h5ad").obsm["X_scatacformer"]).sum().round(2)))
+
+    def annotate(at: Path) -> None:
+        if not (at / "z.zarr").exists():
+            one.annotate(adata.copy(), store=at / "z.zarr", batch_size=16)
+
+    def annotated(at: Path) -> str:
+        import zarr
+
+        left = [path.name for path in at.iterdir() if path.name != "z.zarr"]
+        values = zarr.open(at / "z.zarr", mode="r")[:] if (at / "z.zarr").exists() else np.zeros(0)
+        return f"{values.shape} {values.sum():.2f} {left if values.size else ''}"
+
+    def train(at: Path) -> None:
+        resume = (at / "ck" / "last.ckpt").exists()
+        model = trained(adata, max_epochs=6, batch_size=16, checkpoint_dir=at / "ck", resume=resume)
+        (at / "result").write_text(weights_of(model))
+
+    def pretrain(at: Path) -> None:
+        sf.pretrain(str(source), at / "o", resume=True, **PRETRAINING)
+
+    def result(at: Path) -> str:
+        return (at / "result").read_text()
+
+    def pretrained(at: Path) -> str:
+        return weights_of(sf.ScAtacFormer.load(at / "o", adata=False))
+
+    def save(model: Any) -> Callable[[Path], None]:
+        return lambda at: model.save(at / "m", overwrite=True)
+
+    def share(model: Any) -> Callable[[Path], None]:
+        return lambda at: model.save_pretrained(at / "m", overwrite=True)
+
+    limit = int(np.median(np.diff(adata.X.indptr)))
+    return [
+        Job("train", nothing, train, result, train, keeps_old=False),
+        Job("pretrain", nothing, pretrain, pretrained, pretrain, keeps_old=False),
+        Job("corpus", lambda at: build(at, 20), lambda at: build(at, limit), corpus, lambda at: build(at, limit), True,
+            lambda at: build(at, limit + 20)),
+        Job("save", save(one), save(two), loaded, save(two), True, save(three)),
+        Job("save_pretrained", share(one), share(two), shared, share(two), True, share(three)),
+        Job("annotate", nothing, annotate, annotated, annotate, keeps_old=False),
+        Job("embed", lambda at: embed(at, 1), lambda at: embed(at, 2), embedded, lambda at: embed(at, 2), True),
+    ]  # fmt: skip
+
+
+# ── killed ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def kill_table(jobs: list[Job], place: Path, n: int, rng: np.random.Generator) -> str:
+    rows = []
+    for job in jobs:
+        whole = made(place / job.name / "whole")
+        told(apart(lambda job=job, whole=whole: job.prepare(whole)))  # type: ignore[misc]
+        old = apart(lambda job=job, whole=whole: job.state(whole)) if job.keeps_old else {}  # type: ignore[misc]
+        reference = made(place / job.name / "reference")
+        shutil.copytree(whole, reference, dirs_exist_ok=True)
+        begun = time.monotonic()
+        told(apart(lambda job=job, reference=reference: job.run(reference)))  # type: ignore[misc]
+        seconds = time.monotonic() - begun
+        new = told(apart(lambda job=job, reference=reference: job.state(reference)))  # type: ignore[misc]
+        killed = lost = other = 0
+        for number in range(n):
+            at = place / job.name / str(number)
+            shutil.copytree(whole, at)
+            process, _ = started(lambda job=job, at=at: job.run(at))  # type: ignore[misc]
+            process.join(float(rng.uniform(0, seconds)))
+            killed += process.is_alive()
+            end(process)
+            if job.keeps_old:
+                now = apart(lambda job=job, at=at: job.state(at))  # type: ignore[misc]
+                lost += now.get("found") not in (old.get("found"), new.get("found"))
+            apart(lambda job=job, at=at: job.again(at))  # type: ignore[misc]
+            after = apart(lambda job=job, at=at: job.state(at))  # type: ignore[misc]
+            other += after.get("found") != new["found"]
+            if after.get("found") != new["found"]:
+                print(job.name, "after a kill:", after, file=sys.stderr)
+            shutil.rmtree(at)
+        rows.append([job.name, n, killed, lost if job.keeps_old else "–", other, f"{seconds:.1f}"])
+        print(rows[-1], file=sys.stderr)
+    header = ["job", "attempts", "killed before its end", "neither old nor new", "another result after a second run"]
+    return "## Killed at random moments\n\n" + table([*header, "job, s"], rows)
+
+
+def told(answer: dict[str, Any]) -> dict[str, Any]:
+    """SystemExit where something failed that nobody attacked."""
+    if "found" not in answer:
+        raise SystemExit(f"not attacked, and yet: {answer}")
+    return answer
+
+
+# ── damaged ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def damage_table(found: list[Kind], place: Path, n: int, rng: np.random.Generator) -> str:
+    place.mkdir(parents=True)
+    columns = ["refused by name", "same result", "another result", "wrong result", "no name", "hang or crash"]
+    rows, peak = [], 0
+    for number, kind in enumerate(found):
+        counts = dict.fromkeys(columns, 0)
+        expected = told(apart(lambda kind=kind: kind.read(copied(kind, place / "whole"))))["found"]  # type: ignore[misc]
+        for _ in range(n // len(found) + (number < n % len(found))):
+            at = copied(kind, place / "damaged")
+            path = at / kind.file
+            path.write_bytes(damaged(path.read_bytes(), rng))
+            answer = apart(lambda kind=kind, at=at: kind.read(at), HANG)  # type: ignore[misc]
+            what = outcome(kind, answer, expected)
+            counts[what] += 1
+            peak = max(peak, answer.get("peak", 0))
+            if what in columns[3:]:
+                print(kind.name, what, answer, file=sys.stderr)
+        rows.append([kind.name, sum(counts.values()), *counts.values()])
+    total = ["**all**", *(sum(row[i] for row in rows) for i in range(1, len(rows[0])))]
+    text = (
+        f"\nA result may be another one where nothing says what the content was: a changed position in a BED file is "
+        f"another position. Largest resident memory of a process: {peak:,} MB (limit {MOST_MB:,}).\n"
+    )
+    return "\n## Damaged files\n\n" + table(["file", "damaged", *columns], [*rows, total]) + text
+
+
+def copied(kind: Kind, at: Path) -> Path:
+    shutil.rmtree(at, ignore_errors=True)
+    shutil.copytree(kind.folder, at)
+    return at
+
+
+def outcome(kind: Kind, answer: dict[str, Any], expected: Any) -> str:
+    if "hang" in answer or "died" in answer:
+        return "hang or crash"
+    if "found" in answer:
+        same = answer["found"] == expected
+        return "same result" if same else "wrong result" if kind.sealed else "another result"
+    # what it was refused for: an error for people is a ValueError or OSError (or the program's own), with the name
+    names = {Path(kind.file).name, Path(kind.file).name.removesuffix(".gz")}
+    usual = answer["kind"] in ("ValueError", "OSError", "FileNotFoundError", "InputError", "RuntimeError")
+    return "refused by name" if usual and any(name in answer["error"] for name in names) else "no name"
+
+
+# ── full ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def full_table(jobs: list[Job], place: Path) -> str:
+    rows = []
+    for job in jobs:
+        if job.name == "train":
+            continue  # what it writes is the checkpoint, which pretrain writes as well
+        whole, reference = made(place / job.name / "whole"), place / job.name / "reference"
+        told(apart(lambda job=job, whole=whole: job.prepare(whole)))  # type: ignore[misc]
+        shutil.copytree(whole, reference)
+        told(apart(lambda job=job, reference=reference: job.run(reference)))  # type: ignore[misc]
+        states = [apart(lambda job=job, at=at: job.state(at)).get("found") for at in (whole, reference)]  # type: ignore[misc]
+        counts = {"attempts": 0, "that failed": 0, "neither old nor new": 0, "error without a file": 0}
+        sizes = sorted({path.stat().st_size for path in reference.rglob("*") if path.is_file()})
+        for k in range(1, MOST_FILES):
+            if "found" in full_once(job, whole, lambda k=k: sync_fails_at(k), states, counts):  # type: ignore[misc]
+                break  # it has not so many files
+        for size in sizes:
+            full_once(job, whole, lambda size=size: files_end_at(size - 1), states, counts)  # type: ignore[misc]
+        rows.append([job.name, *(counts.values())])
+        print(rows[-1], file=sys.stderr)
+    return "\n## A full disk at each file\n\n" + table(["job", *counts], rows)
+
+
+def full_once(
+    job: Job, whole: Path, before: Callable[[], None], states: list[Any], counts: dict[str, int]
+) -> dict[str, Any]:
+    at = whole.with_name("full")
+    shutil.copytree(whole, at)
+    answer = apart(lambda: job.run(at), before=before)
+    counts["attempts"] += 1
+    if "found" not in answer:
+        counts["that failed"] += 1
+        # the program prints its error, and returns a status
+        if str(at) not in answer.get("error", "") and job.name != "embed":
+            counts["error without a file"] += 1
+            print(job.name, "full disk:", answer, file=sys.stderr)
+    if job.keeps_old and apart(lambda: job.state(at)).get("found") not in states:
+        counts["neither old nor new"] += 1
+    shutil.rmtree(at)
+    return answer
+
+
+MOST_FILES = 200
+
+
+def sync_fails_at(k: int) -> None:
+    """The k-th sync of a file says that the disk is full."""
+    real, left = os.fsync, [k]
+
+    def sync(handle: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    os.fsync = sync
+
+
+def files_end_at(n_bytes: int) -> None:
+    """No file may be larger."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+# ── two at once ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pair_table(jobs: list[Job], place: Path, n: int) -> str:
+    both = [job for job in jobs if job.other is not None]
+    rows = []
+    for number, job in enumerate(both):
+        whole = made(place / job.name / "whole")
+        told(apart(lambda job=job, whole=whole: job.prepare(whole)))  # type: ignore[misc]
+        allowed = []
+        for name, run in (("first", job.run), ("second", job.other)):
+            at = place / job.name / name
+            shutil.copytree(whole, at)
+            told(apart(lambda run=run, at=at: run(at)))  # type: ignore[misc]
+            allowed.append(told(apart(lambda job=job, at=at: job.state(at)))["found"])  # type: ignore[misc]
+        done = refused = wrong = 0
+        pairs = n // len(both) + (number < n % len(both))
+        for pair in range(pairs):
+            at = place / job.name / str(pair)
+            shutil.copytree(whole, at)
+            begun = [started(lambda run=run, at=at: run(at)) for run in (job.run, job.other)]  # type: ignore[misc]
+            answers = [answer_of(*one) for one in begun]
+            done += sum("found" in answer for answer in answers)
+            refusals = [answer for answer in answers if "Another process" in answer.get("error", "")]
+            refused += len(refusals)
+            whole_now = apart(lambda job=job, at=at: job.state(at)).get("found") in allowed  # type: ignore[misc]
+            some_done = any("found" in answer for answer in answers)
+            all_told = all("found" in answer or answer in refusals for answer in answers)
+            if not (whole_now and some_done and all_told):
+                wrong += 1
+                print(job.name, "two at once:", answers, file=sys.stderr)
+            shutil.rmtree(at)
+        rows.append([job.name, pairs, done, refused, wrong])
+        print(rows[-1], file=sys.stderr)
+    header = ["job", "pairs", "processes that were done", "that were refused", "pairs with another outcome"]
+    return "\n## Two at once\n\n" + table(header, rows)
+
+
+if __name__ == "__main__":
+    main()
