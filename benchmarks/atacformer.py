@@ -77,7 +77,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def embedding(n_cells: int, middle: int, rounds: int) -> tuple[list[list[object]], str]:
-    model = sf.Atacformer(vocabulary(N_REGIONS))
+    model = sf.Atacformer(vocabulary=vocabulary(N_REGIONS))
     x = drawn(n_cells, middle, N_REGIONS)
     adata = AnnData(x, var=model.vocabulary.to_frame())
     cells = [torch.from_numpy(part.astype(np.int64)) for part in np.split(x.indices, x.indptr[1:-1])]

@@ -128,8 +128,10 @@ def whole_folder(
                 # where the pointer is in place, the new files are the folder's; else they are nobody's
                 listed = _listed(folder, [prefix + pointer])
                 for name, digest in writer.sums.items():
-                    if listed.get(name) != digest:
-                        _content_named(plain[name], digest).unlink(missing_ok=True)
+                    between = _content_named(plain[name], digest)
+                    # one whose content has not changed may lie there under both names
+                    if listed.get(name) != digest or plain[name].exists() and sha256(plain[name]) == digest:
+                        between.unlink(missing_ok=True)
                 raise
     except BaseException:
         if made:

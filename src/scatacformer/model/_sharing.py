@@ -30,6 +30,7 @@ class SharingMixin:
 
     is_trained_: bool
     module: Any
+    _travels: tuple[str, ...] = TRAVELS  # what is uploaded
     _needed_files: tuple[str, ...] = (CONFIG, WEIGHTS, VOCABULARY)  # without which there is no model of the class
 
     def _to_files(self) -> ModelFiles:
@@ -163,8 +164,7 @@ class SharingMixin:
             The model is not trained, a metric is not a finite number, or the folder holds a model.
         """
         self._check_trained_to_share()
-        facts = self._card_facts()
-        card = model_card(facts, description=description, data=data, license=license, metrics=metrics)
+        card = self._card(description, data, license, metrics)
 
         def notes(sums: dict[str, str]) -> dict[str, str]:
             metadata = json.dumps(_scvi_metadata(type(self).__name__), indent=4)
@@ -267,9 +267,14 @@ class SharingMixin:
             api.create_repo(repo_id, private=private, exist_ok=True, repo_type="model")
             done = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message,
-                allow_patterns=list(TRAVELS),
+                allow_patterns=list(self._travels),
             )  # fmt: skip
         return str(getattr(done, "commit_url", done))
+
+    def _card(
+        self, description: str | None, data: str | None, license: str | None, metrics: Mapping[str, float] | None
+    ) -> str:
+        return model_card(self._card_facts(), description=description, data=data, license=license, metrics=metrics)
 
     def _check_trained_to_share(self) -> None:
         if not self.is_trained_:

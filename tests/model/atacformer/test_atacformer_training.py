@@ -43,7 +43,7 @@ def test_replaced_tokens_are_learned_to_be_told():
         if shuffled:  # no region goes with another
             adata.X = csr_matrix(np.random.default_rng(0).permuted(adata.X.toarray(), axis=1))
         config = sf.nn.AtacformerConfig(N_REGIONS + 7, 16, 32, 1, 2, 80)
-        model = sf.Atacformer(sf.Vocabulary.from_var(universe), config)
+        model = sf.Atacformer(vocabulary=sf.Vocabulary.from_var(universe), config=config)
         with torch.no_grad():  # vectors say which type has a region open: from nothing it takes 30 epochs to find out
             model.module.embeddings.token_embeddings.weight[:N_REGIONS, 0] += side
         model.train(adata, max_epochs=6, lr=1e-2, train_size=0.8, early_stopping=False, **(QUICK | {"batch_size": 8}))

@@ -31,7 +31,7 @@ def test_region_vectors_start_the_bins_of_our_model():
     universe = regions()
     side = torch.tensor([hit[0] // 20 % 2 for hit in overlapped(universe, bins())]) * 2.0 - 1.0
     config = sf.nn.AtacformerConfig(N_REGIONS + 7, 16, 32, 1, 2, 80)
-    atacformer = sf.Atacformer(sf.Vocabulary.from_var(universe), config)
+    atacformer = sf.Atacformer(vocabulary=sf.Vocabulary.from_var(universe), config=config)
     with torch.no_grad():
         atacformer.module.embeddings.token_embeddings.weight[:N_REGIONS, 0] += 0.1 * side
     model = scatacformer(adata)

@@ -5,7 +5,6 @@ Names of tensors and keys are those that geniml writes and reads. Nothing that i
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,12 @@ from scatacformer._io import (
     check_finite,
     check_tensors,
     folder_of,
+    listed_file,
     read_json,
     read_tensors,
+    read_whole,
     refuse_to_replace,
-    whole_file,
+    whole_folder,
 )
 from scatacformer.genome import Vocabulary, overlaps_allowed
 from scatacformer.nn import AtacformerConfig, AtacformerNetwork
@@ -44,8 +45,12 @@ def read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, Atacform
 
     Raises ValueError for what is not an Atacformer, for files that are missing, truncated or do not fit together.
     """
+    return read_whole(folder / CONFIG, lambda: _read(folder, assembly))
+
+
+def _read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, AtacformerNetwork, Vocabulary, dict[str, Any]]:
     content = _read_config(folder)
-    tensors, prefix = _read_tensors(folder / WEIGHTS, content)
+    tensors, prefix = _read_tensors(_file(folder, WEIGHTS, content), content)
     parts = tuple(prefix + part for part in ("embeddings.", "encoder."))
     encoder = {name.removeprefix(prefix): name for name in tensors if name.startswith(parts)}
     heads = {name: name for name in tensors if name.startswith("discriminator.")}
@@ -60,7 +65,7 @@ def read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, Atacform
         )
     shapes = {name: tuple(tensors[source].shape) for name, source in (encoder | heads).items()}
     config = _config_of(folder, content, shapes)
-    vocabulary = _read_universe(folder, config, assembly or content.get("assembly"))
+    vocabulary = _read_universe(_file(folder, UNIVERSE, content), config, assembly or content.get("assembly"))
     with torch.device("meta"):  # the table is read once and copied nowhere
         network = AtacformerNetwork(config, discriminator=bool(heads))
     check_tensors(folder / WEIGHTS, shapes, {name: tensor.shape for name, tensor in network.state_dict().items()})
@@ -80,8 +85,9 @@ def write(
     content: dict[str, Any],
     architecture: str,
     overwrite: bool,
+    notes: dict[str, str],
 ) -> None:
-    """The three files; each whole or not at all, and ``config.json`` last: a folder with one is whole.
+    """The three files, and ``notes`` (name -> text) beside them; an earlier model stays until they are whole.
 
     Raises ValueError for an architecture that is not written, or whose head the network lacks, and where files would be
     replaced without ``overwrite``.
@@ -104,22 +110,23 @@ def write(
                 tensors[name] = tensor.detach().cpu().contiguous()
         else:
             tensors[prefix + name] = tensor.detach().cpu().contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).unlink(missing_ok=True)
-    with whole_file(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt"})  # transformers refuses a file that does not say so
-    with overlaps_allowed():  # no assembly: theirs does not skip a header line
-        replace(vocabulary, assembly=None).to_bed(folder / UNIVERSE)
-    text = json.dumps(content, indent=2, sort_keys=True)
-    with whole_file(folder / CONFIG) as path:
-        path.write_text(text + "\n", encoding="utf-8")
+    owns = (WEIGHTS, UNIVERSE, "README.md")
+    with whole_folder(folder, CONFIG, owns, overwrite=overwrite, beside=("tokenizer_config.json",)) as writer:
+        with writer.file(WEIGHTS) as path:
+            save_file(tensors, path, metadata={"format": "pt"})  # transformers refuses a file that does not say so
+        with writer.file(UNIVERSE) as path, overlaps_allowed():  # no assembly: theirs does not skip a header line
+            replace(vocabulary, assembly=None).to_bed(path, packed=True)
+        for name, text in notes.items():
+            with writer.file(name) as path:
+                path.write_text(text, encoding="utf-8")
+        writer.point(content)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     there = sorted(path.name for path in folder.iterdir())
-    missing = [name for name in (CONFIG, WEIGHTS, UNIVERSE) if name not in there]
+    content = read_json(folder / CONFIG) if CONFIG in there else {}
+    missing = [name for name in (CONFIG, WEIGHTS, UNIVERSE) if not _file(folder, name, content).exists()]
     if CONFIG not in missing:
-        content = read_json(folder / CONFIG)
         if content.get("class") == "ScAtacFormer":
             raise ValueError(f"{folder} holds a ScAtacFormer, not an Atacformer: read it with sf.ScAtacFormer")
     if missing:
@@ -133,6 +140,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"layout of an Atacformer: {CONFIG}, {WEIGHTS}, {UNIVERSE}"
         )
     return content
+
+
+def _file(folder: Path, name: str, content: dict[str, Any]) -> Path:
+    """Where a file lies; of those that this package has written the configuration lists the checksums."""
+    sums = content.get("sha256")
+    return listed_file(folder, name, sums if isinstance(sums, dict) else {})
 
 
 def _read_tensors(path: Path, content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], str]:
@@ -193,12 +206,12 @@ def _config_of(folder: Path, content: dict[str, Any], shapes: dict[str, tuple[in
         raise ValueError(f"{folder / CONFIG}: {error}") from None
 
 
-def _read_universe(folder: Path, config: AtacformerConfig, assembly: str | None) -> Vocabulary:
-    vocabulary = read_universe(folder / UNIVERSE, assembly)
+def _read_universe(path: Path, config: AtacformerConfig, assembly: str | None) -> Vocabulary:
+    vocabulary = read_universe(path, assembly)
     if vocabulary.n_bins != config.n_regions:
         raise ValueError(
-            f"{folder / UNIVERSE} has {vocabulary.n_bins:,} regions; with the 7 special tokens that is "
-            f"{vocabulary.n_bins + 7:,} tokens, and the model has {config.vocab_size:,}. It is not this model's universe"
+            f"{path} has {vocabulary.n_bins:,} regions; with the 7 special tokens that is {vocabulary.n_bins + 7:,} tokens, "
+            f"and the model has {config.vocab_size:,}. It is not this model's universe"
         )
     return vocabulary
 

@@ -6,19 +6,21 @@ import logging
 import os
 import warnings
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from scatacformer.cells import OverlapSource, RowSource, SentenceLoader, counts_of, validate_counts
-from scatacformer.genome import Vocabulary, check_same_assembly, overlap_matrix, overlaps_allowed
+from scatacformer.cells import OverlapSource, RowSource, SentenceLoader
+from scatacformer.genome import Vocabulary, check_same_assembly, overlap_matrix
+from scatacformer.model._rows import row_numbers
 from scatacformer.nn import AtacformerConfig, AtacformerNetwork
 from scatacformer.tokenizer import TokenizedCells, Tokenizer
 
 from . import _files as files
+from ._saving import SavingMixin
 from ._sentences import TokenSentences
+from ._setup import Setup, record_setup, regions_of, setup_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,28 +35,45 @@ MIN_TOKENS = 200  # of a barcode that is a cell
 MAX_BATCH_TOKENS = 32_768
 
 
-class Atacformer:
+class Atacformer(SavingMixin):
     """Atacformer (LeRoy et al. 2025): a transformer over the regions of a fixed universe that a cell has open.
 
-    :meth:`from_pretrained` reads what databio's ``geniml`` writes; called by its name, the class makes a new one.
+    :meth:`from_pretrained` reads the models that databio published, and what its package ``geniml`` writes; a new model
+    is made of cells, whose regions are then the universe, or of a ``vocabulary``.
 
     Parameters
     ----------
+    adata
+        Cells x regions, set up with :meth:`setup_anndata`: what the model's methods read by default.
     vocabulary
-        The regions, in the order of their token ids.
+        The regions, in the order of their token ids. Default: those of ``adata``.
     config
         Sizes; those of the published models by default.
     seed
-        Of the first weights, of what is drawn of cells with more regions than the model reads, and of training.
+        Of the first weights, of what is sampled of cells with more regions than the model reads, and of training.
 
     Examples
     --------
     >>> import scatacformer as sf
-    >>> model = sf.Atacformer.from_pretrained("databio/atacformer-base-hg38")
-    >>> adata.obsm["X_atacformer"] = model.get_latent_representation(adata)
+    >>> sf.Atacformer.setup_anndata(adata)
+    >>> model = sf.Atacformer.from_pretrained("databio/atacformer-base-hg38", adata)
+    >>> model.train()
+    >>> adata.obsm["X_atacformer"] = model.get_latent_representation()
     """
 
-    def __init__(self, vocabulary: Vocabulary, config: AtacformerConfig | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        vocabulary: Vocabulary | None = None,
+        config: AtacformerConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        if adata is None and vocabulary is None:
+            raise ValueError("a new model needs cells or regions: Atacformer(adata), or Atacformer(vocabulary=...)")
+        setup = Setup() if adata is None else setup_of(adata)
+        if vocabulary is None:
+            assert adata is not None
+            vocabulary = regions_of(adata)
         config = config or AtacformerConfig(vocabulary.n_bins + 7)
         if config.n_regions != vocabulary.n_bins:
             raise ValueError(
@@ -62,6 +81,39 @@ class Atacformer:
                 "regions and 7 special tokens"
             )
         self._take(vocabulary, config, AtacformerNetwork(config, seed=seed).eval(), {}, seed)
+        self.setup_ = setup
+        self._set_data(adata)
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: str = "Unknown",
+    ) -> None:
+        """Register an AnnData: where the counts are, and which column of ``obs`` has labels; noted in ``adata.uns``.
+
+        Parameters
+        ----------
+        adata
+            Cells x regions. ``.var`` or ``.var_names`` name chromosome, start and end (``chr1:0-5000``); the regions need
+            not be the model's.
+        layer
+            Layer with the counts; default ``.X``.
+        labels_key
+            Column of ``obs`` with labels, for ``train(objective="triplet")``.
+        unlabeled_category
+            What that column holds for a cell without a label; NaN means the same.
+
+        Raises
+        ------
+        ValueError
+            A view; regions that are not named by their place; counts that are negative, not finite or not integer.
+        KeyError
+            No such column.
+        """
+        record_setup(adata, Setup(layer, labels_key, unlabeled_category))
 
     def _take(
         self, vocabulary: Vocabulary, config: AtacformerConfig, module: AtacformerNetwork, content: dict, seed: int
@@ -73,70 +125,23 @@ class Atacformer:
             named = files.HEADED if module.discriminator is not None else files.ARCHITECTURES[1]
         self._architecture: str = named
         self.history: dict[str, pd.DataFrame] = {}
+        self.is_trained_ = False
+        self.setup_, self._adata = Setup(), None
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        assembly: str | None = None,
-        seed: int = 0,
-    ) -> Atacformer:
-        """Read ``config.json``, ``model.safetensors`` and ``universe.bed.gz``. Nothing in them is executed.
+    def _set_data(self, adata: AnnData | None) -> None:
+        self._adata = adata
+        if adata is not None:
+            self.setup_ = setup_of(adata, self.setup_)
 
-        Parameters
-        ----------
-        pretrained_model_name_or_path
-            A folder, or a repository of the Hugging Face hub such as ``"databio/atacformer-base-hg38"`` (extra ``hub``).
-        revision, cache_dir, token, local_files_only
-            As huggingface_hub has them: branch, tag or commit; where downloads are kept; for private repositories;
-            whether to use what was downloaded before and nothing else.
-        assembly
-            Of the universe, such as ``"hg38"``; cells of another one are refused. Theirs does not say.
-        seed
-            As in the class.
+    @property
+    def adata(self) -> AnnData | None:
+        """The cells that the model's methods read by default."""
+        return self._adata
 
-        Raises
-        ------
-        ValueError
-            No such folder or repository; a revision of a folder; a file is missing or truncated; another class of
-            model; files that are not of one model: regions against vocabulary, tensors against sizes.
-        OSError
-            The hub cannot be reached and the files are not in the cache.
-        ImportError
-            A repository is named and huggingface_hub is not installed.
-        """
-        folder = files.fetch(
-            pretrained_model_name_or_path, revision=revision, cache_dir=cache_dir, token=token,
-            local_files_only=local_files_only,
-        )  # fmt: skip
-        config, module, vocabulary, content = files.read(folder, assembly)
-        model = cls.__new__(cls)
-        model._take(vocabulary, config, module, content, seed)
-        return model
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, *, architecture: str | None = None, overwrite: bool = False
-    ) -> None:
-        """Write the files that :meth:`from_pretrained` reads, and geniml's classes do.
-
-        Parameters
-        ----------
-        save_directory
-            The folder; made if it is not there.
-        architecture
-            geniml's class: ``"AtacformerModel"``, ``"AtacformerForCellClustering"`` or
-            ``"AtacformerForReplacedTokenDetection"``, which has a head. Default: what was read, or trained last.
-        overwrite
-            Whether files of an earlier model may be replaced. ValueError if not, and they are there.
-        """
-        architecture = architecture or self._architecture
-        content = files.export_config(self.config, self._content, architecture, self.vocabulary.assembly)
-        files.write(Path(save_directory), self.module, self.vocabulary, content, architecture, overwrite)
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model has learned from cells, here or where it was published."""
+        return self.is_trained_
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -156,7 +161,7 @@ class Atacformer:
     @torch.inference_mode()
     def get_latent_representation(
         self,
-        adata: AnnData | TokenizedCells | str | os.PathLike,
+        adata: AnnData | TokenizedCells | str | os.PathLike | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
         batch_size: int = 64,
         *,
@@ -177,13 +182,13 @@ class Atacformer:
         ----------
         adata
             Cells x regions (bins or peaks, counts or zeros and ones), in memory or backed; a file of fragments; or what
-            ``model.tokenizer.tokenize_fragments`` has made of it.
+            ``model.tokenizer.tokenize_fragments`` has made of it. Default: the model's own cells.
         indices
             Cells of an AnnData to embed: row numbers or a mask. All by default.
         batch_size
             Most cells of a minibatch; one of long cells holds fewer.
         layer
-            Layer with the counts; ``.X`` by default.
+            Layer with the counts. Default: what the cells, or else the model's own, were set up with.
         max_tokens
             At most the model's ``max_position_embeddings``, which is the default.
         barcodes, min_tokens
@@ -214,8 +219,9 @@ class Atacformer:
             return pd.DataFrame(z, index=pd.Index(cells.barcodes, name="barcode"))
         if barcodes is not None or min_tokens is not None:
             raise ValueError("barcodes and min_tokens are for fragments; cells of an AnnData are chosen by indices")
+        adata = self._cells_to_read(adata)
         source = self._source(adata, layer)
-        return self._embed(source, _rows(indices, adata.n_obs), adata.obs_names, batch_size, max_tokens, seed)
+        return self._embed(source, row_numbers(indices, adata.n_obs), adata.obs_names, batch_size, max_tokens, seed)
 
     def get_region_vectors(self) -> np.ndarray:
         """What the model reads of each region, before any layer.  (n_regions, hidden_size), float32; a copy."""
@@ -251,12 +257,12 @@ class Atacformer:
 
     def train(
         self,
-        adata: AnnData,
+        adata: AnnData | None = None,
         objective: Literal["replaced_tokens", "triplet"] = "replaced_tokens",
         *,
         layer: str | None = None,
         labels_key: str | None = None,
-        unlabeled_category: str = "Unknown",
+        unlabeled_category: str | None = None,
         replaced_share: float = 0.45,
         margin: float = 1.0,
         max_epochs: int = 10,
@@ -289,9 +295,10 @@ class Atacformer:
         Parameters
         ----------
         adata
-            Cells x regions, as for :meth:`get_latent_representation`.
+            Cells x regions, as for :meth:`get_latent_representation`. Default: the model's own.
         labels_key, unlabeled_category
-            Column of ``obs`` with labels for ``"triplet"``; cells that have the category, or NaN, take no part.
+            Column of ``obs`` with labels for ``"triplet"``; cells that have the category, or NaN, take no part. Default:
+            as ``adata`` was set up.
         batch_size
             Cells of a step; of triplets, cells that two others are drawn for.
         max_tokens
@@ -309,16 +316,20 @@ class Atacformer:
         """
         from ._train import Plan, fit
 
+        adata = self._cells_to_read(adata)
+        setup = setup_of(adata, self.setup_)
         plan = Plan(
             objective=objective, replaced_share=replaced_share, margin=margin, max_epochs=max_epochs,
             batch_size=batch_size, max_tokens=self._context(max_tokens), lr=lr, weight_decay=weight_decay,
             warmup_steps=warmup_steps, patience=early_stopping_patience if early_stopping else None,
             num_workers=num_workers, seed=self.seed,
         )  # fmt: skip
-        codes = _label_codes(adata, labels_key, unlabeled_category) if objective == "triplet" else None
+        labels = labels_key or setup.labels_key, unlabeled_category or setup.unlabeled_category
+        codes = _label_codes(adata, *labels) if objective == "triplet" else None
         source = self._source(adata, layer)
         fit(self, plan, source, _keys(adata.obs_names), codes, train_size, validation_size, accelerator, trainer_kwargs)
         self._architecture = files.HEADED if objective == "replaced_tokens" else files.ARCHITECTURES[1]
+        self.is_trained_ = True
 
     def __repr__(self) -> str:
         c = self.config
@@ -351,17 +362,19 @@ class Atacformer:
             )
         return overlap
 
-    def _source(self, adata: AnnData, layer: str | None) -> OverlapSource:
+    def _cells_to_read(self, adata: Any) -> AnnData:
+        if adata is None and self._adata is None:
+            raise ValueError("the model has no cells of its own: pass adata")
+        adata = self._adata if adata is None else adata
         if not hasattr(adata, "obs_names"):
             raise TypeError(f"expected an AnnData or the path of a file of fragments, found {type(adata).__name__}")
-        with overlaps_allowed():
-            regions = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
-        overlap = self._overlap(regions)
+        return adata
+
+    def _source(self, adata: AnnData, layer: str | None) -> OverlapSource:
+        overlap = self._overlap(regions_of(adata))
         if (lost := float((np.diff(overlap.indptr) == 0).mean())) > 0.5:
             logger.warning("%.0f%% of the regions overlap none of the model's and are not read", 100 * lost)
-        source = RowSource.from_matrix(counts_of(adata, layer))
-        validate_counts(source, adata.obs_names, empty="ignore")
-        return OverlapSource(source, overlap)
+        return OverlapSource(source_of(adata, layer or setup_of(adata, self.setup_).layer), overlap)
 
     def _cells(
         self,
@@ -417,21 +430,6 @@ class Atacformer:
 def _keys(names: Iterable[str]) -> np.ndarray:
     """A number of each cell that goes with its name.  (n_cells,) int64"""
     return np.fromiter((zlib.crc32(str(name).encode()) for name in names), dtype=np.int64)
-
-
-def _rows(indices: Sequence[int] | np.ndarray | None, n_cells: int) -> np.ndarray | None:
-    """``indices`` as the loader takes them; numbers below zero count from the end."""
-    if indices is None:
-        return None
-    rows = np.arange(n_cells)[indices] if isinstance(indices, slice) else np.asarray(indices)
-    if rows.dtype == bool or not rows.size:
-        return rows if rows.dtype == bool else rows.astype(np.int64)
-    if rows.dtype.kind not in "iu" or rows.ndim != 1:
-        raise TypeError(f"indices are row numbers or a mask, found {rows.dtype} of shape {rows.shape}")
-    if rows.min() < -n_cells or rows.max() >= n_cells:
-        wrong = rows[(rows < -n_cells) | (rows >= n_cells)][0]
-        raise IndexError(f"there is no cell {wrong}: row numbers go from 0 to {n_cells - 1}")
-    return np.where(rows < 0, rows + n_cells, rows)
 
 
 def _label_codes(adata: AnnData, key: str | None, unlabeled: str) -> np.ndarray:

@@ -1,0 +1,67 @@
+"""What an Atacformer reads of an AnnData: checked and noted when it is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scatacformer.cells import RowSource, counts_of, validate_counts
+from scatacformer.genome import Vocabulary, overlaps_allowed
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SETUP = "scatacformer_atacformer"  # key of uns
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Which parts of the AnnData are read."""
+
+    layer: str | None = None
+    labels_key: str | None = None
+    unlabeled_category: str = "Unknown"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``uns`` and for JSON: without what was not named."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Setup:
+        """What :meth:`to_dict` wrote, from a file or ``uns``."""
+        known = {key: str(content[key]) for key in ("layer", "labels_key", "unlabeled_category") if key in content}
+        return cls(**known)
+
+
+def regions_of(adata: AnnData) -> Vocabulary:
+    """The regions of an AnnData; they may overlap one another. ValueError if they are not named by their place."""
+    with overlaps_allowed():
+        return Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
+
+
+def source_of(adata: AnnData, layer: str | None) -> RowSource:
+    """The counts of an AnnData, checked."""
+    source = RowSource.from_matrix(counts_of(adata, layer))
+    validate_counts(source, adata.obs_names, empty="ignore")
+    return source
+
+
+def record_setup(adata: AnnData, setup: Setup) -> None:
+    """Check the AnnData and note in ``uns`` what is read of it."""
+    if getattr(adata, "is_view", False):
+        raise ValueError("this AnnData is a view of another one. Make it its own: adata = adata.copy()")
+    regions_of(adata)
+    source_of(adata, setup.layer)
+    if setup.labels_key is not None and setup.labels_key not in adata.obs:
+        found = ", ".join(map(str, adata.obs.columns)) or "none"
+        raise KeyError(f"adata.obs has no column {setup.labels_key!r}; it has {found}")
+    adata.uns[SETUP] = setup.to_dict()
+
+
+def setup_of(adata: AnnData, default: Setup | None = None) -> Setup:
+    """How the AnnData was set up; ``default`` where it was not. ValueError without either."""
+    if SETUP in adata.uns:
+        return Setup.from_dict(adata.uns[SETUP])
+    if default is None:
+        raise ValueError("set up the AnnData first: Atacformer.setup_anndata(adata)")
+    return default
