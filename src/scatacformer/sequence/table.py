@@ -180,7 +180,7 @@ def _lock(partial: Path, path: Path) -> BinaryIO:
     return file
 
 
-def _begun(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray | None:
+def _begun(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.memmap | None:
     """The rows that an earlier process has left; None where they are not such a table, and it begins anew."""
     try:
         rows = np.lib.format.open_memmap(partial, mode="r+")
@@ -189,7 +189,7 @@ def _begun(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray
     return rows if rows.dtype == dtype and rows.shape == shape else None
 
 
-def _new(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
+def _new(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.memmap:
     """The file as a table of zeros, all of its room taken on the disk: a full disk later would kill the process."""
     with partial.open("r+b") as file:  # the file that is locked
         file.truncate(0)
