@@ -20,6 +20,7 @@ from scatacformer._io import (
     read_tensors,
     read_unpacked,
     reading,
+    scratch_folder,
     tensor_shapes,
     whole_file,
 )
@@ -180,3 +181,39 @@ def test_arrays_come_back_and_types_ask_for_no_memory():
     with pytest.raises(ValueError, match="is not one that is saved"):
         decode({"__array__": [b"x"], "dtype": "S1000000000"})
     assert decode({"__array__": ["x"] * 9, "dtype": "<U1000000000"}).nbytes < 100
+
+
+def test_a_scratch_folder_goes_with_its_process(tmp_path):
+    with scratch_folder(tmp_path) as folder:
+        (folder / "x").write_text("x")
+        assert folder.parent == tmp_path
+    assert names_in(tmp_path) == []
+    pid = os.fork()
+    if pid == 0:
+        with scratch_folder(tmp_path) as folder:
+            (folder / "x").write_text("x")
+            os._exit(0)  # nothing is cleared up
+    os.waitpid(pid, 0)
+    (left,) = names_in(tmp_path)
+    with scratch_folder(tmp_path) as first, scratch_folder(tmp_path) as second:
+        assert sorted([first.name, second.name]) == names_in(tmp_path) and left not in names_in(tmp_path)
+
+
+def test_a_scratch_folder_in_use_stays_whatever_its_number(tmp_path):
+    """In a container processes have other numbers: the lock says whether it is in use."""
+    with scratch_folder(tmp_path) as folder:
+        other = folder.rename(folder.with_name(folder.name.replace(f".{os.getpid()}.", ".99999999.")))
+        with scratch_folder(tmp_path):
+            assert other.exists()
+        other.rename(folder)
+
+
+def test_a_folder_can_be_whole_as_well(tmp_path):
+    with whole_file(tmp_path / "x.zarr") as partial:
+        partial.mkdir()
+        (partial / "0").write_text("0")
+    assert names_in(tmp_path) == ["x.zarr"] and names_in(tmp_path / "x.zarr") == ["0"]
+    with pytest.raises(RuntimeError), whole_file(tmp_path / "y.zarr") as partial:
+        partial.mkdir()
+        raise RuntimeError
+    assert names_in(tmp_path) == ["x.zarr"]

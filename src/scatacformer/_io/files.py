@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from typing import Any
 from .errors import reading, writing
 
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})\.partial")
-_PROBE = "mode-"
+_NUMBERED = re.compile("-[0-9a-f]{32}$")
+_PROBE, _ALIVE = "mode", ".in-use"
 _DEEPEST = 100  # levels of a JSON file; ours have less than 10
 _LARGEST_JSON = 1 << 28  # bytes: a registry of a million names takes 20 MB
 
@@ -51,14 +53,36 @@ def remove_dead_partials(folder: Path, *names: str, alone: bool = False) -> None
     ``alone``: no other process can be writing there, whether one of that number runs or not.
     """
     for path in _entries(folder):
-        if (found := _PARTIAL.fullmatch(path.name)) is None or (not alone and _runs(int(found["pid"]))):
+        if (found := _PARTIAL.fullmatch(path.name)) is None or (not alone and _in_use(path, int(found["pid"]))):
             continue
         name = found["name"]
         while inner := _PARTIAL.fullmatch(name):  # a whole file that was written within another
             name = inner["name"]
-        if not names or name in names or name.startswith(_PROBE):
+        name = _NUMBERED.sub("", name)
+        if not names or name in (*names, _PROBE):
             with contextlib.suppress(PermissionError):  # somebody else's: theirs to remove
                 remove(path)
+
+
+@contextmanager
+def scratch_folder(parent: str | os.PathLike | None = None, name: str = "scatacformer") -> Iterator[Path]:
+    """A folder for what is needed meanwhile, in `parent` (default: the system's); removed when the block ends.
+
+    That of a process that was killed is removed by the next one.
+    """
+    import fcntl
+
+    parent = Path(tempfile.gettempdir() if parent is None else parent)
+    remove_dead_partials(parent, name)
+    folder = partial_of(parent / f"{name}-{uuid.uuid4().hex}")
+    folder.mkdir(mode=0o700)
+    try:
+        with (folder / _ALIVE).open("w") as alive:  # says that it is in use, whatever numbers processes have elsewhere
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield folder
+    finally:
+        remove(folder)
 
 
 def holds_nothing(folder: Path) -> bool:
@@ -160,6 +184,21 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
+def _in_use(path: Path, pid: int) -> bool:
+    """Whether the process that made a partial file or scratch folder still runs."""
+    alive = path / _ALIVE
+    if not alive.exists():
+        return _runs(pid)
+    import fcntl
+
+    try:
+        with alive.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
 def _runs(pid: int) -> bool:
     """Whether there is a process of that number."""
     try:
@@ -173,7 +212,7 @@ def _runs(pid: int) -> bool:
 
 def _usual_mode(folder: Path) -> int:
     """The mode of a new file here. Asked of a new file: reading the umask means setting it, for all threads."""
-    probe = folder / f".{_PROBE}{uuid.uuid4().hex}.{os.getpid()}.partial"
+    probe = folder / f".{_PROBE}-{uuid.uuid4().hex}.{os.getpid()}.partial"
     handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return os.fstat(handle).st_mode & 0o777

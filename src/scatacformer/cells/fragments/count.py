@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from scatacformer._io import scratch_folder
 from scatacformer.genome import Vocabulary
 
 from .copy_plain import copy_plain
@@ -33,8 +33,8 @@ def count_fragments(
     """Counts of snapatac2, (n_cells, n_bins), CSR, float32, in the order of the cells and of the vocabulary."""
     import snapatac2 as snap
 
-    with tempfile.TemporaryDirectory(dir=temp_dir, prefix="scatacformer_") as folder:
-        tiles = count_tiles(path, scan, cells, counted, vocabulary.bin_size, counting, folder)
+    with scratch_folder(temp_dir) as folder:
+        tiles = count_tiles(path, scan, cells, counted, vocabulary.bin_size, counting, str(folder))
     X = tiles.X.tocsr().astype(np.float32)
     # snapatac2 orders chromosomes by the alphabet (chr1, chr10, …)
     column = vocabulary.lookup(Vocabulary.from_var(tiles.var))

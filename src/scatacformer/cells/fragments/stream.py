@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scatacformer._io import scratch_folder
 from scatacformer.genome import Vocabulary, assembly_name, chrom_sizes, known_sizes
 
 from .check import check_chromosomes, choose_cells, warn_of_format
@@ -50,9 +50,9 @@ def fragments_on_disk(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*barcodes given are left out")  # said by the caller, with open bins
         cells = choose_cells(path, scan, None if barcodes is None else list(barcodes), least)
-    with tempfile.TemporaryDirectory(prefix="scatacformer_") as folder:
-        out = Path(folder) / "tiles.h5ad"
-        tiles = count_tiles(path, scan, cells, counted, width, "fragment", folder, out)
+    with scratch_folder() as folder:
+        out = folder / "tiles.h5ad"
+        tiles = count_tiles(path, scan, cells, counted, width, "fragment", str(folder), out)
         try:
             yield tiles
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scatacformer._io import scratch_folder
 from scatacformer.genome import write_bigwig
 from scatacformer.sequence import N_CODE
 from scatacformer.tracks import WindowData
@@ -204,9 +204,9 @@ def write_tracks(
     sizes = {name: genome.fasta.sizes[name] for name in chromosomes}
     n_bins = {name: -(-size // config.bin_size) for name, size in sizes.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".predicted-") as temporary:
+    with scratch_folder(folder, "predicted") as temporary:
         shape = (len(names), sum(n_bins.values()))
-        values = np.memmap(Path(temporary) / "values", dtype=np.float32, mode="w+", shape=shape)
+        values = np.memmap(temporary / "values", dtype=np.float32, mode="w+", shape=shape)
         offset = 0
         for chrom in chromosomes:
             data = _with_bases(windows_over(genome, chrom, 0, n_bins[chrom], config), n_bins[chrom])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+
+from scatacformer._io import whole_file
 
 from ._mudata import is_mudata
 
@@ -264,10 +264,9 @@ class AccessibilityMixin:
         """All regions to a zarr array: written under a temporary name, then renamed."""
         import zarr
 
-        partial = store.with_name(f".{store.name}.{os.getpid()}.partial")
         rows, regions = np.arange(adata.n_obs), np.arange(self.config_.n_bins)
         batch_size = batch_size or 128
-        try:
+        with whole_file(store) as partial:
             array = zarr.create_array(
                 str(partial), shape=(len(rows), len(regions)), dtype="float32",
                 chunks=(min(batch_size, len(rows)), min(REGIONS_AT_ONCE, len(regions))),
@@ -275,7 +274,3 @@ class AccessibilityMixin:
             with torch.inference_mode():
                 for cell, region, block in self._blocks(adata, rows, regions, None, False, batch_size):
                     array[cell, region] = block
-            os.rename(partial, store)
-        finally:
-            if partial.exists():
-                shutil.rmtree(partial)
