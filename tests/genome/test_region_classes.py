@@ -352,7 +352,7 @@ def test_names_and_options_that_contradict_are_refused(bins, tmp_path):
         region_classes(bins, bed={"a": bed}, min_share={"a": 1.5})
     with pytest.raises(ValueError, match=r"min_share has unknown classes: \['b'\]"):
         region_classes(bins, bed={"a": bed}, min_share={"b": 0.5})
-    with pytest.raises(ValueError, match="threshold is a number"):
+    with pytest.raises(ValueError, match="threshold is 'much'; expected a number"):
         region_classes(bins, bed={"a": bed}, threshold="much")
 
 

@@ -122,11 +122,11 @@ def test_batches_that_are_missing_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": "giant"}, "size must be one of"),
-        ({"decoder": "linear"}, "decoder must be one of"),
-        ({"removed_share": 1.0}, "removed_share must lie in 0 ... 0.9"),
-        ({"attention": "fastest"}, "attention must be one of"),
-        ({"n_heads": 3}, "must be a multiple of n_heads"),
+        ({"size": "giant"}, "size is .giant.; expected one of"),
+        ({"decoder": "linear"}, "decoder is .linear.; expected one of"),
+        ({"removed_share": 1.0}, "removed_share is 1.0; expected 0 ... 0.9"),
+        ({"attention": "fastest"}, "attention is .fastest.; expected one of"),
+        ({"n_heads": 3}, "expected a multiple of n_heads"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused_at_once(changes, message):

@@ -71,7 +71,7 @@ def test_matched_cells_lose_less_than_others_and_the_gradient_matches_them():
 
 def test_what_is_no_set_of_pairs_is_refused():
     a, b = draw(5)
-    with pytest.raises(ValueError, match=r"same two or more cells.*\(5, 6\) and \(4, 6\)"):
+    with pytest.raises(ValueError, match=r"shape \(5, 6\) and b \(4, 6\); expected the same two or more cells"):
         nt_xent(a, b[:4])
     with pytest.raises(ValueError, match="two or more cells"):
         nt_xent(a[:1], b[:1])

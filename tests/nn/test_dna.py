@@ -153,7 +153,7 @@ def test_what_is_no_table_of_these_bins_is_refused():
     with pytest.raises(RuntimeError, match="has no DNA table"):
         module.encode(packed(sentences(LENGTHS)))
     for table, message in (
-        (dna_table()[:-1], r"shape \(120, 5\), found"),
+        (dna_table()[:-1], r"shape \(119, 5\); expected float16 and \(120, 5\)"),
         (dna_table().float(), "expected a float16 table"),
         (torch.zeros(N_BINS, 5).half(), "is zero everywhere"),
         (torch.full((N_BINS, 5), torch.nan).half(), "NaN or infinite"),

@@ -192,7 +192,7 @@ def test_training_skips_blocks_by_the_seed_alone():
     ("sizes", "message"),
     [
         ({"n_features": 1}, "at least one motif"),
-        ({"d_model": 50, "n_heads": 4}, "cannot be divided among 4"),
+        ({"d_model": 50, "n_heads": 4}, "d_model is 50; expected a multiple of the 4"),
         ({"n_layers": 0}, "n_layers is .*; expected a whole number"),
         ({"drop_path": 1.0}, "drop_path is 1.0; expected"),
     ],
@@ -206,7 +206,7 @@ def test_presets():
     assert GETConfig.of_size("small", 283, n_regions=20).n_regions == 20
     with pytest.raises(ValueError, match="size 'huge' is unknown"):
         GETConfig.of_size("huge", 283)
-    with pytest.raises(ValueError, match="GET has no 'width'"):
+    with pytest.raises(ValueError, match="GET has no size 'width'"):
         GETConfig.of_size("small", 283, width=3)
     config = GETConfig.of_size("base", 283)
     assert GETConfig(**config.to_dict()) == config

@@ -106,7 +106,7 @@ def test_an_unknown_backend_is_refused_when_the_network_is_built():
 
 
 def test_groups_must_be_as_many_as_bins():
-    with pytest.raises(ValueError, match="group has 5 entries, expected one for each of 10 bins"):
+    with pytest.raises(ValueError, match="group has 5 entries; expected one for each of 10 bins"):
         ScAtacNetwork(NetworkConfig(10, 3), CHROM[:5])
 
 
@@ -114,7 +114,7 @@ def test_presets_are_changed_by_what_is_named_alone():
     config = NetworkConfig.of_size("base", n_bins=10, n_eos=2, d_model=None, n_layers=3)
     assert (config.d_model, config.n_layers, config.max_tokens) == (512, 3, 6800)
     assert NetworkConfig(**config.to_dict()) == config
-    with pytest.raises(ValueError, match="must be a multiple"):
+    with pytest.raises(ValueError, match="expected a multiple"):
         config.replace(n_heads=7)
     with pytest.raises(ValueError, match="size is 'huge'; expected one of.*small.*base"):
         NetworkConfig.of_size("huge", n_bins=10, n_eos=2)

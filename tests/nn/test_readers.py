@@ -160,13 +160,13 @@ def test_who_reads_what_is_saved_where_no_vocabulary_says_it():
 @pytest.mark.parametrize(
     ("group", "readers", "message"),
     [
-        ([0, 1, 3], None, r"group reaches from 0 to 3, expected 0 ... 1"),
-        ([0, 1, -1], None, r"group reaches from -1 to 1"),
-        ([0, 1], None, "group has 2 entries, expected one for each of 3 bins"),
-        ([0, 1, 2], torch.eye(2), r"group reaches from 0 to 2, expected 0 ... 1"),
-        ([0, 1, 1], torch.eye(3), r"readers has shape \(3, 3\), expected \(n_groups, 2\)"),
-        ([0, 1, 1], torch.tensor([[1.0, 1.0], [0.0, 1.0]]), "each row with the sum 1"),
-        ([0, 1, 1], torch.tensor([[2.0, -1.0], [0.0, 1.0]]), "none negative"),
+        ([0, 1, 3], None, r"group has values from 0 to 3; expected 0 ... 1"),
+        ([0, 1, -1], None, r"group has values from -1 to 1"),
+        ([0, 1], None, "group has 2 entries; expected one for each of 3 bins"),
+        ([0, 1, 2], torch.eye(2), r"group has values from 0 to 2; expected 0 ... 1"),
+        ([0, 1, 1], torch.eye(3), r"readers has shape \(3, 3\); expected \(n_groups, 2\)"),
+        ([0, 1, 1], torch.tensor([[1.0, 1.0], [0.0, 1.0]]), "readers has .* rows that do not sum to 1"),
+        ([0, 1, 1], torch.tensor([[2.0, -1.0], [0.0, 1.0]]), "readers has negative values"),
     ],
 )
 def test_bins_that_nobody_reads_are_refused(group, readers, message):

@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: attention, encoder, decoders and losses. Needs torch and nothing else."""
+"""Networks: tensors in, tensors out. Needs only torch."""
 
 from .atacformer import AtacformerConfig, AtacformerNetwork, mean_pool
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention

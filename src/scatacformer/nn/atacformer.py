@@ -1,8 +1,7 @@
 """Atacformer's network (databio): a post-norm transformer over packed sentences of regions.
 
-Modules have the names of its published tensors, so that files go in and out as they are. Source of the architecture:
-``geniml.atacformer`` 0.8.4, whose layers are torch's ``nn.TransformerEncoderLayer``.
-"""
+Modules have the names of the published tensors, so that files can be loaded and saved unchanged. Source of the
+architecture: ``geniml.atacformer`` 0.8.4, whose layers are torch's ``nn.TransformerEncoderLayer``."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ class AtacformerConfig:
     max_position_embeddings: int = 8192
     use_pos_embeddings: bool = False
     pad_token_id: int | None = None
-    norm_eps: float = 1e-5  # of the discriminator's norm alone; the layers' is 1e-5
+    norm_eps: float = 1e-5  # of the discriminator's norm only; that of the layers is 1e-5
     discriminator_hidden_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -45,14 +44,14 @@ class AtacformerConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
         if self.n_regions < 1:
-            raise ValueError(f"vocab_size is {self.vocab_size}: seven special tokens and not one region.")
+            raise ValueError(f"vocab_size is {self.vocab_size}; expected seven special tokens and at least one region.")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads."
+                f"hidden_size is {self.hidden_size}; expected a multiple of the {self.num_attention_heads} attention heads."
             )
         pad = self.n_regions + SPECIAL_TOKENS.index("pad") if self.pad_token_id is None else self.pad_token_id
         if not 0 <= pad < self.vocab_size:
-            raise ValueError(f"pad_token_id {pad} is not among the {self.vocab_size:,} tokens.")
+            raise ValueError(f"pad_token_id is {pad}; expected one of the {self.vocab_size:,} token ids.")
         object.__setattr__(self, "pad_token_id", pad)
 
     @property
@@ -67,7 +66,7 @@ class AtacformerConfig:
         return ids if self.pad_token_id is None else ids | {"pad": self.pad_token_id}
 
     def to_dict(self) -> dict[str, Any]:
-        """As in ``config.json``; the discriminator's width only where it is one of its own."""
+        """As in ``config.json``; with the discriminator's width only if it is set."""
         content = asdict(self)
         if self.discriminator_hidden_size is None:
             del content["discriminator_hidden_size"]
@@ -75,17 +74,17 @@ class AtacformerConfig:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> AtacformerConfig:
-        """From the keys that it knows; others are passed over."""
+        """From a dictionary; unknown keys are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
 
 
 class AtacformerNetwork(nn.Module):
-    """Packed token ids to the last hidden states, and to the logits that a token was replaced.
+    """Packed token ids to the last hidden states, and to the logits for replaced tokens.
 
-    ``dropout`` is that of the residual branches in training. Attention weights are not dropped, as they are in theirs:
-    it would turn the fast kernels off. Gradients of the region table are sparse: 171 million numbers are not touched
-    for the few thousand rows of a step.
+    ``dropout`` applies to the residual branches in training. Unlike in geniml, attention weights have no dropout, which
+    would disable the fast kernels. Gradients of the region table are sparse, so that a step updates a few thousand rows
+    and not all 171 million numbers.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class AtacformerNetwork(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights: N(0, 0.02), the joint projection of query, key and value as torch does, biases zero."""
+        """Sample all weights: N(0, 0.02), the joint projection of query, key and value as in torch; biases are zero."""
         if self.embeddings.token_embeddings.weight.is_meta:
             return
         for name, parameter in self.named_parameters():
@@ -118,7 +117,7 @@ class AtacformerNetwork(nn.Module):
         self.embeddings.token_embeddings.weight[self.config.pad_token_id] = 0
 
     def add_discriminator(self, seed: int = 0) -> None:
-        """A new head for replaced tokens, on the device of the rest."""
+        """Add a new head for replaced tokens, on the device of the network."""
         head = Discriminator(self.config)
         generator = torch.Generator().manual_seed(seed)
         for layer in (head.dense, head.classifier):
@@ -137,18 +136,18 @@ class AtacformerNetwork(nn.Module):
         return self.encoder(self.embeddings(tokens, cu_seqlens), cu_seqlens)
 
     def embed(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Mean of each cell's last hidden states.  (n_cells, hidden); zero for a cell of no tokens."""
+        """Mean of each cell's last hidden states.  (n_cells, hidden); zero for a cell without tokens."""
         return mean_pool(self(tokens, cu_seqlens), cu_seqlens)
 
     def replaced_logits(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Log-odds that each token stands where another one stood.  (n_tokens,)"""
+        """Log-odds that each token replaces another one.  (n_tokens,)"""
         if self.discriminator is None:
-            raise RuntimeError("the network has no head for replaced tokens: add one with add_discriminator().")
+            raise RuntimeError("the network has no head for replaced tokens. Add one with add_discriminator().")
         return self.discriminator(self(tokens, cu_seqlens))
 
 
 def mean_pool(x: Tensor, cu_seqlens: Tensor) -> Tensor:
-    """Mean over each cell's tokens.  (n_tokens, d) -> (n_cells, d); zero for a cell of no tokens."""
+    """Mean over each cell's tokens.  (n_tokens, d) -> (n_cells, d); zero for a cell without tokens."""
     lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
     cell = torch.repeat_interleave(torch.arange(len(lengths), device=x.device), lengths)
     total = x.new_zeros(len(lengths), x.shape[1]).index_add(0, cell, x)
@@ -173,7 +172,7 @@ class _Embeddings(nn.Module):
     def __init__(self, config: AtacformerConfig) -> None:
         super().__init__()
         self.token_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, sparse=True)
-        # theirs has the table in either case, and so must a file that it reads
+        # geniml has this table in either case and expects it in its files
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.use_positions = config.use_pos_embeddings
 

@@ -1,7 +1,7 @@
 """Attention over packed cell sentences, behind one function.
 
-A minibatch of sentences is one long row of tokens with boundaries ``cu_seqlens``; a token attends to every token of
-its own cell and to no other. The output does not depend on the backend beyond rounding.
+A minibatch of sentences is packed into one sequence of tokens with boundaries ``cu_seqlens``; a token attends to all
+tokens of its own cell and to no others. The output does not depend on the backend, except for rounding.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def varlen_attention(
     cu_seqlens
         ``(n_cells + 1,)`` int32, boundaries of the cells in the packed rows; the first is 0, the last ``n_tokens``.
     backend
-        ``"flash"`` (flash-attn; CUDA, fp16 or bf16), ``"varlen"`` (torch's own kernel; the same limits), ``"grouped"``
-        (one call for all cells of a length: the fastest on a CPU), ``"padded"`` (one masked call: any device), or
-        ``"auto"``.
+        ``"flash"`` (flash-attn; CUDA, fp16 or bf16), ``"varlen"`` (torch's kernel; the same restrictions),
+        ``"grouped"`` (one call for all cells with the same number of tokens: the fastest on a CPU), ``"padded"`` (one
+        masked call: any device), or ``"auto"``.
 
     Returns
     -------
@@ -54,10 +54,10 @@ def varlen_attention(
 
 
 def varlen_cross_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, backend: str = "auto") -> Tensor:
-    """Attention of a cell's own queries to the tokens of its sentence; a query sees no other query.
+    """Attention of the queries of each cell to the tokens of its sentence; queries do not attend to each other.
 
-    ``q`` (n_cells, n_queries, n_heads, d_head); ``k``, ``v`` (n_tokens, n_heads, d_head) and the rest as
-    :func:`varlen_attention` has it. Returns (n_cells, n_queries, n_heads, d_head), zero for a cell of no tokens.
+    ``q`` (n_cells, n_queries, n_heads, d_head); ``k``, ``v`` (n_tokens, n_heads, d_head) and the others
+    as in :func:`varlen_attention`. Returns (n_cells, n_queries, n_heads, d_head), zero for a cell without tokens.
     """
     name = choose_backend(q.device, q.dtype) if backend == "auto" else check_backend(backend, q.device, q.dtype)
     if not len(k):
@@ -66,7 +66,7 @@ def varlen_cross_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, 
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
-    """The fastest backend that runs here; named in the log the first time that it is chosen."""
+    """The fastest backend for this device and dtype; logged the first time that it is chosen."""
     half = dtype in (torch.float16, torch.bfloat16)
     if device.type == "cuda" and half and _has_flash():
         name = "flash"
@@ -81,17 +81,19 @@ def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def check_backend(name: str, device: torch.device, dtype: torch.dtype) -> str:
-    """``name`` itself, or a ValueError that says why it cannot be had here."""
+    """``name`` itself; ValueError if the backend is unknown or not available for this device and dtype."""
     if name not in BACKENDS:
         raise ValueError(f"attention backend {name!r} is unknown; choose one of {('auto', *BACKENDS)}.")
     if name in ("flash", "varlen"):
         if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
             raise ValueError(
-                f"attention backend {name!r} needs a CUDA device and fp16 or bf16, found {device.type} and {dtype}; "
-                "use backend='auto', or train with precision='bf16-mixed' on a GPU."
+                f"attention backend {name!r} needs a CUDA device and fp16 or bf16, found {device.type} and {dtype}. "
+                "Use backend='auto', or train with precision='bf16-mixed' on a GPU."
             )
         if name == "flash" and not _has_flash():
-            raise ValueError("attention backend 'flash' needs flash-attn: pip install flash-attn, or backend='auto'.")
+            raise ValueError(
+                "attention backend 'flash' needs flash-attn. Install it with pip install flash-attn, or use backend='auto'."
+            )
     return name
 
 
@@ -106,12 +108,12 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     longest = _longest(cu)
-    return cast("Tensor", varlen_attn(q, k, v, cu, cu, longest, longest))  # a tuple only if more is asked for
+    return cast("Tensor", varlen_attn(q, k, v, cu, cu, longest, longest))  # a tuple only if more outputs are requested
 
 
 def _grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
-    # cells of one length go through one unmasked call. With a call per cell the backward pass is 7x slower where cells
-    # are of one length (64 cells of 152 tokens, two cores); a mask over padding makes it 2x slower
+    # one unmasked call for all cells of the same length. With a call per cell, the backward pass is 7x slower for cells
+    # of the same length (64 cells of 152 tokens, two cores); with padding and a mask it is 2x slower
     lengths = (cu[1:] - cu[:-1]).long()
     order = torch.argsort(lengths, stable=True)
     sorted_lengths = lengths[order]
@@ -150,7 +152,7 @@ def _padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
         x.new_zeros(n_cells, longest, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (q, k, v)
     )
     mask = torch.arange(longest, device=q.device) < lengths[:, None]  # (n_cells, longest)
-    # a cell of no tokens has nothing to attend to; let it see the padding so that no softmax is over nothing
+    # a cell without tokens attends to the padding, so that no softmax is over an empty set
     mask = (mask | (lengths == 0)[:, None])[:, None, None, :]
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.transpose(1, 2)[cell, place]
@@ -164,7 +166,7 @@ def _cross_kernel(q: Tensor, k: Tensor, v: Tensor, cu: Tensor, kernel: str) -> T
     else:
         from torch.nn.attention.varlen import varlen_attn as attend
     out = attend(q.flatten(0, 1), k, v, cu_q, cu, n_queries, _longest(cu)).unflatten(0, (n_cells, n_queries))
-    # what a kernel makes of no keys is its own affair
+    # the kernels do not define the output for a cell without keys
     return out.masked_fill((cu[1:] == cu[:-1])[:, None, None, None], 0.0)
 
 
@@ -177,11 +179,11 @@ def _cross_varlen(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
 
 
 def _cross_grouped(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
-    # cells of one length in one call, as in _grouped
+    # one call for all cells of the same length, as in _grouped
     lengths = (cu[1:] - cu[:-1]).long()
     order = torch.argsort(lengths, stable=True)
     unique, counts = torch.unique_consecutive(lengths[order], return_counts=True)
-    if len(unique) == 1:  # of one length (and not none: there are tokens): nothing to sort
+    if len(unique) == 1:  # all of the same length, which is not zero because there are tokens: no sorting needed
         keys = [x.unflatten(0, (len(q), -1)).transpose(1, 2) for x in (k, v)]
         return F.scaled_dot_product_attention(q.transpose(1, 2), *keys).transpose(1, 2)
     out, done = [], 0
@@ -205,7 +207,7 @@ def _cross_padded(q: Tensor, k: Tensor, v: Tensor, cu: Tensor) -> Tensor:
     shape = (len(lengths), _longest(cu))
     keys, values = (x.new_zeros(*shape, *x.shape[1:]).index_put((cell, place), x).transpose(1, 2) for x in (k, v))
     mask = torch.arange(shape[1], device=q.device) < lengths[:, None]
-    empty = lengths == 0  # zero, for its keys and values are
+    empty = lengths == 0  # the result is zero because keys and values are
     mask = (mask | empty[:, None])[:, None, None, :]
     return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask).transpose(1, 2)
 

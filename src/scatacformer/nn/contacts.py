@@ -1,4 +1,4 @@
-"""How often two regions of a chromosome touch, from where they lie: distances in, contacts out.
+"""Contacts between regions of a chromosome, predicted from their distances.
 
 Source of the architecture: the distance contact map of GET (Fu et al., Nature 2025), rebuilt from its description.
 """
@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 
 class ContactNetwork(nn.Module):
-    """Positions of regions to the logarithm of their contacts: three 3 × 3 convolutions over the map of distances.
+    """Positions of regions to the logarithm of their contacts: three 3 × 3 convolutions over the distance map.
 
-    Beyond the distance itself, a convolution sees how densely regions lie around the two. The output is symmetric and
-    at least 0. Parameters: ``width``, channels of the first convolution; the second has twice as many. ``seed`` of the
-    weights.
+    In addition to the distance, the convolutions use the density of regions around the two. The output is symmetric and
+    at least 0.
+
+    Parameters
+    ----------
+    width
+        Channels of the first convolution; the second has twice as many.
+    seed
+        Seed of the weights.
     """
 
     def __init__(self, width: int = 32, seed: int = 0) -> None:
@@ -45,9 +51,9 @@ class ContactNetwork(nn.Module):
 
 
 def contact_loss(predicted: Tensor, measured: Tensor) -> Tensor:
-    """Poisson loss over the pairs that were measured; NaN in ``measured`` marks the others.  (B, R, R) -> ()
+    """Poisson loss over the measured pairs; NaN in ``measured`` marks all others.  (B, R, R) -> ()
 
-    Zero, with a gradient of zero, where nothing was measured.
+    Zero, with a gradient of zero, if no pair was measured.
     """
     known = ~measured.isnan()
     if not known.any():

@@ -60,7 +60,9 @@ class EpiformerConfig:
                 f"The nearest is {nearest}."
             )
         if self.crop < 0 or 2 * self.crop >= self.n_bins:
-            raise ValueError(f"a crop of {self.crop} bins on each side leaves none of the {self.n_bins} of a window.")
+            raise ValueError(
+                f"crop is {self.crop} bins on each side, which leaves none of the {self.n_bins} bins of a window."
+            )
         if self.d_model % self.n_heads or self.d_model % 2:
             raise ValueError(f"d_model ({self.d_model}) must be even and a multiple of n_heads ({self.n_heads}).")
         for name in ("dropout", "head_dropout"):
@@ -93,12 +95,12 @@ class EpiformerConfig:
         return [*middle, self.d_model] if n_blocks else [self.d_model]
 
     def to_dict(self) -> dict[str, Any]:
-        """All sizes by name, as ``config.json`` has them."""
+        """All sizes by name, as in ``config.json``."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> EpiformerConfig:
-        """From the keys that it knows; others are ignored."""
+        """From a dictionary; unknown keys are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
 
@@ -126,7 +128,7 @@ class EpiformerNetwork(nn.Module):
         return F.softplus(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits)
 
     def embed(self, sequence: Tensor) -> Tensor:
-        """What the head reads: ``(B, 4, L)`` to ``(B, n_bins, d_model)``, crop included."""
+        """Input of the head: ``(B, 4, L)`` to ``(B, n_bins, d_model)``, crop included."""
         bins = self.conv(sequence).transpose(1, 2)  # (B, n_bins, d_model)
         return self.trans(bins)
 
@@ -134,10 +136,9 @@ class EpiformerNetwork(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Sample all weights.
 
-        Convolutions keep the variance of what they read, as He et al. 2015 have it: with torch's
-        own, narrower ones, the output hardly depends on the sequence before training. Relative positions are
-        N(0, 1 / d_head), and linear layers as torch has them.
-        """
+        Convolutions preserve the variance of their input (He et al. 2015): with torch's narrower default, the output
+        hardly depends on the sequence before training. Relative positions are N(0, 1 / d_head), and linear layers as in
+        torch."""
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5, generator=generator)
@@ -212,7 +213,7 @@ class _Stage(nn.Sequential):
         plain = self.training or torch.is_grad_enabled() or x.device.type != "cpu"
         if plain or torch.is_autocast_enabled("cpu") or x.shape[-1] < TILE:
             return super().forward(x)
-        rows = x.transpose(1, 2).contiguous()  # (B, L, C); the stage before has left it so
+        rows = x.transpose(1, 2).contiguous()  # (B, L, C), without a copy after the stage before
         return torch.stack([self._tiled(sample) for sample in rows]).transpose(1, 2)
 
     def _tiled(self, x: Tensor) -> Tensor:

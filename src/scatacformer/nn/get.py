@@ -1,8 +1,8 @@
-"""GET's network: the regions of a window, each with its motifs and its accessibility, to what each of them transcribes.
+"""GET's network: from the motifs and the accessibility of the regions in a window to the expression of each region.
 
 Regions have no position: the output of a region does not depend on the order in which the others are given. Source of
-the architecture: Fu et al., Nature 2025 (GET), rebuilt from its description; the names of its published tensors are
-known to :meth:`GETNetwork.to_published` and :meth:`GETNetwork.from_published`.
+the architecture: Fu et al., Nature 2025 (GET), rebuilt from its description; :meth:`GETNetwork.to_published` and
+:meth:`GETNetwork.from_published` convert the names of its published tensors.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ class GETConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
         if self.n_features < 2:
-            raise ValueError(f"n_features is {self.n_features}: expected at least one motif beside accessibility.")
+            raise ValueError(f"n_features is {self.n_features}; expected at least one motif and the accessibility.")
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model {self.d_model} cannot be divided among {self.n_heads} attention heads.")
+            raise ValueError(f"d_model is {self.d_model}; expected a multiple of the {self.n_heads} attention heads.")
         if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path is {self.drop_path}; expected from 0 to below 1.")
+            raise ValueError(f"drop_path is {self.drop_path}; expected at least 0 and below 1.")
 
     @classmethod
     def of_size(cls, size: str, n_features: int, **changes: Any) -> GETConfig:
-        """The sizes of a preset, ``"small"`` or ``"base"``, some of them changed by name."""
+        """A preset, ``"small"`` or ``"base"``, with changes by name."""
         if size not in SIZES:
             raise ValueError(f"size {size!r} is unknown; choose one of {tuple(SIZES)}.")
         known = {field.name for field in fields(cls)} - {"n_features"}
         if unknown := sorted(set(changes) - known):
-            raise ValueError(f"GET has no {unknown[0]!r}; its sizes are {', '.join(sorted(known))}.")
+            raise ValueError(f"GET has no size {unknown[0]!r}; its sizes are {', '.join(sorted(known))}.")
         return cls(n_features, **{**SIZES[size], **changes})
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,13 +79,12 @@ class GETConfig:
 
 
 class GETNetwork(nn.Module):
-    """Windows of regions to expression, accessibility or the masked regions themselves.
+    """From windows of regions to expression, accessibility or the masked regions themselves.
 
-    ``target`` names the head: ``"expression"`` gives (B, R, 2), the + and the - strand; ``"accessibility"`` (B, R, 1),
-    whose own input column is replaced by ones so that it cannot be read; both are at least 0 (softplus).
-    ``"reconstruction"`` gives (B, R, n_features) of windows some of whose regions are masked. Weights are sampled by
-    ``seed``, and so are the blocks that training skips.
-    """
+    ``target`` selects the head: ``"expression"`` gives (B, R, 2) for the + and the - strand, ``"accessibility"`` gives
+    (B, R, 1) and replaces the accessibility column of the input by ones; both are at least 0 (softplus).
+    ``"reconstruction"`` gives (B, R, n_features) for windows with masked regions. ``seed`` determines the weights and
+    the blocks that are skipped in training."""
 
     def __init__(self, config: GETConfig, target: str = "expression", seed: int = 0) -> None:
         super().__init__()
@@ -114,8 +113,8 @@ class GETNetwork(nn.Module):
                 nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
             elif "norm" not in name:
                 nn.init.zeros_(parameter)
-        # with the published head, of a thousandth of 0.02, both strands learn the same at first and stay there: 2.6 times
-        # the loss after 40 epochs on planted strands
+        # with the published head, of a thousandth of 0.02, both strands learn the same at first and stay there: 2.6
+        # times the loss after 40 epochs on planted strands
         nn.init.trunc_normal_(self.head.weight, std=self.config.d_model**-0.5, generator=generator)
 
     def forward(
@@ -124,8 +123,8 @@ class GETNetwork(nn.Module):
         """Output of every region, or of those in ``read``.
 
         ``x`` (B, R, n_features); ``padding`` (B, R) bool, True where a window has no region; ``masked`` (B, R) bool,
-        True where a region is replaced by the mask token; ``read`` (B, k) positions of the regions that are wanted: the
-        last block then computes no others. Returns (B, R or k, outputs of the head).
+        True where a region is replaced by the mask token; ``read`` (B, k) positions of the regions to return: the
+        last block then computes only these. Returns (B, R or k, outputs of the head).
         """
         return self.predict(self.embed(x), padding, masked, read)
 
@@ -145,7 +144,7 @@ class GETNetwork(nn.Module):
     def encode(
         self, x: Tensor, padding: Tensor | None = None, masked: Tensor | None = None, read: Tensor | None = None
     ) -> Tensor:
-        """Embedded regions to regions in the context of their window.  (B, R, d_model) -> (B, R or k, d_model)"""
+        """Output of the encoder.  (B, R, d_model) -> (B, R or k, d_model)"""
         if masked is not None:
             if self.target != "reconstruction":
                 raise ValueError(f"a network with target {self.target!r} has no mask token.")
@@ -179,16 +178,16 @@ class GETNetwork(nn.Module):
     def from_published(
         cls, state: Mapping[str, Tensor], n_heads: int | None = None, n_regions: int = 200
     ) -> GETNetwork:
-        """A network with published weights; its sizes and its target are read off the shapes.
+        """A network with published weights; its sizes and its target follow from the shapes.
 
         Parameters
         ----------
         state
-            Published names and tensors; a prefix ``model.`` or ``module.`` of all of them is passed over.
+            Published names and tensors; prefixes ``model.`` and ``module.`` are ignored.
         n_heads
-            Attention heads, which the shapes do not reveal; None: one for every 64 columns of the width, as published.
+            Number of attention heads, which does not follow from the shapes; None: one per 64 columns, as published.
         n_regions
-            Regions of a window.
+            Number of regions in a window.
 
         Raises
         ------
@@ -211,10 +210,10 @@ def jacobian(
     padding: Tensor | None = None,
     wrt: str = "input",
 ) -> tuple[Tensor, Tensor]:
-    """Derivative of one output of each window by all that the window holds, and the output itself.
+    """Derivative of one output of each window with respect to the window's input, and the output itself.
 
-    One backward pass serves the whole batch: windows do not see each other, so the derivative of the sum of their
-    outputs is each window's own. No weight's gradient is computed. The caller puts the network into evaluation mode.
+    One backward pass serves the whole batch: windows are independent, so the derivative of the sum of their outputs
+    is that of each window. No gradients of weights are computed. The network must be in evaluation mode.
 
     Parameters
     ----------
@@ -229,7 +228,7 @@ def jacobian(
     padding
         (B, R) bool, True where a window has no region.
     wrt
-        ``"input"``, or ``"region_embedding"``: by the output of the region embedding.
+        ``"input"`` or ``"region_embedding"``, the output of the region embedding.
 
     Returns
     -------
@@ -278,7 +277,7 @@ class _Block(nn.Module):
         return x + self._skip(self.down(F.gelu(self.up(self.norm2(x)))), generator)
 
     def _skip(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Zero for a share of the windows, in training; the others scaled so that the mean stays."""
+        """In training, zero for a share of the windows; the others are scaled to preserve the mean."""
         if not self.training or not self.drop:
             return x
         kept = torch.rand(len(x), generator=generator) >= self.drop
@@ -301,7 +300,7 @@ class _Attention(nn.Module):
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         if asked is x:
             q, k, v = (self.qkv(x) + bias).chunk(3, -1)
-        else:  # through qkv as a whole, so that an adapter on it is seen
+        else:  # through all of qkv, so that adapters on it are applied
             k, v = (self.qkv(x) + bias).chunk(3, -1)[1:]
             q = (self.qkv(asked) + bias).chunk(3, -1)[0]
         q, k, v = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, heads, ., d_head)
@@ -309,7 +308,7 @@ class _Attention(nn.Module):
 
 
 _OWN = ("head", "mask_token")  # of one target
-# ours -> theirs, the first that fits
+# ours -> published, first match
 _NAMES = (
     (r"^region_embedding\.", "region_embed.embed."),
     (r"^cls$", "cls_token"),

@@ -1,4 +1,4 @@
-"""A linear map with a perceptron beside it that starts at zero."""
+"""A linear map plus a perceptron that is initialised to zero."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """A linear map plus a perceptron whose last layer starts at zero.  (n, d_in) -> (n, d_out)
+    """A linear map plus a perceptron whose last layer is initialised to zero.  (n, d_in) -> (n, d_out)
 
-    Before training it *is* the linear map, so a closed-form solution can be copied into ``linear`` as a start.
+    Before training it *is* the linear map, so ``linear`` can be initialised with a closed-form solution.
 
     Parameters
     ----------

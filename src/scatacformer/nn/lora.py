@@ -1,4 +1,4 @@
-"""Low-rank changes of the encoder's linear layers while it is trained (LoRA), by peft."""
+"""Low-rank adapters (LoRA) of the encoder's linear layers during training, by peft."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADAPTED = ("qkv", "out", "up", "down")
 
 @dataclass(frozen=True)
 class LoraPlan:
-    """Rank, scale and place of the changes, by peft's names; checked when it is built."""
+    """Rank, scale and target modules of the adapters, with peft's names; checked when created."""
 
     r: int = 8
     lora_alpha: float = 16.0
@@ -26,20 +26,22 @@ class LoraPlan:
 
     def __post_init__(self) -> None:
         if self.r < 1 or self.lora_alpha <= 0:
-            raise ValueError(f"expected r of at least 1 and lora_alpha > 0, found {self.r} and {self.lora_alpha}.")
+            raise ValueError(
+                f"r is {self.r} and lora_alpha is {self.lora_alpha}; expected r of at least 1 and lora_alpha above 0."
+            )
         if isinstance(self.target_modules, str):
             raise ValueError(f"target_modules is {self.target_modules!r}; expected a list of {ADAPTED}.")
         unknown = [name for name in self.target_modules if name not in ADAPTED]
         if unknown or not self.target_modules:
-            raise ValueError(f"target_modules is {list(self.target_modules)}; expected among {ADAPTED}.")
+            raise ValueError(f"target_modules is {list(self.target_modules)}; expected names among {ADAPTED}.")
         _peft()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> LoraPlan:
-        """The plan of ``settings``; ValueError for a name that there is not."""
+        """The plan given by ``settings``; ValueError for an unknown name."""
         known = [f.name for f in fields(cls)]
         if unknown := [name for name in settings if name not in known]:
-            raise ValueError(f"lora_kwargs has no {unknown[0]!r}; there are {', '.join(known)}.")
+            raise ValueError(f"lora_kwargs has the unknown key {unknown[0]!r}; its keys are {', '.join(known)}.")
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,16 +51,16 @@ class LoraPlan:
 
 @contextmanager
 def adapted(encoder: nn.Module, plan: LoraPlan | None, seed: int) -> Iterator[None]:
-    """The encoder with its low-rank changes, which start at zero and are merged into its weights at the end.
+    """Add low-rank adapters to the encoder, which start at zero and are merged into its weights at the end.
 
-    Whatever ends the training: an encoder that peft has wrapped would not be saved like any other.
+    They are merged however the training ends, because an encoder wrapped by peft could not be saved like others.
     """
     if plan is None:
         yield
         return
     peft = _peft()
     config = peft.LoraConfig(r=plan.r, lora_alpha=plan.lora_alpha, target_modules=list(plan.target_modules))
-    # one after another: the random state stays the caller's, and the result does not depend on it
+    # with a seed of their own: the caller's random state is unchanged, and the result does not depend on it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, encoder)
@@ -69,7 +71,7 @@ def adapted(encoder: nn.Module, plan: LoraPlan | None, seed: int) -> Iterator[No
 
 
 def merge(encoder: nn.Module) -> None:
-    """Adds the changes to the weights and puts the plain layers back."""
+    """Merge the adapters into the weights and restore the plain layers."""
     from peft.tuners.lora import LoraLayer
 
     for parent in list(encoder.modules()):

@@ -1,4 +1,4 @@
-"""AdamW that touches only the rows of a table that a step has read."""
+"""AdamW that updates only the rows of a table that a step has read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from torch import Tensor
 class RowAdamW(torch.optim.Optimizer):
     """AdamW (Loshchilov & Hutter 2019) for dense parameters, lazy Adam by row for those with sparse gradients.
 
-    A dense step over 617,000 x 64 embeddings takes 0.3-0.5 s on a CPU, more than the rest of a small network; a step
-    reads perhaps a tenth of the rows. Rows that were not read keep their values and moments (and do not decay).
-    Moments are kept in float32.
-    """
+    A dense step over 617,000 x 64 embeddings takes 0.3-0.5 s on a CPU, more than the rest of a small network, although
+    a step reads perhaps a tenth of the rows. Rows that were not read keep their values and moments and do not decay.
+    Moments are stored in float32."""
 
     def __init__(self, params, lr: float = 1e-3, betas=(0.9, 0.99), eps: float = 1e-8, weight_decay: float = 0.0):
         if lr < 0:
@@ -66,16 +65,15 @@ class RowAdamW(torch.optim.Optimizer):
 
 @torch.no_grad()
 def clip_gradients(parameters, max_norm: float) -> Tensor:
-    """Scales all gradients to a joint length of at most ``max_norm``, row-sparse ones too; the length before.
+    """Scale all gradients, also row-sparse ones, to a total norm of at most ``max_norm``; returns the norm before.
 
-    torch's own does not take sparse gradients. Of gradients that are divided among processes (DTensor, by FSDP) the
-    length is that of all parts; these processes must call together.
-    """
+    torch's function does not support sparse gradients. For gradients sharded across processes (DTensor, by FSDP), the
+    norm is that of all shards, and all processes must call the function together."""
     parameters = [p for p in parameters if p.grad is not None]
     for p in parameters:
         if p.grad.is_sparse:
-            p.grad = p.grad.coalesce()  # rows read twice are one row from here on
-    # by what they have: to import DTensor takes a second
+            p.grad = p.grad.coalesce()  # sum the gradients of rows that were read more than once
+    # by attribute, because importing DTensor takes a second
     divided = [p.grad for p in parameters if hasattr(p.grad, "device_mesh")]
     whole = [p.grad for p in parameters if not hasattr(p.grad, "device_mesh")]
     gradients = [g.values() if g.is_sparse else g for g in whole]

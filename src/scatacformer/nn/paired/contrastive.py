@@ -1,4 +1,4 @@
-"""Two modalities of the same cells in one space: what pairs of encoders are trained by."""
+"""Contrastive loss for two modalities of the same cells in one space."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from torch import Tensor
 def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     """NT-Xent of matched rows, both directions summed; nats per cell.
 
-    A cell's own partner against the other cells of both modalities: 2 n - 1 terms (Chen et al. 2020, eq. 1; the cell
-    itself is no candidate). ``a``, ``b``: (n, k), of any length; cosines are taken. All rows alike: 2 log(2 n - 1).
-    Raises ValueError where the shapes differ or there are fewer than two cells.
+    A cell's match is compared with the other cells of both modalities: 2 n - 1 terms (Chen et al. 2020, eq. 1, without
+    the cell itself). ``a``, ``b``: (n, k), of any length; cosines are used. If all rows are identical, the loss is
+    2 log(2 n - 1). Raises ValueError if the shapes differ or there are fewer than two cells.
     """
     if a.shape != b.shape or len(a) < 2:
-        raise ValueError(f"expected the same two or more cells in both, found {tuple(a.shape)} and {tuple(b.shape)}.")
+        raise ValueError(
+            f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}; expected the same two or more cells in both."
+        )
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
     itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
     cross = a @ b.T / temperature  # (n, n)

@@ -1,8 +1,7 @@
-"""Paired RNA: two encoders for each modality, a teacher and a student, and expression predicted from chromatin.
+"""Paired RNA: a teacher and a student encoder for each modality, and expression predicted from chromatin.
 
-Each encoder ends in a :class:`~scatacformer.nn.head.Head` that starts as a linear map, the canonical correlations of the
-two modalities: before training the network *is* this map.
-"""
+Each encoder ends in a :class:`~scatacformer.nn.head.Head` that starts as a linear map, the canonical correlations of
+the two modalities: before training the network *is* this map."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from scatacformer.nn.head import Head
 from .contrastive import nt_xent
 from .link_attention import LinkAttention
 
-# which encoders are brought together: (RNA, ATAC) or two of one modality
+# which pairs of encoders are aligned: (RNA, ATAC) or two of one modality
 PAIRINGS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "same": (("rna_teacher", "atac_teacher"), ("rna_student", "atac_student")),
     "crossed": (("rna_student", "atac_teacher"), ("rna_teacher", "atac_student")),
@@ -29,10 +28,9 @@ PAIRINGS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
 class PairedConfig:
     """Sizes of a :class:`PairedNetwork`.
 
-    ``d_rna`` and ``d_atac`` are the widths of what the heads read (components of expression, which the ATAC student
-    guesses too; dimensions of the ATAC embedding, which the teacher reads), ``d_latent`` the width of one encoder's
-    output, ``n_predictors`` the number of networks whose mean is the predicted expression.
-    """
+    ``d_rna`` and ``d_atac`` are the widths of the heads' inputs: components of expression, which the ATAC student
+    predicts as well, and dimensions of the ATAC embedding, which the teacher reads. ``d_latent`` is the width of one
+    encoder's output, ``n_predictors`` the number of networks whose mean is the predicted expression."""
 
     n_genes: int
     n_bins: int
@@ -71,8 +69,8 @@ class PairedNetwork(nn.Module):
     """Teacher and student of RNA and ATAC, and predictors of expression from chromatin alone.
 
     The ATAC teacher reads the transformer's embedding of a cell, the student the weighted mean of its open bins, whose
-    vectors were learned from expression; the RNA teacher reads genes by attention, the student their plain sum. Of the
-    predictors one half reads what the ATAC teacher reads, the other what the student does.
+    vectors come from expression. The RNA teacher pools genes by attention, the student sums them. One half of the
+    predictors reads the input of the ATAC teacher, the other half that of the student.
     """
 
     atac_used: Tensor
@@ -98,30 +96,32 @@ class PairedNetwork(nn.Module):
             self.predictors = nn.ModuleList(
                 Head(c.d_rna if k % 2 else c.d_atac, c.d_rna, c.d_hidden, c.dropout) for k in range(c.n_predictors)
             )
-        self.links: LinkAttention | None = None  # where it is known where the genes start
-        self.register_buffer("atac_used", torch.zeros(c.d_atac, dtype=torch.int64))  # of the embedding's dimensions
+        self.links: LinkAttention | None = None  # None if the positions of the genes are unknown
+        self.register_buffer(
+            "atac_used", torch.zeros(c.d_atac, dtype=torch.int64)
+        )  # dimensions of the embedding that are used
         self.register_buffer("atac_centre", torch.zeros(c.d_atac))
         self.register_buffer("atac_scale", torch.ones(()))
         self.register_buffer("batch_shift", torch.zeros(c.n_batch, c.d_rna))  # of the scores
         # scores of components -> log-normalised expression of each gene
         self.register_buffer("expression_mean", torch.zeros(c.n_genes))
         self.register_buffer("expression_loadings", torch.zeros(c.d_rna, c.n_genes))
-        self.register_buffer("expression_variance", torch.zeros(c.n_genes))  # about the prediction, held-out cells
+        self.register_buffer("expression_variance", torch.zeros(c.n_genes))  # around the prediction, in held-out cells
 
     def rna_inputs(self, genes: Tensor, values: Tensor, cell: Tensor, batch: Tensor, attention: bool) -> Tensor:
-        """What the RNA heads read.  (n_cells, d_rna); ``batch`` (n_cells,) int64."""
+        """Input of the RNA heads.  (n_cells, d_rna); ``batch`` (n_cells,) int64."""
         pool = self.genes if attention else self.genes.sums
-        # where a batch that came later lies is not known: nothing is taken out
+        # the shift of a batch that was added later is unknown: nothing is subtracted
         known = batch < len(self.batch_shift)
         shift = self.batch_shift[torch.where(known, batch, 0)] * known[:, None]
         return pool(genes, values, cell, len(batch)) - shift
 
     def atac_inputs(self, z: Tensor) -> Tensor:
-        """What the ATAC teacher reads, from embeddings (n_cells, d_embed).  (n_cells, d_atac)"""
+        """Input of the ATAC teacher, from embeddings (n_cells, d_embed).  (n_cells, d_atac)"""
         return (z.index_select(1, self.atac_used) - self.atac_centre) / self.atac_scale
 
     def joined(self, teacher: Tensor, student: Tensor, modality: str) -> Tensor:
-        """Embedding of one modality: teacher and student side by side, of length 1.  (n_cells, 2 d_latent)
+        """Embedding of one modality: teacher and student concatenated, of length 1.  (n_cells, 2 d_latent)
 
         Its cosine is the mean of the teachers' and the students'.
         """
@@ -130,9 +130,9 @@ class PairedNetwork(nn.Module):
         return torch.cat(parts, 1) / 2**0.5
 
     def expression(self, teacher: Tensor, student: Tensor, genes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Predicted log-normalised expression and its standard deviation, from what the ATAC heads read.
+        """Predicted log-normalised expression and its standard deviation, from the inputs of the ATAC heads.
 
-        The mean of the predictors, not below 0; the variance is that of held-out cells about it plus that between
+        The mean of the predictors, at least 0. The variance is that of held-out cells around it plus that between
         predictors. Both (n_cells, n_genes) or, with ``genes`` (their numbers), (n_cells, len(genes)).
         """
         loadings, mean, variance = self.expression_loadings, self.expression_mean, self.expression_variance
@@ -153,12 +153,11 @@ class PairedNetwork(nn.Module):
 
 
 class GenePool(nn.Module):
-    """A cell as the attention-weighted sum of its genes' vectors times their values.
+    """A cell as the attention-weighted sum of its genes' vectors multiplied by their values.
 
     z = sum_g a_g x_g E_g, a = n softmax(u . tanh(W x_g E_g)) over the n expressed genes (Yang et al. 2016, eq. 5-7), so
-    that with u = 0, as it starts, every gene counts once. E is the loadings of the components of expression, and the
-    mean cell is taken off: at the start z is the components' scores.
-    """
+    that with u = 0, the initial value, every gene has weight 1. E are the loadings of the components of expression, and
+    the mean cell is subtracted: before training, z are the scores of the components."""
 
     vectors: Tensor
     centre: Tensor
@@ -170,16 +169,17 @@ class GenePool(nn.Module):
         self.register_buffer("vectors", torch.zeros(config.n_genes, config.d_rna))
         self.register_buffer("centre", torch.zeros(config.d_rna))
         self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("target", torch.ones(()))  # counts that every cell is brought to
+        self.register_buffer("target", torch.ones(()))  # total counts to which every cell is normalised
         self.hidden = nn.Linear(config.d_rna, config.d_attention)
         self.query = nn.Linear(config.d_attention, 1, bias=False)
         nn.init.zeros_(self.query.weight)
 
     def forward(self, genes: Tensor, values: Tensor, cell: Tensor, n_cells: int) -> Tensor:
-        """``genes``, ``values``, ``cell`` (n_values,): gene, log-normalised value and row of each; -> (n_cells, d_rna)."""
+        """``genes``, ``values``, ``cell`` (n_values,): gene, log-normalised value and row of each; -> (n_cells,
+        d_rna)."""
         x = self.vectors[genes] * values[:, None]  # (n_values, d_rna)
         logit = self.query(torch.tanh(self.hidden(x))).squeeze(1)
-        # the logits are bounded by |u|: no maximum needs to be taken off first
+        # the logits are bounded by |u|, so the maximum need not be subtracted first
         weight = logit.exp()
         count = torch.zeros(n_cells, device=x.device).index_add(0, cell, torch.ones_like(weight))
         total = torch.zeros(n_cells, device=x.device).index_add(0, cell, weight)
@@ -187,19 +187,18 @@ class GenePool(nn.Module):
         return (pooled * (count / total.clamp_min(1e-12))[:, None] - self.centre) / self.scale
 
     def sums(self, genes: Tensor, values: Tensor, cell: Tensor, n_cells: int) -> Tensor:
-        """The scores without attention: what the student reads.  (n_cells, d_rna)"""
+        """The scores without attention: input of the student.  (n_cells, d_rna)"""
         x = self.vectors[genes] * values[:, None]
         pooled = torch.zeros(n_cells, x.shape[1], device=x.device).index_add(0, cell, x)
         return (pooled - self.centre) / self.scale
 
 
 class BinPool(nn.Module):
-    """A cell as the weighted mean of its open bins' vectors: the expression of the other cells that have them open.
+    """A cell as the weighted mean of its open bins' vectors: the expression of other cells in which they are open.
 
     The vector of a bin is v_b = sum_i W_ib r_i / sum_i W_ib over the training cells, r their components of expression,
-    W_ib = g_b / |x_i g| with the weights g of the spectral start. The mean of a cell's bins, weighted by a_b = g_b sum_i
-    W_ib, is then (sum_j K_ij r_j) / sum_j K_ij, the mean of r over cells by their similarity K in chromatin.
-    """
+    W_ib = g_b / |x_i g| with the weights g of the spectral start. The mean of a cell's bins, weighted by a_b = g_b
+    sum_i W_ib, is then (sum_j K_ij r_j) / sum_j K_ij, the mean of r over cells by their similarity K in chromatin."""
 
     vectors: Tensor
     weight: Tensor
@@ -214,7 +213,7 @@ class BinPool(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, bins: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """``bins`` of the cells, packed -> (n_cells, d_rna); zero for a cell with no bin that has a vector."""
+        """``bins`` of the cells, packed -> (n_cells, d_rna); zero for a cell without a bin that has a vector."""
         total, mass = self.sums(bins, cu_seqlens)
         return (total / mass.clamp_min(1e-12)[:, None] - self.centre) / self.scale * (mass > 0)[:, None]
 

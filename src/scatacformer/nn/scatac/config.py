@@ -1,4 +1,4 @@
-"""What shapes a network: one frozen record, checked when it is built."""
+"""Configuration of a network: one frozen record, checked when it is created."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ class NetworkConfig:
     """Sizes and switches of a :class:`~scatacformer.nn.ScAtacNetwork`.
 
     ``d_embed`` is the rank of the factorised bin table and the width of the cell embedding, ``d_model`` the width of
-    the encoder, ``max_tokens`` the number of kept bins of a cell that the encoder reads (all of them are pooled),
-    ``n_eos`` the number of ``<eos>``: one a chromosome, or one a class of genomic region.
-    """
+    the encoder, ``max_tokens`` the maximum number of kept bins per cell that the encoder reads (all of them are
+    pooled), ``n_eos`` the number of ``<eos>``: one per chromosome, or one per class of genomic region."""
 
     n_bins: int
     n_eos: int
@@ -40,16 +39,16 @@ class NetworkConfig:
     cls_token: bool = True
     embedding: str = "factorised"
     decoder_input: str = "small"
-    n_labels: int = 0  # of the supervised heads; 0: no such head
+    n_labels: int = 0  # number of labels of the supervised head; 0: no such head
     n_organs: int = 0
-    d_dna: int = 0  # numbers of the DNA table a bin; 0: none
+    d_dna: int = 0  # columns of the DNA table; 0: none
 
     def __post_init__(self) -> None:
         for name in ("n_bins", "n_eos", "n_batch", "d_model", "n_layers", "n_heads", "d_embed", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads}).")
+            raise ValueError(f"d_model is {self.d_model}; expected a multiple of n_heads ({self.n_heads}).")
         choices = {"decoder": DECODERS, "embedding": EMBEDDINGS, "decoder_input": DECODER_INPUTS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -73,27 +72,27 @@ class NetworkConfig:
 
     @property
     def d_row(self) -> int:
-        """Numbers of a bin that the decoder reads."""
+        """Width of the bin vectors that the decoder reads."""
         return self.d_model if self.decoder_input == "full" else self.d_embed
 
     @property
     def tasks(self) -> dict[str, int]:
-        """What the supervised heads predict, and among how many names each; empty for an unsupervised network."""
+        """Tasks of the supervised heads, with their numbers of labels; empty for an unsupervised network."""
         return {task: n for task, n in (("labels", self.n_labels), ("organ", self.n_organs)) if n}
 
     @property
     def n_special(self) -> int:
-        """Tokens of a sentence before its bins: ``<cls>``, and ``<eos>`` unless they stand outside of it."""
+        """Number of tokens of a sentence before its bins: ``<cls>``, and ``<eos>`` unless they are outside the
+        sentence."""
         return self.cls_token + (self.decoder != "cross_attention") * self.n_eos
 
     def operations_per_token(self, length: int, training: bool = True) -> int:
         """Floating-point operations of the encoder for each token of a sentence of ``length`` tokens.
 
-        A multiply and an add are two. The matrices of a layer have 12 d_model^2 numbers, each of which a token meets in
-        one multiply-add; attention adds 2 d_model multiply-adds for each token attended to. In the last layer, unless
-        ``<eos>`` stand outside the sentence, only the special tokens meet more than the 3 d_model^2 of queries, keys and
-        values. Backward is twice forward.
-        """
+        A multiplication and an addition count as two. The matrices of a layer have 12 d_model^2 numbers, and each takes
+        one multiply-add per token; attention adds 2 d_model multiply-adds for each token attended to. In the last
+        layer, unless ``<eos>`` are outside the sentence, only the special tokens use more than the 3 d_model^2 of
+        queries, keys and values. The backward pass takes twice as many as the forward pass."""
         asks = 4 * self.d_model * length + 18 * self.d_model**2
         share = 1.0 if self.decoder == "cross_attention" else self.n_special / length
         forward = self.n_layers * 6 * self.d_model**2 + (self.n_layers - 1 + share) * asks

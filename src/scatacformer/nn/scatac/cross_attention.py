@@ -1,4 +1,4 @@
-"""``<eos>`` outside the sentence: each asks the encoder's output of its cell, and none sees another."""
+"""``<eos>`` outside the sentence: each attends to the encoder's output for its cell, and to no other ``<eos>``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .config import NetworkConfig
 
 
 class CrossAttention(nn.Module):
-    """x + attention(norm(x), tokens), then x + MLP(norm(x)), and a last norm, for every ``<eos>`` by itself."""
+    """x + attention(norm(x), tokens), then x + MLP(norm(x)), and a final norm, separately for every ``<eos>``."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class CrossAttention(nn.Module):
         for layer in (self.q, self.kv, self.up):
             nn.init.normal_(layer.weight, std=0.02)
         for layer in (self.out, self.down):
-            # scaled as in a block of the encoder
+            # scaled as in the encoder's blocks
             nn.init.normal_(layer.weight, std=0.02 / (2 * config.n_layers) ** 0.5)
         for layer in (self.up, self.down):
             nn.init.zeros_(layer.bias)

@@ -1,16 +1,16 @@
 """From a cell and an ``<eos>`` to the state of a bin: closed, kept or removed.
 
-Every decoder gives two logits for a cell i and a bin b that ``<eos_c>`` reads: ``open``, and ``kept`` given that it is
-open. The three states follow::
+Every decoder returns two logits for a cell i and a bin b that ``<eos_c>`` reads: ``open``, and ``kept`` given that it
+is open. The three states follow::
 
     P(closed) = 1 - s(open)     P(kept) = s(open) s(kept)     P(removed) = s(open) (1 - s(kept)),   s = sigmoid
 
-so that accessibility, P(kept) + P(removed), is s(open). ``open`` reads ``<cls>`` and ``<eos_c>``; ``kept``, which asks
-only what was in the input, reads ``<eos_c>`` alone and does not pull ``<cls>`` towards the noise of its own cell.
+so that accessibility, P(kept) + P(removed), is s(open). ``open`` depends on ``<cls>`` and ``<eos_c>``; ``kept``, which
+concerns only what was in the input, depends on ``<eos_c>`` alone, so that ``<cls>`` does not encode the noise of its
+cell.
 
-Bins that the same ``<eos>`` read are a group: a chromosome, or the bins that are in the same classes of genomic region.
-Where several read a bin, its logits are the mean of theirs (``readers``: groups x ``<eos>``, the share of each).
-"""
+Bins with the same ``<eos>`` form a group: a chromosome, or the bins with the same classes of genomic region. If a bin
+has several ``<eos>``, its logits are the mean over them (``readers``: groups x ``<eos>``, the weight of each)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from .config import NetworkConfig
 
-# numbers of the MLP's hidden layer that exist at a time where bins are read out: 1 GiB in float32
+# maximum size of the MLP's hidden layer when bins are predicted: 1 GiB in float32
 MAX_HIDDEN = 2**28
 
 
 class Context(NamedTuple):
-    """What a decoder needs to know of the cells of a minibatch."""
+    """Input of a decoder for the cells of a minibatch."""
 
-    query: Tensor  # (n_cells, n_groups, d): decoder's own; of the MLP (n_cells, n_eos, d)
+    query: Tensor  # (n_cells, n_groups, d); for the MLP (n_cells, n_eos, d)
     kept_query: Tensor  # (n_cells, n_groups, d)
     shift: Tensor  # (n_cells,): depth and cell, added to ``open``
     batch: Tensor  # (n_cells,) int64
@@ -45,16 +45,16 @@ def state_logits(open_logit: Tensor, kept_logit: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """What both decoders share: the bias of a bin in a batch, the depth of a cell, the walk over groups of bins."""
+    """The common part of the decoders: bias per bin and batch, depth of the cell, iteration over groups of bins."""
 
     readers: Tensor | None
-    linear = True  # in the query: the mean of the logits is the logit of the mean query, and costs nothing
+    linear = True  # linear in the query: the mean of the logits is the logit of the mean query
 
     def __init__(self, config: NetworkConfig, readers: Tensor | None = None) -> None:
         super().__init__()
         self.n_eos = config.n_eos
         self.register_buffer("readers", None if readers is None else readers.float())
-        # one bias a bin and batch: a batch effect on any single bin need not be in the embedding
+        # one bias per bin and batch: batch effects on single bins need not be in the embedding
         self.bias = nn.Embedding(config.n_bins, config.n_batch, sparse=True)
         nn.init.zeros_(self.bias.weight)
         self.cell_shift = nn.Linear(config.d_embed, 1, bias=False)
@@ -62,8 +62,8 @@ class Decoder(nn.Module):
         self.kept_shift = nn.Parameter(torch.zeros(()))
 
     def context(self, z: Tensor, eos: Tensor | None, log_depth: Tensor, batch: Tensor) -> Context:
-        """``z`` (n_cells, d_embed), ``eos`` (n_cells, n_eos, d_model) or None: the cell alone; log_depth (n_cells,)
-        is the log of the number of open bins over the mean of the cells trained on."""
+        """``z`` (n_cells, d_embed), ``eos`` (n_cells, n_eos, d_model) or None: only the cell; ``log_depth`` (n_cells,)
+        is the log of the number of open bins relative to the mean of the training cells."""
         query, kept_query = self.queries(z, eos)  # one for each <eos>
         if self.readers is not None:
             query = self.readers @ query if self.linear else query
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
         return Context(query, kept_query, self.cell_shift(z).squeeze(-1) + log_depth, batch)
 
     def pairs(self, context: Context, rows: Tensor, bins: Tensor, cell: Tensor, group: Tensor) -> Tensor:
-        """``open`` logits of single (cell, bin) pairs; ``rows`` are the table's.  (n_pairs,)"""
+        """``open`` logits of single (cell, bin) pairs; ``rows`` are the bin vectors.  (n_pairs,)"""
         bias = self.bias(bins).gather(1, context.batch[cell][:, None]).squeeze(1)
         return self.scores_of_pairs(context.query, rows, cell, group) + bias + context.shift.index_select(0, cell)
 
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
         return torch.cat([q @ part.T for q, part in _by_run(context.kept_query, rows, group)], 1) + self.kept_shift
 
     def queries(self, z: Tensor, eos: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What every ``<eos>`` of a cell brings to the logits ``open`` and ``kept``.  (n_cells, n_eos, d) each"""
+        """Query of every ``<eos>`` of a cell for the logits ``open`` and ``kept``.  (n_cells, n_eos, d) each"""
         raise NotImplementedError
 
     def score_pairs(self, query: Tensor, rows: Tensor) -> Tensor:
@@ -101,16 +101,16 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
     def scores_of_pairs(self, query: Tensor, rows: Tensor, cell: Tensor, group: Tensor) -> Tensor:
-        """Mean over the ``<eos>`` that read a bin of what they and its row give.  (n_pairs,)"""
+        """Mean score over the ``<eos>`` of each bin.  (n_pairs,)"""
         return self.score_pairs(_of_pair(query, cell, group), rows)
 
     def scores_of_block(self, query: Tensor, rows: Tensor, group: Tensor) -> Tensor:
-        """The same of every cell at bins sorted by group.  (n_cells, n_bins)"""
+        """The same for every cell at bins sorted by group.  (n_cells, n_bins)"""
         return torch.cat([self.score_block(q, part) for q, part in _by_run(query, rows, group)], 1)
 
 
 class BilinearDecoder(Decoder):
-    """bin row . (U z + V <eos_c>) + bias: about a hundred times cheaper over a genome than the MLP on a CPU."""
+    """bin vector . (U z + V <eos_c>) + bias: about a hundred times faster than the MLP over a genome on a CPU."""
 
     def __init__(self, config: NetworkConfig, readers: Tensor | None = None) -> None:
         super().__init__(config, readers)
@@ -132,12 +132,11 @@ class BilinearDecoder(Decoder):
 
 
 class MLPDecoder(Decoder):
-    """The cell and ``<eos_c>`` as d_decoder numbers (full size: d_model), beside the bin's row, through an MLP.
+    """The cell and ``<eos_c>``, as d_decoder numbers (full size: d_model), and the bin vector through an MLP.
 
-    The first layer over the concatenation is split: what comes from the cell is computed once a cell and ``<eos>``,
-    what comes from the bin once a bin, and only their sum is made for every pair. Where several ``<eos>`` read a bin,
-    it is made for each of them.
-    """
+    The first layer over the concatenation is split: the contribution of the cell is computed once per cell and
+    ``<eos>``, that of the bin once per bin, and only their sum is computed for every pair, or for every pair and
+    ``<eos>`` if a bin has several."""
 
     linear = False
 
@@ -166,7 +165,7 @@ class MLPDecoder(Decoder):
     def score_block(self, query: Tensor, rows: Tensor) -> Tensor:
         first = self.first_bin(rows)  # (n_bins, 2 d_decoder)
         at_once = max(MAX_HIDDEN // max(query.numel(), 1), 1)
-        if len(rows) <= at_once or torch.is_grad_enabled():  # with a gradient all of it is kept in any case
+        if len(rows) <= at_once or torch.is_grad_enabled():  # with gradients, all of it is stored in any case
             return self._tail(query[:, None] + first)  # from (n_cells, n_bins, 2 d_decoder)
         return torch.cat([self._tail(query[:, None] + part) for part in first.split(at_once)], 1)
 
@@ -182,7 +181,7 @@ class MLPDecoder(Decoder):
         if self.readers is None:
             return super().scores_of_block(query, rows, group)
         shares = self.readers[group]  # (n_bins, n_eos)
-        eos, at = shares.T.nonzero(as_tuple=True)  # <eos> by <eos>: the bins that it reads
+        eos, at = shares.T.nonzero(as_tuple=True)  # the bins of each <eos> in turn
         total = shares.new_zeros(len(query), len(rows))
         for c, s in _runs(eos):
             score = self.score_block(query[:, c], rows.index_select(0, at[s]))
@@ -194,25 +193,27 @@ class MLPDecoder(Decoder):
 
 
 def make_decoder(config: NetworkConfig, readers: Tensor | None = None) -> Decoder:
-    """The decoder that ``config.decoder`` names. ``readers`` (n_groups, n_eos) or None: an ``<eos>`` for each group."""
-    # with cross_attention the <eos> are of another making (nn.cross_attention); a bin is scored the same way
+    """The decoder given by ``config.decoder``. ``readers`` (n_groups, n_eos) or None: one ``<eos>`` per group."""
+    # cross_attention differs only in how the <eos> are computed
     decoders = {"bilinear": BilinearDecoder, "mlp": MLPDecoder, "cross_attention": BilinearDecoder}
     return decoders[config.decoder](config, readers)
 
 
 def check_readers(config: NetworkConfig, group: Tensor, readers: Tensor | None) -> None:
-    """ValueError unless every bin has a group, and every group ``<eos>`` whose shares sum to 1."""
+    """ValueError unless every bin has a group, and the ``<eos>`` of every group have weights that sum to 1."""
     if len(group) != config.n_bins:
-        raise ValueError(f"group has {len(group)} entries, expected one for each of {config.n_bins} bins.")
+        raise ValueError(f"group has {len(group)} entries; expected one for each of {config.n_bins} bins.")
     if readers is not None and (readers.ndim != 2 or readers.shape[1] != config.n_eos):
         raise ValueError(
-            f"readers has shape {tuple(readers.shape)}, expected (n_groups, {config.n_eos}): n_eos columns."
+            f"readers has shape {tuple(readers.shape)}; expected (n_groups, {config.n_eos}), with n_eos columns."
         )
     n_groups = config.n_eos if readers is None else len(readers)
     if group.min() < 0 or group.max() >= n_groups:
-        raise ValueError(f"group reaches from {group.min()} to {group.max()}, expected 0 ... {n_groups - 1}.")
+        raise ValueError(f"group has values from {group.min()} to {group.max()}; expected 0 ... {n_groups - 1}.")
     if readers is not None and ((readers < 0).any() or ((readers.sum(1) - 1).abs() > 1e-5).any()):
-        raise ValueError("readers must be shares of the <eos> of each group: none negative, each row with the sum 1.")
+        raise ValueError(
+            "readers has negative values or rows that do not sum to 1; expected the weight of each <eos> in each group."
+        )
 
 
 def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
@@ -222,21 +223,23 @@ def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
 
 
 def _of_pair(query: Tensor, cell: Tensor, group: Tensor) -> Tensor:
-    """The query of each (cell, group).  (n_pairs, d). By one flat index: indexing by two adds up its gradient in
-    an order that changes from run to run, on a CPU too."""
+    """The query of each (cell, group).  (n_pairs, d). A single flat index is used because indexing by two
+    tensors sums the gradient in an order that differs between runs, also on a CPU."""
     return query.flatten(0, 1).index_select(0, cell * query.shape[1] + group)
 
 
 def _by_run(query: Tensor, rows: Tensor, group: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The query (n_cells, d) and the rows (n, d_row) of each run of a group. Cut at once: the gradient of a slice is as
-    large as what it was cut from, and there may be a thousand groups."""
+    """The query (n_cells, d) and the rows (n, d_row) of each run of a group.
+
+    All are split at once: the gradient of a slice is as large as the sliced tensor, and there may be a thousand groups.
+    """
     runs = _runs(group)
     queries, parts = query.unbind(1), rows.split([s.stop - s.start for _, s in runs])
     return [(queries[g], part) for (g, _), part in zip(runs, parts, strict=True)]
 
 
 def _runs(group: Tensor) -> list[tuple[int, slice]]:
-    """Where each number begins and ends in a sorted run of them."""
+    """Start and end of each number in a sorted sequence."""
     codes, counts = torch.unique_consecutive(group, return_counts=True)
     ends = torch.cumsum(counts, 0).tolist()
     return [(c, slice(e - n, e)) for c, e, n in zip(codes.tolist(), ends, counts.tolist(), strict=True)]

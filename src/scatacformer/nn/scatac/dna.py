@@ -1,4 +1,4 @@
-"""What the DNA of a bin adds to its embedding: a frozen table, standardised, through projections that are trained."""
+"""Contribution of a bin's DNA to its embedding: a frozen, standardised table through trained projections."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ROWS_AT_ONCE = 65_536  # of the table in float32 at a time: 268 MB of 1,024 numb
 class DnaProjection(nn.Module):
     """A frozen table ``n_bins`` x ``d_dna`` (float16), added to bins by linear maps of its standardised columns.
 
-    One map to the ``d_model`` that the encoder reads, and one to the ``d_embed`` that the decoder reads, unless it reads
-    what the encoder does. Both start at zero, so that the network starts where it would without DNA. Bins whose row is
-    zero (N alone) get nothing, nor do special tokens, which are no bins. The table is not part of ``state_dict``.
-    """
+    One map to the ``d_model`` dimensions that the encoder reads, and one to the ``d_embed`` dimensions that the decoder
+    reads, unless it reads the same as the encoder. Both are initialised to zero, so that the network is initially the
+    same as without DNA. Bins whose row is zero (only N) and special tokens get no contribution. The table is not part
+    of ``state_dict``."""
 
     bits: Tensor
     centre: Tensor
@@ -31,23 +31,24 @@ class DnaProjection(nn.Module):
         self.to_rows = None
         if config.decoder_input != "full":
             self.to_rows = nn.Parameter(torch.zeros(config.d_embed, config.d_dna))
-        # the bits of float16 as integers: what brings a network to float64 or bfloat16 lets them be
+        # the bits of float16 as integers, so that converting the network to float64 or bfloat16 does not change them
         self.register_buffer("bits", torch.zeros(0, config.d_dna, dtype=torch.int16), persistent=False)
         self.register_buffer("centre", torch.zeros(config.d_dna))
         self.register_buffer("scale", torch.ones(config.d_dna))
 
     @torch.no_grad()
     def hold(self, table: Tensor) -> None:
-        """Take ``table`` (n_bins, d_dna), float16, without a copy, on the device where this is; measure its columns.
+        """Use ``table`` (n_bins, d_dna), float16, without a copy, on the device of this module, and standardise its
+        columns.
 
-        Mean and standard deviation are those of the rows that are not zero; a column that is constant counts as zero.
+        Mean and standard deviation are computed over non-zero rows; a constant column is set to zero.
         """
         if tuple(table.shape) != self.shape or table.dtype != torch.float16:
             raise ValueError(
-                f"expected a float16 table of shape {self.shape}, found {table.dtype}, {tuple(table.shape)}."
+                f"the DNA table has dtype {table.dtype} and shape {tuple(table.shape)}; expected float16 and {self.shape}."
             )
         mean = torch.zeros(self.shape[1], dtype=torch.float64)
-        for power in (1, 2):  # in two passes: columns far from zero lose their variance in one
+        for power in (1, 2):  # in two passes: in one, columns far from zero would lose their variance
             count, total = 0, torch.zeros_like(mean)
             for part in table.split(ROWS_AT_ONCE // 4):
                 rows = part[(part != 0).any(1)].double().cpu()
@@ -60,34 +61,34 @@ class DnaProjection(nn.Module):
         std = (total / count).sqrt()
         constant = std <= 1e-4 * mean.abs()
         self.centre.copy_(mean)
-        # rows of length 1 on average: a step moves what is added to a bin as little for 1,000 columns as for 10
+        # rows of length 1 on average, so that the size of an update does not depend on the number of columns
         length = max(int((~constant).sum()), 1) ** 0.5
         self.scale.copy_(torch.where(constant, 0.0, 1 / (std.clamp_min(1e-12) * length)))
         self.bits = table.view(torch.int16).to(self.centre.device)
 
     @property
     def table(self) -> Tensor:
-        """The table as it was handed over.  (n_bins, d_dna), float16; no copy."""
+        """The table as it was given.  (n_bins, d_dna), float16; no copy."""
         return self.bits.view(torch.float16)
 
     def tokens(self, bins: Tensor) -> Tensor:
-        """Added to what the encoder reads of bins.  (len(bins), d_model)"""
+        """Contribution to the encoder's input.  (len(bins), d_model)"""
         return self._project(bins, self.to_tokens)
 
     def rows(self, bins: Tensor) -> Tensor:
-        """Added to what the decoder reads of bins.  (len(bins), d_embed)"""
-        assert self.to_rows is not None, "a decoder that reads what the encoder does has no map of its own"
+        """Contribution to the decoder's bin vectors.  (len(bins), d_embed)"""
+        assert self.to_rows is not None, "a decoder that reads the encoder's input has no separate map"
         return self._project(bins, self.to_rows)
 
     def _project(self, bins: Tensor, weight: Tensor) -> Tensor:
         if not len(self.bits):
-            raise RuntimeError("the network has no DNA table: hand it one with embedding.dna.hold(table).")
+            raise RuntimeError("the network has no DNA table. Set one with embedding.dna.hold(table).")
         if len(bins) <= ROWS_AT_ONCE:
             return self._linear(bins, weight)
         parts = bins.split(ROWS_AT_ONCE)
         if not torch.is_grad_enabled():
             return torch.cat([self._linear(part, weight) for part in parts])
-        # gathered again on the way back instead of kept
+        # recomputed in the backward pass instead of stored
         return torch.cat(
             [checkpoint(self._linear, part, weight, use_reentrant=False, preserve_rng_state=False) for part in parts]
         )

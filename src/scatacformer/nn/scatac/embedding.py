@@ -1,4 +1,4 @@
-"""Tokens to vectors: the factorised bin table, the special tokens, and the weighted pool of a cell's bins."""
+"""Embedding of tokens: the factorised bin table, the special tokens, and the weighted pool of a cell's bins."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .dna import DnaProjection
 
 
 class BinEmbedding(nn.Module):
-    """A table of ``n_bins`` x ``d_embed`` numbers and a projection to ``d_model``, or beside it a table of that width.
+    """A table of ``n_bins`` x ``d_embed`` numbers, and a projection to ``d_model`` or a second table of that width.
 
-    The pooled cell is the mean of its bins' rows, weighted by ``pool_weight`` and shrunk where it has little evidence;
-    started from the cells at hand it is their leave-self-out spectral embedding (``scatacformer.cells.start.spectral`` has
-    the formulas). Gradients of the table are sparse: a step touches only the rows that it read.
-    """
+    The pooled cell is the mean of its bins' rows, weighted by ``pool_weight`` and shrunk if the evidence is weak. When
+    initialised from the data, it is the leave-self-out spectral embedding of the cells (formulas in
+    ``scatacformer.cells.start.spectral``). Gradients of the table are sparse: a step updates only the rows that it
+    read."""
 
     pool_weight: Tensor
     norm_weight: Tensor
@@ -39,31 +39,31 @@ class BinEmbedding(nn.Module):
         self.register_buffer("norm_weight", torch.ones(config.n_bins))
         self.register_buffer("eigenvalue", torch.ones(config.d_embed))  # 1: no shrinkage
         nn.init.normal_(self.table.weight, std=0.02)
-        self.dna = DnaProjection(config) if config.d_dna else None  # starts at zero: nothing is drawn for it
+        self.dna = DnaProjection(config) if config.d_dna else None  # initialised to zero: uses no random numbers
 
     def token_rows(self, bins: Tensor) -> Tensor:
-        """What the encoder reads of each bin.  (len(bins), d_model)"""
+        """Vectors of the bins for the encoder.  (len(bins), d_model)"""
         tokens = self.tokens(bins) if self.full else self.project(self.table(bins))
         return tokens if self.dna is None else tokens + self.dna.tokens(bins)
 
     def decoder_rows(self, bins: Tensor) -> Tensor:
-        """What the decoder reads of each bin.  (len(bins), d_row)"""
+        """Vectors of the bins for the decoder.  (len(bins), d_row)"""
         if self.full_rows:
             return self.token_rows(bins)
         return self.table(bins) if self.dna is None else self.table(bins) + self.dna.rows(bins)
 
     @torch.no_grad()
     def start_tokens(self, seed: int) -> None:
-        """A full-size table begins as a factorised one would: the small table through a random projection."""
+        """Initialise a full-size table like a factorised one: the small table through a random projection."""
         if not self.full:
             return
         d_embed, d_model = self.table.weight.shape[1], self.tokens.weight.shape[1]
         projection = torch.rand(d_embed, d_model, generator=torch.Generator().manual_seed(seed))
-        projection = ((2 * projection - 1) / d_embed**0.5).to(self.table.weight)  # as nn.Linear draws it
+        projection = ((2 * projection - 1) / d_embed**0.5).to(self.table.weight)  # as initialised by nn.Linear
         torch.matmul(self.table.weight, projection, out=self.tokens.weight.data)
 
     def pool(self, bins: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Shrunken weighted mean of the rows of each cell's bins.  (n_cells, d_embed); zero for a cell of no bins."""
+        """Shrunken weighted mean of the rows of each cell's bins.  (n_cells, d_embed); zero for a cell without bins."""
         weight = self.pool_weight[bins]
         total = F.embedding_bag(
             bins, self.table.weight, cu_seqlens[:-1].long(), mode="sum", per_sample_weights=weight, sparse=True
@@ -77,11 +77,11 @@ class BinEmbedding(nn.Module):
         return total / mass[:, None] * evidence / ((evidence - 1) * self.eigenvalue + 1)
 
     def queries(self, pooled: Tensor) -> Tensor:
-        """The ``<eos>`` where they stand outside the sentence.  (n_cells, n_eos, d_model)"""
+        """The ``<eos>`` if they are outside the sentence.  (n_cells, n_eos, d_model)"""
         return self.from_pool(pooled)[:, None] + self.eos
 
     def sentences(self, pooled: Tensor, bins: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
-        """Token vectors of each sentence: ``<cls>`` if there is one, ``<eos>`` unless they are outside, the bins.
+        """Token vectors of each sentence: ``<cls>`` if present, ``<eos>`` unless they are outside, and the bins.
 
         Returns ``(n_cells * n_special + n_bins_read, d_model)`` and the boundaries ``(n_cells + 1,)`` int32.
         """

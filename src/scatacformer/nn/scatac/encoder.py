@@ -11,7 +11,7 @@ from .config import NetworkConfig
 
 
 class Encoder(nn.Module):
-    """``n_layers`` blocks and a last layer norm.  (n_tokens, d_model) -> (n_tokens, d_model)."""
+    """``n_layers`` blocks and a final layer norm.  (n_tokens, d_model) -> (n_tokens, d_model)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -21,10 +21,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, cu_seqlens: Tensor, read: Tensor | None = None) -> Tensor:
         """``cu_seqlens``: (n_cells + 1,) int32 boundaries of the cells in ``x``.
 
-        ``read`` (n_cells, n_read): the tokens of each cell that are read of the output, (n_cells, n_read, d_model). What
-        the last block makes of the others nobody sees, so that it is not made: all of them are attended to, but these
-        alone ask, and go through the MLP.
-        """
+        ``read`` (n_cells, n_read): the tokens of each cell whose output is returned, (n_cells, n_read, d_model). The
+        last block computes only these: all tokens serve as keys and values, but only the ``read`` ones as queries and
+        in the MLP."""
         for block in self.blocks[:-1]:
             x = block(x, cu_seqlens)
         return self.norm(self.blocks[-1](x, cu_seqlens, read))

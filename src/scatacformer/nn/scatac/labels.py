@@ -1,4 +1,4 @@
-"""Labels of cells from their embedding: what a supervised network is trained on beside its bins."""
+"""Prediction of cell labels from the embedding."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scatacformer.nn.head import Head
 
 
 class LabelTarget(NamedTuple):
-    """One task, as the loss of a joint training reads it."""
+    """One task in the loss of a joint training."""
 
     codes: Tensor  # (n_cells of the data,) int64; -1: no label
-    weight: float  # of the task, beside the removed-bin loss
+    weight: float  # of the task, relative to the removed-bin loss
     class_weight: Tensor | None  # (n_labels,)
 
     def to(self, device: torch.device) -> LabelTarget:
@@ -24,9 +24,9 @@ class LabelTarget(NamedTuple):
 
 
 class LabelHead(nn.Module):
-    """Logits of each label: a linear map plus a perceptron, of standardised inputs.  (n_cells, d_in) -> (n_cells, n)
+    """Logits of each label: a linear map plus a perceptron on standardised inputs.  (n_cells, d_in) -> (n_cells, n)
 
-    All labels are equally probable before it is trained.
+    Before training, all labels are equally probable.
     """
 
     centre: Tensor
@@ -41,9 +41,9 @@ class LabelHead(nn.Module):
 
     @torch.no_grad()
     def standardise(self, inputs: Tensor) -> None:
-        """Takes centre and scale from the inputs of the cells to be trained on; one that does not vary is only centred.
+        """Set centre and scale from the inputs of the training cells; constant inputs are only centred.
 
-        Standardised because ``<cls>`` has d_model numbers of size 1 and the embedding few that matter, of any size.
+        Inputs are standardised because ``<cls>`` has d_model numbers of size 1, and the embedding a few of any size.
         """
         self.centre.copy_(inputs.mean(0))
         spread = inputs.std(0, correction=0)
@@ -54,9 +54,9 @@ class LabelHead(nn.Module):
 
 
 def label_loss(logits: Tensor, codes: Tensor, class_weight: Tensor | None = None) -> Tensor:
-    """Cross-entropy, nats per labelled cell (weighted); zero where no cell has a label.
+    """Cross-entropy, nats per labelled cell (weighted); zero if no cell has a label.
 
-    ``logits`` (n_cells, n_labels), ``codes`` (n_cells,) int64, -1 for cells that take no part.
+    ``logits`` (n_cells, n_labels), ``codes`` (n_cells,) int64, -1 for cells without a label.
     """
     labelled = codes >= 0
     if not bool(labelled.any()):
@@ -65,6 +65,6 @@ def label_loss(logits: Tensor, codes: Tensor, class_weight: Tensor | None = None
 
 
 def balanced_weights(codes: Tensor, n_labels: int) -> Tensor:
-    """Weights with which every label that has cells counts the same, 1 on average over cells.  (n_labels,)"""
+    """Weights that give every label with cells the same total weight, 1 on average over cells.  (n_labels,)"""
     count = torch.bincount(codes[codes >= 0], minlength=n_labels).float()
     return torch.where(count > 0, count.sum() / ((count > 0).sum() * count.clamp_min(1.0)), 0.0)

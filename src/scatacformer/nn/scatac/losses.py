@@ -1,4 +1,4 @@
-"""What the network is trained on: the removed bins of a cell against closed ones, and kept against removed."""
+"""Losses of the network: removed bins of a cell against closed ones, and kept against removed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .decoders import Context, Decoder
 def sampled_open_loss(
     open_pairs: Tensor, pair_log_rate: Tensor, open_block: Tensor, block_log_rate: Tensor, closed: Tensor
 ) -> Tensor:
-    """Removed bins against closed bins drawn by their frequency; nats per removed bin.
+    """Removed bins against closed bins sampled by frequency; nats per removed bin.
 
     Case-control logistic regression (King & Zeng 2001, eq. 7; the same as noise-contrastive estimation, Gutmann &
-    Hyvaerinen 2010): where an open bin is seen with rate r and a closed one with rate g, the odds among those seen are
-    odds(open) r / g, so log r - log g is added to every logit and ``open`` stays the log-odds of the whole genome.
+    Hyvaerinen 2010): if an open bin is sampled with rate r and a closed one with rate g, the odds in the sample are
+    odds(open) r / g, so log r - log g is added to every logit and ``open`` remains the log-odds for the whole genome.
 
     Parameters
     ----------
     open_pairs, pair_log_rate
         ``(n_pairs,)``: logits of the removed bins, and log r - log g for each.
     open_block, block_log_rate, closed
-        ``(n_cells, n_sampled)`` logits, log r - log g, and whether the bin is closed in the cell (others are left out).
+        ``(n_cells, n_sampled)`` logits, log r - log g, and whether the bin is closed in the cell (others are ignored).
     """
     positive = F.softplus(-(open_pairs + pair_log_rate)).sum()
     negative = (F.softplus(open_block + block_log_rate) * closed).sum()
@@ -46,10 +46,9 @@ def exhaustive_open_loss(
 ) -> Tensor:
     """Removed bins, weighted by 1 / r, against all closed bins; nats per removed bin (weighted).
 
-    ``rows`` gives what the decoder reads of bins; ``bins`` (n_bins,) and ``group`` are all bins, sorted by group;
-    ``not_closed`` the cells and the places in ``bins`` of the open ones. The logits of one chunk exist at a time, in the backward pass too (checkpointing): memory
-    is n_cells x chunk_size whatever the number of bins.
-    """
+    ``rows`` returns the decoder's vectors of bins; ``bins`` (n_bins,) and ``group`` are all bins, sorted by group;
+    ``not_closed`` are the cells and the positions in ``bins`` of the open ones. The logits are computed in chunks, also
+    in the backward pass (checkpointing): memory is n_cells x chunk_size for any number of bins."""
     cell, place = not_closed
     total = F.softplus(-open_pairs) @ pair_weight
 

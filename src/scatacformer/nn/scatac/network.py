@@ -1,4 +1,4 @@
-"""The network: a cell's kept bins in, its embedding and the state of every bin out."""
+"""The network: from a cell's kept bins to its embedding and the state of every bin."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .labels import LabelHead, LabelTarget, label_loss
 from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
 from .minibatch import Minibatch, TrainingMinibatch
 
-N_CENTRES = 10  # around which what differs between batches is told; unused ones have no shift
+N_CENTRES = 10  # centres of the local batch shifts; unused ones have no shift
 
 
 def shortened(z: Tensor) -> Tensor:
-    """Each embedding divided by its length to the power 3/4, as users get it.  (n_cells, d_embed)"""
+    """Each embedding divided by its length to the power 3/4, as returned to users.  (n_cells, d_embed)"""
     return z / z.norm(dim=1, keepdim=True).clamp_min(1e-12) ** 0.75
 
 
@@ -31,16 +31,15 @@ class Cells(NamedTuple):
 
     z: Tensor  # (n_cells, d_embed): the embedding
     eos: Tensor | None  # (n_cells, n_eos, d_model)
-    cls: Tensor | None = None  # (n_cells, d_model); None as well for a network without it
+    cls: Tensor | None = None  # (n_cells, d_model); None for a network without it
 
 
 class ScAtacNetwork(nn.Module):
     """Encoder of cell sentences and decoder of bin states.
 
-    The embedding of a cell is ``<cls>`` at the encoder's output, brought to d_embed numbers by a projection that
-    starts at zero, added to the pooled rows of the cell's kept bins: before training the network *is* the pool.
-    Without ``cls_token`` it is the pool, whatever is trained.
-    """
+    The embedding of a cell is the sum of the pooled rows of its kept bins and the encoder's output at ``<cls>``,
+    projected to d_embed numbers by a map that is initialised to zero: before training, it *is* the pool. Without
+    ``cls_token`` it is always the pool."""
 
     group: Tensor
     latent_weight: Tensor
@@ -52,9 +51,9 @@ class ScAtacNetwork(nn.Module):
     shift_width: Tensor
 
     def __init__(self, config: NetworkConfig, group: Tensor, seed: int = 0, readers: Tensor | None = None) -> None:
-        """``group``: (n_bins,) int64, which ``<eos>`` reads each bin; ``seed`` of the first weights (global state is
-        kept). Where several may read a bin, ``readers`` (n_groups, n_eos) has the share of each in the bins of a group:
-        rows that sum to 1."""
+        """``group``: (n_bins,) int64, the ``<eos>`` of each bin; ``seed`` of the weights (the global random state is
+        not changed). If bins can have several ``<eos>``, ``readers`` (n_groups, n_eos) has the weight of each in the
+        bins of a group, with rows that sum to 1."""
         check_readers(config, group, readers)
         super().__init__()
         self.config = config
@@ -65,25 +64,25 @@ class ScAtacNetwork(nn.Module):
             self.to_latent = nn.Linear(config.d_model, config.d_embed, bias=False) if config.cls_token else None
             self.decoder = make_decoder(config, readers)
             self.cross = CrossAttention(config) if config.decoder == "cross_attention" else None
-            # last, so that what is drawn for the others does not depend on it
+            # last, so that the random numbers of the others do not depend on it
             width = config.d_embed + config.d_model * config.cls_token
             self.heads = nn.ModuleDict({task: LabelHead(width, n) for task, n in config.tasks.items()})
         if self.to_latent is not None:
             nn.init.zeros_(self.to_latent.weight)
-        # the vocabulary says which chromosome a bin is on; of which classes it is must be saved
+        # the chromosome of a bin is in the vocabulary; its classes must be saved
         self.register_buffer("group", group.long(), persistent=readers is not None)
-        self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero: a dimension that is not used
-        # log of each bin's share of all open entries: what closed bins are drawn by
+        self.register_buffer("latent_weight", torch.ones(config.d_embed))  # zero for dimensions that are not used
+        # log of each bin's share of all open entries, by which closed bins are sampled
         self.register_buffer(
             "log_frequency", torch.full((config.n_bins,), -float(torch.tensor(config.n_bins, device="cpu").log()))
         )
         self.register_buffer("mean_depth", torch.ones(()))
-        # where each batch lies in the embedding, and what is left of it around a few centres: taken out
+        # shift of each batch in the embedding, and residual shifts around a few centres: both are subtracted
         self.register_buffer("batch_shift", torch.zeros(config.n_batch, config.d_embed))
         self.register_buffer("local_shift", torch.zeros(config.n_batch, N_CENTRES, config.d_embed))
         self.register_buffer("shift_centres", torch.zeros(N_CENTRES, config.d_embed))
         self.register_buffer("shift_width", torch.ones(()))
-        self.paired: PairedNetwork | None = None  # encoders of RNA beside this one, once pairs were trained
+        self.paired: PairedNetwork | None = None  # encoders of RNA, after pairs were trained
 
     @property
     def device(self) -> torch.device:
@@ -113,14 +112,15 @@ class ScAtacNetwork(nn.Module):
         return Cells((pooled + self.to_latent(head[:, 0])) * self.latent_weight, eos, head[:, 0])
 
     def embed(self, batch: Minibatch) -> Tensor:
-        """The embedding alone, as :meth:`encode` has it; without the encoder where ``<cls>`` adds nothing to the pool.
+        """Only the embedding, as in :meth:`encode`; the encoder is skipped if ``<cls>`` does not contribute.
 
         (n_cells, d_embed)
         """
         return self.encode(batch, decoder_only=self.to_latent is None or not bool(self.to_latent.weight.any())).z
 
     def head_inputs(self, cells: Cells) -> Tensor:
-        """What the supervised heads read: the embedding over the root of its length, and ``<cls>`` where there is one.
+        """Input of the supervised heads: the embedding divided by the square root of its length, and ``<cls>`` if
+        present.
 
         (n_cells, d_embed + d_model) or (n_cells, d_embed)
         """
@@ -128,7 +128,7 @@ class ScAtacNetwork(nn.Module):
         return z if cells.cls is None else torch.cat([z, cells.cls], 1)
 
     def _pool(self, batch: Minibatch) -> Tensor:
-        """The pooled cells, each batch brought to where the others are; a cell of no bins stays at zero."""
+        """The pooled cells, with batch shifts subtracted; a cell without bins stays at zero."""
         pooled = self.embedding.pool(batch["bins"], batch["cu_seqlens"])
         if self.config.n_batch == 1:
             return pooled
@@ -163,7 +163,7 @@ class ScAtacNetwork(nn.Module):
         target, cell = batch["target_bins"], batch["target_cell"]
 
         def rows(bins: Tensor) -> Tensor:
-            # while the decoder learns alone, so do not the vectors that it reads
+            # while only the decoder is trained, the vectors that it reads are fixed
             return self.embedding.decoder_rows(bins).detach() if decoder_only else self.embedding.decoder_rows(bins)
 
         open_pairs = self.decoder.pairs(context, rows(target), target, cell, self.group[target])
@@ -185,7 +185,7 @@ class ScAtacNetwork(nn.Module):
             )  # fmt: skip
         losses = {"open": opened}
         total = opened if shares is None else shares[0] * opened
-        # with nothing removed there is nothing to tell
+        # without removed bins there are no states to predict
         if cells.eos is not None and self.config.removed_share > 0 and len(batch["state_bins"]):
             bins = batch["state_bins"]
             logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.group[bins])
@@ -231,7 +231,7 @@ class ScAtacNetwork(nn.Module):
         return torch.softmax(state_logits(open_logit, kept_logit), -1)[:, back]
 
     def _by_group(self) -> tuple[Tensor, Tensor]:
-        """All bins sorted by group, and the place of each bin in that order."""
+        """All bins sorted by group, and the position of each bin in that order."""
         order = torch.argsort(self.group, stable=True)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
