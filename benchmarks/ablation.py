@@ -49,7 +49,7 @@ MAX_CELLS = 1_000
 BLOOD_CHROMS = ("chr1", "chr2", "chr19", "chr22")
 STEPS, SMALL = 120, {"d_model": 64, "n_layers": 2, "n_heads": 4, "d_embed": 32}
 TRAIN: dict[str, Any] = {
-    "early_stopping": False, "train_size": 1.0, "enable_progress_bar": False, "n_closed": 1024, "batch_size": 32,
+    "early_stopping": False, "train_size": 1.0, "enable_progress_bar": False, "sentence_kwargs": {"n_closed": 1024}, "batch_size": 32,
     "accelerator": "cpu",
 }  # fmt: skip
 PLAN = {"embedding_lr": 1e-3, "n_decoder_epochs": 3}
@@ -76,7 +76,7 @@ class Option:
 COMPARISONS: dict[str, list[Option]] = {
     "Removed share 0": [
         Option("bilinear, factorised, small, `<cls>`, chromosomes, sampled", {"removed_share": 0.0}),
-        Option("all closed bins", {"removed_share": 0.0}, {"n_closed": None}),
+        Option("all closed bins", {"removed_share": 0.0}, {"sentence_kwargs": {"n_closed": "all"}}),
         Option("no `<cls>`", {"removed_share": 0.0, "cls_token": False}),
         Option("bin embedding full", {"removed_share": 0.0, "embedding": "full"}),
         Option("decoder input full", {"removed_share": 0.0, "decoder_input": "full"}),

@@ -150,7 +150,7 @@ def test_arrows_between_rooms_go_one_way(room):
 
 
 def test_nn_is_torch_only():
-    allowed = {"torch", "numpy", "scatacformer", "flash_attn", "peft", *sys.stdlib_module_names}
+    allowed = {"torch", "numpy", "scatacformer", "flash_attn", *sys.stdlib_module_names}
     for path in (SOURCE / "nn").rglob("*.py"):
         foreign = {name.split(".")[0] for name in imports_of(path)} - allowed
         assert not foreign, f"{path.name} imports {foreign}"

@@ -66,7 +66,7 @@ def check(batch: dict[str, torch.Tensor], declared: type, optional: set[str]) ->
 
 def test_every_declared_tensor_is_checked_here():
     # of a minibatch that several processes share, model/test_pretraining_processes.py has the rest
-    assert set(DECLARED) == set(TrainingMinibatch.__annotations__) - {"ghost"}
+    assert set(DECLARED) == set(TrainingMinibatch.__annotations__)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

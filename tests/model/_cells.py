@@ -18,8 +18,9 @@ from scatacformer._io import sha256
 GENOME = {"chr1": 1_000_000, "chr2": 600_000, "chr3": 400_000}
 N_BINS = 400
 SIZES = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_embed": 6, "max_tokens": 32}
+SENTENCES = {"n_closed": 128, "max_tokens": 16}
 TRAINING = {
-    "max_epochs": 3, "batch_size": 16, "n_closed": 128, "max_tokens": 16, "accelerator": "cpu",
+    "max_epochs": 3, "batch_size": 16, "sentence_kwargs": SENTENCES, "accelerator": "cpu",
     "enable_progress_bar": False, "plan_kwargs": {"n_decoder_epochs": 1, "embedding_lr": 1e-3},
 }  # fmt: skip
 

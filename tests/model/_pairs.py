@@ -19,8 +19,9 @@ BIN = 5_000
 WINDOW = 100_000  # in which links are planted
 N_GENES = 60
 SIZES = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_embed": 12, "max_tokens": 32}
+SENTENCES = {"n_closed": 128, "max_tokens": 16}
 TRAINING = {
-    "max_epochs": 1, "batch_size": 32, "n_closed": 128, "max_tokens": 16, "accelerator": "cpu",
+    "max_epochs": 1, "batch_size": 32, "sentence_kwargs": SENTENCES, "accelerator": "cpu",
     "enable_progress_bar": False, "plan_kwargs": {"n_decoder_epochs": 1},
 }  # fmt: skip
 PAIRED = {"max_epochs": 15, "batch_size": 64, "n_components": 10, "link_window": 2 * WINDOW}

@@ -16,9 +16,9 @@ import numpy as np
 
 import scatacformer as sf
 from model._cells import SIZES, planted, quiet, weights
-from scatacformer.model.scatacformer.pretraining import run as running
-from scatacformer.model.scatacformer.pretraining.files import StepCheckpoint
 from scatacformer.nn.optim import clip_gradients
+from scatacformer.training import run as running
+from scatacformer.training.callbacks import StepCheckpoint
 from scatacformer.training.sharding import ShardedEncoder
 
 SETTINGS = {

@@ -152,10 +152,10 @@ def test_without_setup_the_remedy_is_named():
         ({"train_size": 0.9, "validation_size": 0.5}, ValueError, "between 0 and 1"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
         ({"datasplitter_kwargs": {"shuffle": True}}, TypeError, "takes external_indexing alone.*shuffle"),
-        ({"max_tokens": 0}, ValueError, "max_tokens"),
-        ({"n_closed": 0}, ValueError, "n_closed"),
-        ({"max_targets": 0}, ValueError, "max_targets"),
-        ({"neighbor_share": 1.5}, ValueError, "neighbor_share"),
+        ({"sentence_kwargs": {"max_tokens": 0}}, ValueError, "max_tokens"),
+        ({"sentence_kwargs": {"n_closed": 0}}, ValueError, "n_closed"),
+        ({"sentence_kwargs": {"max_targets": 0}}, ValueError, "max_targets"),
+        ({"sentence_kwargs": {"neighbor_share": 1.5}}, ValueError, "neighbor_share"),
     ],
 )
 def test_training_options_that_cannot_be_are_refused(arguments, error, message):

@@ -7,7 +7,17 @@ import pytest
 
 import scatacformer as sf
 
-from ._cells import TRAINING, assert_same_bits, assert_types_are_told_apart, fresh, planted, quiet, trained, weights
+from ._cells import (
+    SENTENCES,
+    TRAINING,
+    assert_same_bits,
+    assert_types_are_told_apart,
+    fresh,
+    planted,
+    quiet,
+    trained,
+    weights,
+)
 
 SETUP = {"batch_key": "sample", "labels_key": "type"}
 OPTIONS = [
@@ -68,7 +78,10 @@ def together(tmp_path):
 def test_all_options_together_train_travel_and_are_fine_tuned(together, tmp_path):
     adata, options = together
     label_weight = {"labels": 1.0, "organ": 0.3}
-    changes = {"n_closed": None, "plan_kwargs": TRAINING["plan_kwargs"] | {"label_weight": label_weight}}
+    changes = {
+        "sentence_kwargs": SENTENCES | {"n_closed": "all"},
+        "plan_kwargs": TRAINING["plan_kwargs"] | {"label_weight": label_weight},
+    }
     model = trained(adata, setup=SETUP | {"organ_key": "organ"}, train=changes, **options)
     assert model.eos_names_ == ["intergenic", "promoter"]
     found = model.differential_accessibility(groupby="type", group1="0", group2="1")
@@ -87,7 +100,7 @@ def test_all_options_together_train_travel_and_are_fine_tuned(together, tmp_path
         sf.ScAtacFormer.setup_anndata(cells, batch_key="sample", labels_key="type")
         tuned = sf.ScAtacFormer.for_fine_tuning(cells, tmp_path / "model", tune=tune)
         with quiet():
-            tuned.train(**TRAINING)
+            tuned.train(**({} if tune == "heads" else TRAINING))
         assert (tuned.predict() == cells.obs["type"]).mean() > 0.9, tune
         assert_same_bits(
             {"classes": tuned.region_classes.matrix.toarray()}, {"classes": model.region_classes.matrix.toarray()}
@@ -96,7 +109,13 @@ def test_all_options_together_train_travel_and_are_fine_tuned(together, tmp_path
 
 def test_an_option_learns_labels_jointly_and_predicts_all_closed_bins(options):
     plan = TRAINING["plan_kwargs"] | {"label_weight": 1.0}
-    model = trained(planted(), setup=SETUP, supervised=True, train={"plan_kwargs": plan, "n_closed": None}, **options)
+    model = trained(
+        planted(),
+        setup=SETUP,
+        supervised=True,
+        train={"plan_kwargs": plan, "sentence_kwargs": SENTENCES | {"n_closed": "all"}},
+        **options,
+    )
     assert np.isfinite(model.history["validation_loss"]).all().all()
     assert len(model.history["labels_joint_loss"]) == 2
     assert (model.predict() == model.adata.obs["type"]).mean() > 0.9
@@ -175,7 +194,12 @@ def test_any_removed_share_trains(removed_share):
 def test_the_limit_of_tokens_is_seeded_and_cuts_the_encoder_alone(max_tokens):
     plan = {"n_decoder_epochs": 0, "embedding_lr": 1e-2}
     one, same, other = (
-        trained(planted(), seed=s, max_tokens=max_tokens, train={"max_tokens": max_tokens, "plan_kwargs": plan})
+        trained(
+            planted(),
+            seed=s,
+            max_tokens=max_tokens,
+            train={"sentence_kwargs": SENTENCES | {"max_tokens": max_tokens}, "plan_kwargs": plan},
+        )
         for s in (0, 0, 1)
     )
     assert_same_bits(weights(one), weights(same))

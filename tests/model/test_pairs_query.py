@@ -236,7 +236,7 @@ def test_a_model_of_atac_becomes_one_of_pairs_and_keeps_its_bits(mdata, new_cell
     if source == "folder":
         reference.save(tmp_path / "atac")
     paired = SF.from_atac_model(reference if source == "model" else tmp_path / "atac", mdata)
-    assert not paired.frozen_
+    assert not paired._trainable().frozen
     assert_same_bits(weights(paired), before)
     again = planted_pairs(200, seed=33)["atac"]
     np.testing.assert_array_equal(paired.get_latent_representation(again), z)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
 
 import numpy as np
@@ -183,8 +185,7 @@ def test_held_out_cells_teach_nothing(small):
 
 def test_the_best_epoch_for_held_out_cells_is_kept_not_the_last():
     class Two:  # all that is read of the inputs: one held-out cell behind two others
-        stopped = False
-        inputs = type("Inputs", (), {"n_train": 2, "batch": np.zeros(3)})
+        inputs = type("Inputs", (), {"n_train": 2, "batch": np.zeros(3), "rows": np.arange(3)})
 
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(module.weight)
@@ -192,18 +193,18 @@ def test_the_best_epoch_for_held_out_cells_is_kept_not_the_last():
     def loss(cells):  # training goes to 10, and is best for the held-out cell where it passes 1
         return ((module.weight - (1.0 if cells[0] == 2 else 10.0)) ** 2).sum()
 
-    plan = _fit_pairs.PairedPlan(max_epochs=60, lr=0.1, weight_decay=0.0, patience=99)
-    history = _fit_pairs._descend(module, list(module.parameters()), loss, Two(), plan, 0, False, "it", smallest_step=1)
-    found = history["paired_validation"]
+    plan = _fit_pairs.PairedOptions(max_epochs=60, lr=0.1, weight_decay=0.0, early_stopping_patience=99)
+    outcome = _fit_pairs._descend(module, list(module.parameters()), loss, Two(), plan, 0, False, "it", smallest_step=1)
+    found = list(outcome.history.record["validation_loss"].values())
     assert len(found) == 60 and found[-1] > 5
     assert float(loss([2]).detach()) == pytest.approx(min(found))
     assert module.weight.item() == pytest.approx(1, abs=0.06)
     torch.nn.init.zeros_(module.weight)
-    stopped = _fit_pairs.PairedPlan(max_epochs=60, lr=0.1, weight_decay=0.0, patience=4)
-    history = _fit_pairs._descend(
+    stopped = _fit_pairs.PairedOptions(max_epochs=60, lr=0.1, weight_decay=0.0, early_stopping_patience=4)
+    outcome = _fit_pairs._descend(
         module, list(module.parameters()), loss, Two(), stopped, 0, False, "it", smallest_step=1
     )
-    assert len(history["paired_validation"]) == int(np.argmin(found)) + 1 + 4
+    assert len(outcome.history.record["validation_loss"]) == int(np.argmin(found)) + 1 + 4
 
 
 def test_history_says_how_it_went(model):
@@ -234,7 +235,7 @@ def test_every_pairing_trains(small, new_cells, pairing):
         ({"batch_size": 1}, ValueError, "batch_size must be at least 2.*found 1"),
         ({"n_latent": 0}, ValueError, "n_latent must be at least 1, found 0"),
         ({"n_components": 0}, ValueError, "n_components must be at least 1, found 0"),
-        ({"patience": 0}, ValueError, "patience must be at least 1, found 0"),
+        ({"early_stopping_patience": 0}, ValueError, "early_stopping_patience must be at least 1, found 0"),
         ({"max_epochs": -1}, ValueError, "max_epochs must be at least 0, found -1"),
         ({"weight_decay": -1}, ValueError, "weight_decay must not be negative"),
         ({"link_window": -5}, ValueError, "link_window is a distance in bp.*found -5"),
@@ -323,12 +324,14 @@ def test_ctrl_c_keeps_the_best_weights_and_says_so(small, monkeypatch):
 
     def interrupted(self, *args):
         called.append(1)
-        if len(called) > 8:
-            raise KeyboardInterrupt
+        if len(called) == 9:
+            os.kill(os.getpid(), signal.SIGINT)
         return loss(self, *args)
 
     monkeypatch.setattr(network, "contrastive_loss", interrupted)
-    with pytest.warns(UserWarning, match="Ctrl-C: pairs keeps the best weights so far"):
+    with pytest.warns(
+        UserWarning, match="the training of pairs was stopped by Ctrl-C; the best weights so far are kept"
+    ):
         found.train_pairs(**PAIRED | {"max_epochs": 40}, enable_progress_bar=False)
     assert 1 <= len(found.history["paired_train"]) < 8
     assert len(found.history["expression_train"]) == 0  # nothing more is trained
@@ -343,7 +346,10 @@ def test_a_training_that_fails_leaves_the_model_as_it_was(small, monkeypatch):
     monkeypatch.setattr(
         _fit_pairs.PairedNetwork, "contrastive_loss", lambda self, inputs, *_: inputs["rna_teacher"].sum() * np.nan
     )
-    with pytest.raises(FloatingPointError, match="loss of pairs is nan; lower lr"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"loss of pairs is nan in epoch 0; cells \(row numbers\): \[.*\]. Lower lr of train_pairs",
+    ):
         found.train_pairs(max_epochs=3, enable_progress_bar=False)
     assert_same_bits(weights(found), before)
     np.testing.assert_array_equal(found.get_latent_representation(), z)

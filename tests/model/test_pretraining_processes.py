@@ -11,6 +11,7 @@ import torch
 
 import scatacformer as sf
 from scatacformer.cells import RowSource, SentenceLoader
+from scatacformer.model.scatacformer._train import training_sentences
 
 from ._cells import SIZES, fresh, planted, weights
 from ._pretraining import pretrained, run, stopped
@@ -19,7 +20,7 @@ from ._pretraining import pretrained, run, stopped
 ODD = SIZES | {"d_model": 17, "n_heads": 1, "n_layers": 2}
 # the last minibatch is uneven: 75 = 4 x 16 + 11, and 81 = 5 x 16 + 1 leaves one process without a cell
 UNEVEN = {"n_cells": 90, "validation": 15 / 90, "accumulate_grad_batches": 2}
-GHOST = {"n_cells": 82, "validation": 1 / 82, "n_closed": 0, "max_epochs": 1, "gradient_clip_val": 0.0}
+GHOST = {"n_cells": 82, "validation": 1 / 82, "n_closed": "all", "max_epochs": 1, "gradient_clip_val": 0.0}
 # every parameter learns, and there are more of them
 WIDE = {"start": "random", "embedding_lr": 1e-2, "model": SIZES | {"decoder": "cross_attention", "embedding": "full"}}
 FSDP = {"strategy": "fsdp"}
@@ -158,7 +159,9 @@ def test_a_process_for_which_no_cell_is_left_reads_one_that_counts_nothing():
     from scatacformer.cells import SentencePolicy
 
     source = RowSource.from_matrix(adata.X)
-    sentences, _ = model._sentences(source, SentencePolicy(n_closed=64), None)
+    sentences, _ = training_sentences(
+        model.module, source, model._batch_codes(model.adata), SentencePolicy(n_closed=64)
+    )
     first, second = (
         list(SentenceLoader(source, np.arange(17), 16, collate=sentences, rank=r, world_size=2)) for r in (0, 1)
     )

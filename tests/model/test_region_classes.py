@@ -13,6 +13,7 @@ from scatacformer.genome import RegionClasses, Vocabulary
 from ._cells import (
     GENOME,
     N_BINS,
+    SENTENCES,
     TRAINING,
     assert_same_bits,
     assert_types_are_told_apart,
@@ -26,7 +27,7 @@ from ._pairs import PAIRED, planted_pairs
 from ._pairs import TRAINING as PAIRS_TRAINING
 
 SF = sf.ScAtacFormer
-ALL_CLOSED = {"n_closed": None}
+ALL_CLOSED = {"sentence_kwargs": SENTENCES | {"n_closed": "all"}}
 OPTIONS = [
     ({"decoder": "bilinear"}, {}),
     ({"decoder": "cross_attention"}, {}),
@@ -105,12 +106,19 @@ def test_it_learns_is_saved_loaded_and_queried(options, annotate, tmp_path):
 
 
 @pytest.mark.parametrize("decoder", ["bilinear", "mlp", "cross_attention"])
-@pytest.mark.parametrize("n_closed", [128, None])
+@pytest.mark.parametrize("n_closed", [128, "all"])
 def test_classes_that_are_the_chromosomes_change_nothing_to_the_bit(decoder, n_closed):
     models = []
     for classes in (None, by_chromosome(planted(3))):
         eos = {} if classes is None else {"eos": "region_class", "region_classes": classes}
-        models.append(trained(planted(), decoder=decoder, train={"max_epochs": 2, "n_closed": n_closed}, **eos))
+        models.append(
+            trained(
+                planted(),
+                decoder=decoder,
+                train={"max_epochs": 2, "sentence_kwargs": SENTENCES | {"n_closed": n_closed}},
+                **eos,
+            )
+        )
     chromosome, classes = models
     found = {k: v for k, v in weights(classes).items() if k not in ("group", "decoder.readers")}
     assert_same_bits(found, weights(chromosome))

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from scatacformer.training.callbacks import BestWeights
 
-from ._cells import TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
+from ._cells import SENTENCES, TRAINING, assert_same_bits, fresh, planted, quiet, trained, weights
 
 
 def train(model, **changes):
@@ -113,9 +113,9 @@ def test_a_process_that_was_killed_leaves_a_checkpoint_that_ends_like_the_whole_
     ("wrong", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, found 0"),
-        ({"n_neighbors": 0}, "n_neighbors must be at least 1, found 0"),
-        ({"n_closed": 0}, "n_closed must be at least 1"),
-        ({"neighbor_share": 1.5}, "neighbor_share must lie in 0"),
+        ({"sentence_kwargs": {"n_neighbors": 0}}, "n_neighbors must be at least 1, found 0"),
+        ({"sentence_kwargs": {"n_closed": 0}}, "n_closed must be at least 1"),
+        ({"sentence_kwargs": {"neighbor_share": 1.5}}, "neighbor_share must lie in 0"),
         ({"devices": 2, "accelerator": "cpu"}, "training runs on one device, found 2"),
     ],
 )
@@ -166,7 +166,7 @@ def test_ctrl_c_leaves_a_model_that_works_and_says_so(adata):
 def test_after_ctrl_c_a_run_is_resumed_like_any_other(tmp_path):
     whole = train(fresh(planted()), max_epochs=5)
     interrupt = AfterEpoch(2, lambda: os.kill(os.getpid(), signal.SIGINT), middle=True)
-    with pytest.warns(UserWarning, match=r"train\(resume=True\) goes on"):
+    with pytest.warns(UserWarning, match=r"train\(resume=True\) resumes it"):
         train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, callbacks=[interrupt])
     resumed = train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, resume=True)
     assert_same_bits(weights(resumed), weights(whole))
@@ -250,10 +250,10 @@ def test_the_weights_are_those_of_the_best_epoch(embedding_lr):
 @pytest.mark.parametrize(
     "case",
     [
-        ({"n_closed": None}, {}),
+        ({"sentence_kwargs": SENTENCES | {"n_closed": "all"}}, {}),
         ({}, {"decoder": "mlp"}),
-        ({"n_closed": None}, {"decoder": "mlp"}),
-        ({"neighbor_share": 0.0}, {"removed_share": 0.0}),
+        ({"sentence_kwargs": SENTENCES | {"n_closed": "all"}}, {"decoder": "mlp"}),
+        ({"sentence_kwargs": SENTENCES | {"neighbor_share": 0.0}}, {"removed_share": 0.0}),
         ({"batch_size": 1000}, {}),
         ({"batch_size": 7}, {"attention": "padded"}),
     ],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scatacformer.nn import LabelHead, LabelTarget, NetworkConfig, ScAtacNetwork, balanced_weights, label_loss
+from scatacformer.nn.scatac.labels import n_labelled
 
 from ._networks import CHROM, N_BINS, N_CHROMS, network, packed, sentences
 
@@ -90,3 +91,14 @@ def test_labels_add_their_weighted_loss_and_reach_the_encoder_alone_with_the_cel
 def test_one_label_is_none(name):
     with pytest.raises(ValueError, match=f"{name} is 1; expected 0 or at least 2"):
         NetworkConfig(5, 1, **{name: 1})
+
+
+def test_parts_of_a_minibatch_add_up_to_the_whole():
+    # whoever divides a minibatch forms its loss from the means of the parts, and what they are over
+    codes = torch.tensor([0, 1, -1, 2, 2, 0, -1, 1, 1])
+    logits = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    for class_weight in (None, torch.tensor([0.2, 3.0, 0.1])):
+        parts = [slice(3), slice(3, 9), slice(0, 0)]
+        means = torch.stack([label_loss(logits[part], codes[part], class_weight) for part in parts])
+        n = torch.stack([n_labelled(codes[part], class_weight) for part in parts])
+        torch.testing.assert_close((means * n).sum() / n.sum(), label_loss(logits, codes, class_weight))

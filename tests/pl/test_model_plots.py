@@ -32,7 +32,7 @@ def model():
     model = sf.ScAtacFormer(adata, d_model=16, n_layers=1, n_heads=2, d_embed=6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.train(max_epochs=10, batch_size=16, n_closed=128, max_tokens=32, accelerator="cpu",
+        model.train(max_epochs=10, batch_size=16, sentence_kwargs={"n_closed": 128, "max_tokens": 32}, accelerator="cpu",
                     enable_progress_bar=False)  # fmt: skip
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 
 from ._errors import InputError, as_input_error
 from ._messages import logger
@@ -19,7 +20,13 @@ def run(args: argparse.Namespace) -> None:
         if args.quiet:
             settings["progress"] = False
     try:
-        model = pretrain(data, output, resume=args.resume, **settings)
+        with warnings.catch_warnings():
+            # a script keeps the best weights so far; in the shell Ctrl-C means stop, and the checkpoint is written
+            warnings.filterwarnings("error", message="training was stopped by Ctrl-C", category=UserWarning)
+            model = pretrain(data, output, resume=args.resume, **settings)
+    except UserWarning as stopped:
+        logger.warning("%s", str(stopped).replace("pretrain(resume=True)", "scatacformer pretrain --resume"))
+        raise KeyboardInterrupt from stopped
     except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
         # refused before a step was taken; what goes wrong in training is of other kinds
         raise InputError(str(error).replace("resume=True", "--resume")) from error

@@ -6,8 +6,18 @@ from .contacts import ContactNetwork, contact_loss
 from .epiformer import EpiformerConfig, EpiformerNetwork, SeparateTracks, poisson_error
 from .get import GETConfig, GETNetwork, jacobian, masked_error
 from .head import Head
-from .lora import LoraPlan, adapted, is_adapter
-from .low_rank import add_low_rank, merge_low_rank
+from .lora import (
+    LoraOptions,
+    adapted,
+    add_lora,
+    has_lora,
+    is_adapter,
+    linear_layers,
+    load_lora,
+    lora_state,
+    merged_state,
+    remove_lora,
+)
 from .optim import RowAdamW, clip_gradients
 from .paired.contrastive import nt_xent
 from .paired.link_attention import LinkAttention, LinkConfig
@@ -18,8 +28,9 @@ from .scatac.decoders import BilinearDecoder, Context, MLPDecoder, state_logits
 from .scatac.dna import DnaProjection
 from .scatac.encoder import Encoder
 from .scatac.labels import LabelHead, LabelTarget, balanced_weights, label_loss
+from .scatac.losses import MeanLoss
 from .scatac.minibatch import Minibatch, TrainingMinibatch
-from .scatac.network import Cells, ScAtacNetwork, shortened
+from .scatac.network import Cells, ScAtacNetwork, shortened, weighted_total
 
 __all__ = [
     "BACKENDS",

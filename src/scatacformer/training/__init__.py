@@ -53,13 +53,13 @@ from .schedule import schedule, warm_cosine  # not lazily: the file would hide i
 
 if TYPE_CHECKING:
     from .callbacks import BestWeights, read_weights, write_weights
+    from .checkpoint import fingerprint_of
     from .device import check_accelerator, pick_device
-    from .graceful import GracefulInterrupt, LastCheckpoint, Progress
     from .history import History, Outcome
     from .in_memory import DescendOptions, descend
     from .plan import Losses, TrainingPlan
     from .processes import average_rows, average_whole, n_processes, row_parameters, sum_over_processes
-    from .run import FitOptions, Fitting, fit
+    from .run import CHECKPOINT, FitOptions, Fitting, fit
     from .sharding import ShardedEncoder, whole_weights
     from .split import CellSplit, HoldOut, hold_out, split_cells
 
@@ -71,23 +71,22 @@ __all__ = [
 ]
 _FILE_OF = {
     "BestWeights": "callbacks",
+    "CHECKPOINT": "run",
     "CellSplit": "split",
     "DescendOptions": "in_memory",
     "FitOptions": "run",
     "Fitting": "run",
     "History": "history",
-    "GracefulInterrupt": "graceful",
     "HoldOut": "split",
-    "LastCheckpoint": "graceful",
     "Losses": "plan",
     "Outcome": "history",
-    "Progress": "graceful",
     "ShardedEncoder": "sharding",
     "TrainingPlan": "plan",
     "average_rows": "processes",
     "average_whole": "processes",
     "check_accelerator": "device",
     "descend": "in_memory",
+    "fingerprint_of": "checkpoint",
     "fit": "run",
     "hold_out": "split",
     "n_processes": "processes",

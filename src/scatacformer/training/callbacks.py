@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from scatacformer._io import put_in_place, whole_file
+from scatacformer._io import partial_of, put_in_place, remove, remove_dead_partials, whole_file, writing
 
 from .plan import TrainingPlan
 from .sharding import whole_weights
@@ -141,18 +141,17 @@ class StepCheckpoint(pl.callbacks.Checkpoint):
 
     def _write(self, trainer: pl.Trainer) -> None:
         assert self.path is not None
-        partial = self.path.with_suffix(".partial")
-        earlier = f"The checkpoint of step {self._written} is whole" if self._written else "There is none before it"
+        kept = f"The checkpoint of step {self._written} is whole" if self._written else "There is none before it"
+        kept += f"; continue with {self.how_to_resume}" if self.how_to_resume else ""
+        partial = partial_of(self.path)
+        remove_dead_partials(self.path.parent, self.path.name)
         try:
-            trainer.save_checkpoint(partial, weights_only=False)  # with what is needed to resume
-            if trainer.is_global_zero:
-                put_in_place(partial, self.path)
-        except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
-            remedy = f"; make room, and continue with {self.how_to_resume}" if self.how_to_resume else ""
-            raise OSError(f"{self.path} could not be written: {error}. {earlier}{remedy}") from error
+            with writing(self.path, kept):
+                trainer.save_checkpoint(partial, weights_only=False)  # with what is needed to resume
+                if trainer.is_global_zero:
+                    put_in_place(partial, self.path)
         finally:
-            if trainer.is_global_zero:
-                partial.unlink(missing_ok=True)
+            remove(partial)
         self._written = trainer.global_step
 
 
@@ -160,11 +159,8 @@ def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """A module's weights and buffers as safetensors, whole or not at all."""
     from safetensors.torch import save_file
 
-    try:
-        with whole_file(path) as partial:
-            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
-    except (OSError, RuntimeError) as error:
-        raise OSError(f"{path} could not be written: {error}. The earlier file, if there was one, is whole") from error
+    with whole_file(path) as partial:
+        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
 
 
 def read_weights(module: torch.nn.Module, path: Path) -> None:

@@ -30,6 +30,19 @@ def check_checkpoint(path: Path, fingerprint: Mapping[str, Any], otherwise: str 
         The file is truncated or damaged (torch's zip has a checksum for each tensor and never looks at it); it is not a
         checkpoint of ours; part of the fingerprint differs: what it was and what it is.
     """
+    before, now = fingerprint_of(path, otherwise), plain(fingerprint)
+    changed = [name for name in now if now[name] != before.get(name)]
+    if changed:
+        name = changed[0]
+        others = f" ({', '.join(changed[1:])} differ too)" if changed[1:] else ""
+        raise ValueError(
+            f"{path} cannot be resumed: {name} was {_short(before.get(name))} and is {_short(now[name])}{others}. "
+            f"Set it back, or {otherwise[0].lower()}{otherwise[1:]}"
+        )
+
+
+def fingerprint_of(path: Path, otherwise: str = "Train anew") -> dict[str, Any]:
+    """The fingerprint of the training that wrote a checkpoint; ValueError for a file that is damaged or another thing."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -41,15 +54,7 @@ def check_checkpoint(path: Path, fingerprint: Mapping[str, Any], otherwise: str 
     state = content.get("scatacformer") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a checkpoint of scatacformer. {otherwise}")
-    before, now = state["fingerprint"], plain(fingerprint)
-    changed = [name for name in now if now[name] != before.get(name)]
-    if changed:
-        name = changed[0]
-        others = f" ({', '.join(changed[1:])} differ too)" if changed[1:] else ""
-        raise ValueError(
-            f"{path} cannot be resumed: {name} was {_short(before.get(name))} and is {_short(now[name])}{others}. "
-            f"Set it back, or {otherwise[0].lower()}{otherwise[1:]}"
-        )
+    return state["fingerprint"]
 
 
 def plain(fingerprint: Mapping[str, Any]) -> dict[str, Any]:

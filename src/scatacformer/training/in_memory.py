@@ -60,6 +60,7 @@ def descend(
     options: DescendOptions,
     *,
     describe: Callable[[T], str],
+    count: Callable[[T], float] = lambda minibatch: 1.0,
     validate: Callable[[], Mapping[str, float]] | None = None,
     modules: Sequence[torch.nn.Module] = (),
     scheduler: Any = None,
@@ -78,6 +79,8 @@ def descend(
         See :class:`DescendOptions`.
     describe
         What a minibatch is made of, for the error about its loss: ``"cells (row numbers): [3, 17, 5]"``.
+    count
+        How much a minibatch counts in the mean loss of an epoch. Default: all count the same.
     validate
         Metrics of held-out data after an epoch; needed for ``patience``. It runs in evaluation mode, without gradients.
     modules
@@ -123,12 +126,16 @@ def descend(
             for module in modules:
                 module.train()
             means = Means()
-            for minibatch in minibatches(epoch):
-                means.add({"train_loss": _step(loss, minibatch, optimizer, options, describe, epoch)}, 1.0)
-                if scheduler is not None:
-                    scheduler.step()
-                if interrupt.asked:
-                    break
+            try:
+                for minibatch in minibatches(epoch):
+                    value = _step(loss, minibatch, optimizer, options, describe, epoch)
+                    means.add({"train_loss": value}, count(minibatch))
+                    if scheduler is not None:
+                        scheduler.step()
+                    if interrupt.asked:
+                        break
+            except KeyboardInterrupt:  # where another handler of Ctrl-C is in place
+                interrupt.asked = signal.SIGINT
             found = means.take() | measure()
             for name, value in found.items():
                 history.keep(name, epoch, value)

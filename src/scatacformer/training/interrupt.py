@@ -31,7 +31,7 @@ class Interrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.getsignal(number)
             if number not in self._before:
-                if before is signal.SIG_IGN or before is None:  # such as a process started by nohup
+                if before is None:  # a handler that is not Python's cannot be put back
                     continue
                 self._before[number] = before
             signal.signal(number, self._handle)

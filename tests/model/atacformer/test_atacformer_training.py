@@ -12,8 +12,8 @@ from scipy.sparse import csr_matrix
 import scatacformer as sf
 from scatacformer.cells import OverlapSource, RowSource, SentenceLoader
 from scatacformer.model.atacformer._sentences import ReplacedSentences, TripletSentences
-from scatacformer.model.atacformer._train import schedule
 from scatacformer.nn.optim import clip_gradients
+from scatacformer.training import schedule
 
 from ._checkpoints import N_REGIONS, Replica, bins, overlapped, planted, regions, write
 

@@ -9,7 +9,13 @@ import scatacformer as sf
 from ._checkpoints import N_REGIONS, bins, overlapped, planted, regions
 
 SIZES = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_embed": 4, "max_tokens": 32}
-TRAINING = {"max_epochs": 2, "batch_size": 16, "n_closed": 64, "accelerator": "cpu", "enable_progress_bar": False}
+TRAINING = {
+    "max_epochs": 2,
+    "batch_size": 16,
+    "sentence_kwargs": {"n_closed": 64},
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+}
 
 
 def scatacformer(adata):

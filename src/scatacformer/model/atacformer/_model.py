@@ -314,20 +314,26 @@ class Atacformer(SavingMixin):
         FloatingPointError
             The loss is not finite.
         """
-        from ._train import Plan, fit
+        from ._train import AtacformerOptions, train
 
         adata = self._cells_to_read(adata)
         setup = setup_of(adata, self.setup_)
-        plan = Plan(
+        options = AtacformerOptions(
             objective=objective, replaced_share=replaced_share, margin=margin, max_epochs=max_epochs,
             batch_size=batch_size, max_tokens=self._context(max_tokens), lr=lr, weight_decay=weight_decay,
-            warmup_steps=warmup_steps, patience=early_stopping_patience if early_stopping else None,
+            warmup_steps=warmup_steps, early_stopping_patience=early_stopping_patience if early_stopping else None,
             num_workers=num_workers, seed=self.seed,
         )  # fmt: skip
         labels = labels_key or setup.labels_key, unlabeled_category or setup.unlabeled_category
         codes = _label_codes(adata, *labels) if objective == "triplet" else None
-        source = self._source(adata, layer)
-        fit(self, plan, source, _keys(adata.obs_names), codes, train_size, validation_size, accelerator, trainer_kwargs)
+        source, keys, device = self._source(adata, layer), _keys(adata.obs_names), self.device
+        try:
+            outcome = train(
+                self.module, options, source, keys, codes, train_size, validation_size, accelerator, trainer_kwargs
+            )
+        finally:
+            self.module.to(device).eval()
+        self.history = outcome.history.frames()
         self._architecture = files.HEADED if objective == "replaced_tokens" else files.ARCHITECTURES[1]
         self.is_trained_ = True
 

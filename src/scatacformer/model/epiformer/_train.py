@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from scatacformer.nn import EpiformerNetwork, add_low_rank, merge_low_rank, poisson_error
+from scatacformer.nn import EpiformerNetwork, add_lora, poisson_error, remove_lora
 from scatacformer.tracks import WindowLoader
 from scatacformer.training import FitOptions, Losses, TrainingPlan, fit, hold_out, n_processes, schedule
 
@@ -137,7 +137,7 @@ def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Opt
     try:
         outcome = fit(plan, (train, validation), fit_options)
     finally:
-        merge_low_rank(model.module)
+        remove_lora(model.module, merge=True)
         model.module.requires_grad_(True)
     model.history_ = outcome.history.frames()
     model.is_trained_ = True
@@ -160,7 +160,7 @@ def choose_trainable(module: nn.Module, options: Options) -> None:
         network.ptw.requires_grad_(True)
         if options.trainable == "lora":
             layers = [layer for layer in network.trans.modules() if isinstance(layer, torch.nn.Linear)]
-            add_low_rank(layers, options.lora_rank, torch.Generator().manual_seed(options.seed + number))
+            add_lora(layers, options.lora_rank, torch.Generator().manual_seed(options.seed + number))
 
 
 class EpiformerPlan(TrainingPlan):

@@ -11,11 +11,12 @@ import torch
 from scatacformer.genome import Vocabulary, carry_matrix, overlaps_allowed
 from scatacformer.model._device import pick_device
 from scatacformer.model._scvi import constructor_arguments
-from scatacformer.nn import LoraPlan
+from scatacformer.nn import LoraOptions
 
 from ._dna import OfOtherRegions
 from ._mudata import registered_regions
 from ._start import log_frequency, log_odds, open_by_batch
+from ._trainable import TUNED, Trainable
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-TUNED = ("all", "lora", "heads")
 # a row for each region; a region that is none of the pretrained model's gets the mean of those that overlap it
 OF_BINS = ("embedding.table.weight", "embedding.tokens.weight", "embedding.pool_weight", "embedding.norm_weight")
 # told from the new cells, or not at all
@@ -58,8 +58,7 @@ class FineTuningMixin:
         - ``"all"``: everything, as in a training that goes on. As there, the bin table and the projection of ``<cls>``
           learn with ``plan_kwargs={"embedding_lr": ...}`` above zero alone.
         - ``"lora"``: low-rank changes of the encoder (LoRA; Hu et al. 2021) and the biases of the decoder. They are
-          merged into the weights when the training ends, so that the model is saved and loaded like any other. Needs
-          peft: ``pip install 'scatacformer[lora]'``.
+          merged into the weights when the training ends, so that the model is saved and loaded like any other.
         - ``"heads"``: the heads that predict labels and nothing else; the embedding stays to the bit.
 
         A model with ``eos="region_class"`` keeps its classes where the regions are the same; other regions are annotated
@@ -91,8 +90,6 @@ class FineTuningMixin:
         ValueError
             The pretrained model is not trained; no region of ``adata`` overlaps one of its regions; ``tune`` or
             ``lora_kwargs`` are unknown; ``tune="heads"`` without labels.
-        ImportError
-            ``tune="lora"`` without peft.
 
         Warns
         -----
@@ -103,7 +100,7 @@ class FineTuningMixin:
             raise ValueError(f"tune must be one of {TUNED}, found {tune!r}")
         if lora_kwargs and tune != "lora":
             raise ValueError(f"lora_kwargs is for tune='lora', found tune={tune!r}")
-        lora = LoraPlan.of(lora_kwargs or {}) if tune == "lora" else None
+        lora = LoraOptions.of(lora_kwargs or {}) if tune == "lora" else None
         known = pretrained_model
         if not isinstance(known, FineTuningMixin):
             known = cls.from_pretrained(known, accelerator="cpu")
@@ -122,7 +119,7 @@ class FineTuningMixin:
         model = cls(adata, **init)
         model._carry_over(known)
         model.seed_, model.is_trained_ = known.seed_, True
-        model.tuned_, model.lora_ = tune, None if lora is None else lora.to_dict()
+        model.trainable_ = Trainable("fine-tuning", tune, lora).to_dict()
         model.to_device(pick_device(accelerator, device))
         model.module.eval()
         return model

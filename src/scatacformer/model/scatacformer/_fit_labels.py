@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from scatacformer.nn import LabelHead, balanced_weights, label_loss
+from scatacformer.training import DescendOptions, Outcome, descend
 
 
 @dataclass(frozen=True)
-class LabelPlan:
+class LabelOptions:
     """How the heads are fitted; checked when it is built. See :meth:`~scatacformer.ScAtacFormer.train_labels`."""
 
     max_epochs: int | None = None
@@ -38,40 +39,39 @@ class LabelPlan:
 
 
 def fit_head(
-    inputs: torch.Tensor, labels: torch.Tensor, n_train: int, n_labels: int, plan: LabelPlan, seed: int
-) -> tuple[LabelHead, dict[str, list[float]]]:
-    """A fitted head and its history.
+    inputs: torch.Tensor, labels: torch.Tensor, n_train: int, n_labels: int, options: LabelOptions, seed: int, task: str
+) -> tuple[LabelHead, Outcome]:
+    """A fitted head, and its history.
 
     ``inputs`` (n_cells, d_in) float32 and ``labels`` (n_cells,) int64 of ``n_train`` training cells, then the held-out
     ones. The global generator of torch is left as it was.
     """
-    history: dict[str, list[float]] = {"train_loss": []}
-    if n_train < len(inputs):
-        history |= {"validation_loss": [], "validation_accuracy": []}
+    n_epochs = options.n_epochs(n_train)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = LabelHead(inputs.shape[1], n_labels)
         head.standardise(inputs[:n_train])
-        class_weight = balanced_weights(labels[:n_train], n_labels) if plan.class_weight else None
-        optimizer = torch.optim.AdamW(head.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
-        n_epochs = plan.n_epochs(n_train)
-        n_steps = n_epochs * -(-n_train // plan.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-        for _ in range(n_epochs):
-            head.train()
-            total = 0.0
-            for batch in torch.randperm(n_train).split(plan.batch_size):
-                loss = label_loss(head(inputs[batch]), labels[batch], class_weight)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += float(loss.detach()) * len(batch)
-            history["train_loss"].append(total / n_train)
-            if n_train < len(inputs):
-                head.eval()
-                with torch.no_grad():
-                    logits = head(inputs[n_train:])
-                history["validation_loss"].append(float(label_loss(logits, labels[n_train:])))
-                history["validation_accuracy"].append(float((logits.argmax(1) == labels[n_train:]).float().mean()))
-    return head.eval(), history
+        class_weight = balanced_weights(labels[:n_train], n_labels) if options.class_weight else None
+        optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        n_steps = n_epochs * -(-n_train // options.batch_size)
+
+        def validate() -> dict[str, float]:
+            if n_train == len(inputs):
+                return {}
+            logits, held_out = head(inputs[n_train:]), labels[n_train:]
+            accuracy = (logits.argmax(1) == held_out).float().mean()
+            return {"validation_loss": float(label_loss(logits, held_out)), "validation_accuracy": float(accuracy)}
+
+        outcome = descend(
+            lambda cells: label_loss(head(inputs[cells]), labels[cells], class_weight),
+            lambda epoch: torch.randperm(n_train).split(options.batch_size),
+            optimizer,
+            DescendOptions(
+                what=task, max_epochs=n_epochs, progress=False,
+                advice=f"Lower lr of labels_kwargs (it is {options.lr})", if_interrupted="train_labels() fits them anew",
+            ),
+            describe=lambda cells: f"training cells with a label (numbers): {cells[:10].tolist()}",
+            count=len, validate=validate, modules=[head],
+            scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps),
+        )  # fmt: skip
+    return head, outcome

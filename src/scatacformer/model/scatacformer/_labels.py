@@ -13,7 +13,7 @@ from scatacformer.model._fields import refuse_new_labels
 from scatacformer.model._scvi import categories, category_column, field_state
 from scatacformer.nn import LabelTarget, balanced_weights
 
-from ._fit_labels import LabelPlan, fit_head
+from ._fit_labels import LabelOptions, fit_head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ class LabelsMixin:
         self._need_heads()
         self._validate_anndata(None)
         split = self._own_split()
-        self._fit_labels(self._label_plan(arguments, split, self.frozen_), split)
+        self._fit_labels(self._label_options(arguments, split, self._trainable().frozen), split)
 
     @torch.inference_mode()
     def predict(
@@ -142,21 +142,21 @@ class LabelsMixin:
                 )
         return {{"labels": "n_labels", "organ": "n_organs"}[task]: n for task, n in sizes.items()}
 
-    def _label_plan(
+    def _label_options(
         self, kwargs: dict[str, Any] | None, split: tuple[np.ndarray, ...], frozen: bool = False
-    ) -> LabelPlan | None:
+    ) -> LabelOptions | None:
         """How the heads are fitted; None for an unsupervised model, and for cells of which there is nothing to learn."""
         if not self.config_.tasks or frozen:
             if kwargs:
                 what = "is a query, which keeps what its reference has learned" if frozen else "is not supervised"
                 raise ValueError(f"labels are learned by a supervised model, and this one {what}")
             return None
-        known = [field.name for field in fields(LabelPlan)]
+        known = [field.name for field in fields(LabelOptions)]
         if unknown := sorted(set(kwargs or {}) - set(known)):
             raise TypeError(f"labels_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
-        plan = LabelPlan(**(kwargs or {}))
+        options = LabelOptions(**(kwargs or {}))
         learnable = [task for task in self.config_.tasks if self._check_labels(task, split)]
-        return plan if learnable else None
+        return options if learnable else None
 
     def _check_labels(self, task: str, split: tuple[np.ndarray, ...]) -> bool:
         """Whether there are labels to learn from. ValueError if not, unless the head has learned before (a query)."""
@@ -179,16 +179,16 @@ class LabelsMixin:
         return True
 
     def _label_targets(
-        self, weights: dict[str, float], plan: LabelPlan | None, split: tuple[np.ndarray, ...]
+        self, weights: dict[str, float], options: LabelOptions | None, split: tuple[np.ndarray, ...]
     ) -> dict[str, LabelTarget]:
         """What a joint training is told: the labels of the training cells."""
-        if plan is None:
+        if options is None:
             raise ValueError("label_weight needs labelled cells, and none of these has a label")
         targets = {}
         for task, weight in weights.items():
             codes = torch.full((self.adata.n_obs,), -1, dtype=torch.int64)
             codes[split[0]] = torch.from_numpy(self._label_codes(task, self.adata)[split[0]])
-            class_weight = balanced_weights(codes, self.config_.tasks[task]) if plan.class_weight else None
+            class_weight = balanced_weights(codes, self.config_.tasks[task]) if options.class_weight else None
             targets[task] = LabelTarget(codes, weight, class_weight)
         return targets
 
@@ -203,9 +203,9 @@ class LabelsMixin:
         for task in targets:
             self.module.heads[task].standardise(inputs)
 
-    def _fit_labels(self, plan: LabelPlan | None, split: tuple[np.ndarray, ...]) -> None:
+    def _fit_labels(self, options: LabelOptions | None, split: tuple[np.ndarray, ...]) -> None:
         """Fits every head that has labels; see :meth:`train_labels`."""
-        if plan is None:
+        if options is None:
             return
         for task in self.config_.tasks:
             codes = self._label_codes(task, self.adata)
@@ -223,11 +223,14 @@ class LabelsMixin:
                 )
             inputs = self._head_inputs(np.concatenate([train, held_out]))
             labels = torch.from_numpy(codes[np.concatenate([train, held_out])])
-            head, history = fit_head(inputs, labels, len(train), self.config_.tasks[task], plan, self.seed_)
+            n_labels = self.config_.tasks[task]
+            head, outcome = fit_head(inputs, labels, len(train), n_labels, options, self.seed_, task)
             self.module.heads[task].load_state_dict(head.state_dict())
             if task not in self.labels_fitted_:
                 self.labels_fitted_ = [*self.labels_fitted_, task]
-            self._add_history({f"{task}_{name}": values for name, values in history.items()})
+            self._add_history({f"{task}_{name}": values for name, values in outcome.history.record.items()})
+            if outcome.stopped:
+                return
 
     @torch.inference_mode()
     def _head_inputs(self, rows: np.ndarray) -> torch.Tensor:

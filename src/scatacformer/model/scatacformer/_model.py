@@ -26,6 +26,7 @@ from ._query import QueryMixin
 from ._reader import Encodings, Reader
 from ._saving import SavingMixin
 from ._train import TrainingMixin
+from ._trainable import Trainable
 from .paired._expression import ExpressionMixin
 from .paired._links import LinkMixin
 from .paired._paired import MODALITIES, PairedMixin
@@ -150,8 +151,7 @@ class ScAtacFormer(
         readers = readers_of(vocabulary, self._region_classes)
         self.eos_names_ = readers.names
         self.seed_ = int(seed if seed is not None else settings.seed or 0)
-        self.frozen_, self.query_batches_ = False, []
-        self.tuned_, self.lora_ = None, None  # of a model made by for_fine_tuning
+        self.trainable_ = Trainable().to_dict()
         table, made_of = (None, None) if dna is None else read_dna(dna, vocabulary)
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_eos=len(readers.names), n_batch=self.summary_stats.n_batch,

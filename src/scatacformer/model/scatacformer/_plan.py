@@ -1,27 +1,54 @@
-"""How the network is trained: a Lightning plan in two stages, and what it hands to the user as history."""
+"""How the network is trained: first the decoder alone, then everything, or what a query or a fine-tuning lets learn."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as pl
 import torch
 
-from scatacformer.nn import LabelTarget, RowAdamW, is_adapter
+from scatacformer.nn import LabelTarget, RowAdamW, is_adapter, weighted_total
+from scatacformer.training import Losses, TrainingPlan, warm_cosine
+
+from ._trainable import Trainable
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from torch import Tensor
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
 
     from scatacformer.nn import ScAtacNetwork
 
+TABLE = "embedding.table.weight"
 
-LOSSES = ("train_loss", "validation_loss", "reconstruction_loss_validation")
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Learning rates and weights of the losses; see ``plan_kwargs`` of :meth:`scatacformer.ScAtacFormer.train`."""
+
+    lr: float = 1e-3
+    embedding_lr: float = 0.0
+    decoder_lr: float = 1e-2
+    weight_decay: float = 1e-4
+    kept_weight: float = 0.1
+    n_decoder_epochs: int = 3
+    label_weight: float | Mapping[str, float] = 0.0
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> PlanOptions:
+        """The record of ``plan_kwargs``; TypeError for a name that it does not have."""
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise TypeError(f"plan_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return asdict(self)
 
 
-class SentencePlan(pl.LightningModule):
+class ScAtacTrainingPlan(TrainingPlan):
     """First the decoder alone, then everything, gently.
 
     The network starts at a good embedding; while the decoder is wrong in scale its gradient would warp it. So for
@@ -31,56 +58,36 @@ class SentencePlan(pl.LightningModule):
     are predicted as well without, and the embedding of the spectral start is better than what they make of it.
     ``label_weight``: of the labels' cross-entropy beside the removed-bin loss, for all tasks or by task; with it the
     encoder, and with ``embedding_lr`` the embedding, learn from labels too.
-    ``adapters_only``: of the encoder the low-rank changes alone learn, beside the biases of the decoder and, with
-    ``label_weight``, the heads.
-    ``new_batches``: codes of a query's batches on a frozen model; nothing but the decoder's bias of these learns.
     """
 
-    def __init__(
-        self,
-        module: ScAtacNetwork,
-        lr: float = 1e-3,
-        embedding_lr: float = 0.0,
-        decoder_lr: float = 1e-2,
-        weight_decay: float = 1e-4,
-        kept_weight: float = 0.1,
-        n_decoder_epochs: int = 3,
-        label_weight: float | dict[str, float] = 0.0,
-        new_batches: list[int] | None = None,
-        adapters_only: bool = False,
-    ) -> None:
-        super().__init__()
-        self.module = module
-        self.lr, self.embedding_lr, self.decoder_lr, self.weight_decay = lr, embedding_lr, decoder_lr, weight_decay
-        self.kept_weight, self.n_decoder_epochs, self.new_batches = kept_weight, n_decoder_epochs, new_batches
-        self.adapters_only = adapters_only
-        self.label_weight = _by_task(label_weight, list(module.heads))
-        self.labels: dict[str, LabelTarget] = {}  # of the tasks with a weight: set before fitting
-        self.record: dict[str, dict[int, float]] = {}
+    module: ScAtacNetwork
 
-    @property
-    def bias_only(self) -> bool:
-        """Whether a query's batches are all that is trained."""
-        return self.new_batches is not None
+    def __init__(self, module: ScAtacNetwork, options: PlanOptions, trainable: Trainable | None = None) -> None:
+        super().__init__(module)
+        self.options, self.trainable = options, trainable or Trainable()
+        self.label_weight = by_task(options.label_weight, list(module.heads))
+        self.labels: dict[str, LabelTarget] = {}  # of the tasks with a weight: set before fitting
 
     @property
     def fixed(self) -> frozenset[str]:
-        """Names of the large weights that no step of this plan changes."""
-        learns = self.embedding_lr > 0 and not self.bias_only and not self.adapters_only
-        return frozenset() if learns else frozenset({"embedding.table.weight"})
+        return frozenset() if self.trainable.parts == "all" and self.options.embedding_lr > 0 else frozenset({TABLE})
 
     @property
     def decoder_only(self) -> bool:
-        """Whether the encoder is left out of this epoch."""
-        return not self.bias_only and self.current_epoch < self.n_decoder_epochs
+        """Whether the encoder is left out of this step."""
+        return not self.trainable.frozen and self.current_epoch < self.options.n_decoder_epochs
+
+    @property
+    def stage(self) -> str:
+        return "decoder" if self.decoder_only else self.trainable.parts
 
     def configure_optimizers(self) -> RowAdamW:
         """One optimizer of three groups: decoder, what the embedding is made of, encoder."""
-        module = self.module
-        if self.bias_only:
+        module, options = self.module, self.options
+        if self.trainable.frozen:
             bias = module.decoder.bias.weight
-            bias.register_hook(partial(_columns_alone, columns=self.new_batches))
-            return RowAdamW([bias], lr=self.decoder_lr)
+            bias.register_hook(partial(_columns_alone, columns=list(self.trainable.new_batches)))
+            return RowAdamW([bias], lr=options.decoder_lr)
         embedding = self._embedding_parameters()
         taken = {id(p) for p in [*module.decoder.parameters(), *embedding]}
         rest = [p for p in module.parameters() if id(p) not in taken]
@@ -88,109 +95,67 @@ class SentencePlan(pl.LightningModule):
             [
                 {"params": list(module.decoder.parameters())},
                 {"params": embedding},
-                {"params": rest, "weight_decay": self.weight_decay},
+                {"params": rest, "weight_decay": options.weight_decay},
             ],
-            lr=self.lr,
+            lr=options.lr,
         )
-
-    def on_train_start(self) -> None:
-        """Early stopping goes on in its warm-up where a resumed run left it; scvi-tools' own would begin it anew."""
-        for callback in self.trainer.callbacks:
-            if hasattr(callback, "warmup_epochs"):
-                callback.warmup_epochs = max(callback.warmup_epochs - self.current_epoch, 0)
 
     def on_train_epoch_start(self) -> None:
-        """Tells the loader which epoch it is; freezes what this stage does not train."""
-        loader = self.trainer.train_dataloader
-        if hasattr(loader, "set_epoch"):
-            loader.set_epoch(self.current_epoch)
-        if self.bias_only:
-            self.module.requires_grad_(False)
-            self.module.decoder.bias.requires_grad_(True)
-            return
-        self.module.requires_grad_(not self.adapters_only)
+        super().on_train_epoch_start()
+        module, parts = self.module, self.trainable.parts
         self.labels = {task: target.to(self.device) for task, target in self.labels.items()}
-        if self.adapters_only:
-            self.module.decoder.bias.requires_grad_(True)
-            self.module.heads.requires_grad_(bool(self.labels))
-            for name, parameter in self.module.encoder.named_parameters():
+        module.requires_grad_(parts == "all")
+        if parts == "all":
+            # in the first stage the table is read, not learned: the decoder alone is wrong in scale
+            for parameter in self._embedding_parameters():
+                parameter.requires_grad_(self._embedding_learns)
+            return
+        module.decoder.bias.requires_grad_(True)
+        if parts == "lora":
+            module.heads.requires_grad_(bool(self.labels))
+            for name, parameter in module.encoder.named_parameters():
                 parameter.requires_grad_(is_adapter(name) and not self.decoder_only)
-            return
-        # in the first stage the table is read, not learned: the decoder alone is wrong in scale
-        for parameter in self._embedding_parameters():
-            parameter.requires_grad_(self.embedding_lr > 0 and not self.decoder_only)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Learning rates of this step: a function of its place in the run alone, so that resuming changes nothing."""
-        groups = self.optimizers().param_groups
-        if self.bias_only:
-            return
+    def learning_rates(self) -> tuple[float, ...] | None:
+        options = self.options
+        if self.trainable.frozen:
+            return None
         if self.decoder_only:
-            rates = (self.decoder_lr, 0.0, 0.0)
-        else:
-            n_epochs = max(self.trainer.max_epochs - self.n_decoder_epochs, 1)
-            done = self.current_epoch - self.n_decoder_epochs + batch_idx / max(self.trainer.num_training_batches, 1)
-            cosine = 0.5 * (1 + math.cos(math.pi * min(done / n_epochs, 1.0)))
-            rates = (3 * self.lr * cosine, self.embedding_lr * cosine, self.lr * cosine)
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
+            return options.decoder_lr, 0.0, 0.0
+        n_epochs = max((self.trainer.max_epochs or 1) - options.n_decoder_epochs, 1)
+        return self._rates(warm_cosine(1.0, (self.epochs_done - options.n_decoder_epochs) / n_epochs))
 
-    def _embedding_parameters(self) -> list[torch.nn.Parameter]:
-        to_latent = self.module.to_latent
-        return [self.module.embedding.table.weight, *([] if to_latent is None else [to_latent.weight])]
+    def losses(self, batch: Any) -> Losses:
+        found = {name: loss.mean for name, loss in self.module.losses(batch, self.decoder_only, self.labels).items()}
+        means = {"train_loss": found["open"]}
+        means |= {f"{task}_joint_loss": found[task] for task in self.labels if task in found}
+        return Losses(weighted_total(found, self.options.kept_weight, self.labels), means, len(batch["depth"]))
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of a minibatch; a loss that is not finite ends the training and names the cells."""
-        losses = self.module.loss(
-            batch, decoder_only=self.decoder_only, kept_weight=self.kept_weight, labels=self.labels
-        )
-        if not bool(losses["loss"].isfinite()):
-            cells = batch["cells"].tolist()
-            raise FloatingPointError(
-                f"the loss is {float(losses['loss'].detach())} in epoch {self.current_epoch}, step {batch_idx}; cells "
-                f"(row numbers): {cells[:10]}{' ...' if len(cells) > 10 else ''}. Lower lr, or train in precision='32-true'"
-            )
-        self._log("train_loss", losses["open"], len(batch["depth"]), prog_bar=True)
-        for task in self.labels.keys() & losses.keys():
-            self._log(f"{task}_joint_loss", losses[task], len(batch["depth"]))
-        return losses["loss"]
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_losses(self, batch: Any) -> Losses:
         """Removed-bin loss of held-out cells, about themselves: the same sentences in every epoch."""
-        losses = self.module.loss(batch, decoder_only=self.decoder_only)
-        self._log("validation_loss", losses["open"], len(batch["depth"]), prog_bar=True)
-        self._log("reconstruction_loss_validation", losses["open"], len(batch["depth"]))
+        loss = self.module.losses(batch, self.decoder_only)["open"].mean
+        return Losses(loss, {"validation_loss": loss, "reconstruction_loss_validation": loss}, len(batch["depth"]))
 
-    def on_train_epoch_end(self) -> None:
-        """Keeps the epoch's averages for ``model.history``."""
-        for name, value in self.trainer.callback_metrics.items():
-            if name in LOSSES or name.endswith("_joint_loss"):
-                self.record.setdefault(name, {})[self.current_epoch] = float(value)
+    def describe(self, batch: Any) -> str:
+        cells = batch["cells"].tolist()
+        return f"cells (row numbers): {cells[:10]}{' ...' if len(cells) > 10 else ''}"
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The history so far travels with the checkpoint."""
-        checkpoint["scatacformer_history"] = self.record
+    @property
+    def _embedding_learns(self) -> bool:
+        return self.options.embedding_lr > 0 and not self.decoder_only
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The history of the epochs before this run."""
-        self.record = checkpoint.get("scatacformer_history", {})
+    def _rates(self, factor: float) -> tuple[float, float, float]:
+        """Of the decoder, what the embedding is made of, and the encoder, at a share of their peaks."""
+        return 3 * self.options.lr * factor, self.options.embedding_lr * factor, self.options.lr * factor
 
-    def history(self) -> dict[str, pd.DataFrame]:
-        """One frame a metric, indexed by epoch, as scvi-tools has it."""
-        import pandas as pd
-
-        return {
-            name: pd.DataFrame({name: list(values.values())}, index=pd.Index(list(values), name="epoch"))
-            for name, values in self.record.items()
-        }
-
-    def _log(self, name: str, value: Tensor, n_cells: int, prog_bar: bool = False) -> None:
-        self.log(name, value, on_step=False, on_epoch=True, batch_size=n_cells, prog_bar=prog_bar)
+    def _embedding_parameters(self) -> list[nn.Parameter]:
+        module = self.module
+        return [module.embedding.table.weight, *([] if module.to_latent is None else [module.to_latent.weight])]
 
 
-def _by_task(label_weight: float | dict[str, float], tasks: list[str]) -> dict[str, float]:
+def by_task(label_weight: float | Mapping[str, float], tasks: list[str]) -> dict[str, float]:
     """The weights above zero, by task; ValueError for tasks that the model does not have."""
-    if not isinstance(label_weight, dict):
+    if isinstance(label_weight, int | float):
         if label_weight and not tasks:
             raise ValueError("label_weight is for a supervised model: ScAtacFormer(adata, supervised=True)")
         label_weight = dict.fromkeys(tasks, label_weight)
@@ -204,7 +169,7 @@ def _by_task(label_weight: float | dict[str, float], tasks: list[str]) -> dict[s
 
 
 def _columns_alone(grad: Tensor, columns: list[int]) -> Tensor:
-    """A row-sparse gradient that is zero but in some columns: what has no gradient keeps its value to the bit."""
+    """A row-sparse gradient that is zero but in some columns: what has no gradient keeps its value bit for bit."""
     grad = grad.coalesce()
     values = torch.zeros_like(grad.values())
     values[:, columns] = grad.values()[:, columns]

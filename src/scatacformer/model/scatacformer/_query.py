@@ -18,6 +18,7 @@ from scatacformer.model._scvi import constructor_arguments, replace_content, set
 
 from ._mudata import is_mudata, modality_names
 from ._start import log_odds, open_by_batch
+from ._trainable import Trainable
 
 if TYPE_CHECKING:
     import os
@@ -193,8 +194,8 @@ class QueryMixin:
         query.seed_ = attributes["seed_"]
         query.labels_fitted_ = list(attributes.get("labels_fitted_", []))
         query.is_trained_ = True
-        query.frozen_ = not unfrozen
-        query.query_batches_ = list(range(n_known, query.config_.n_batch))
+        new = tuple(range(n_known, query.config_.n_batch))
+        query.trainable_ = (Trainable("trained") if unfrozen else Trainable("query", new_batches=new)).to_dict()
         query.to_device(pick_device(accelerator, device))
         query.module.eval()
         return query

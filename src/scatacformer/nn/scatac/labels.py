@@ -64,6 +64,12 @@ def label_loss(logits: Tensor, codes: Tensor, class_weight: Tensor | None = None
     return F.cross_entropy(logits[labelled], codes[labelled], weight=class_weight)
 
 
+def n_labelled(codes: Tensor, class_weight: Tensor | None = None) -> Tensor:
+    """Over how many cells :func:`label_loss` is a mean, weighted.  ()"""
+    labelled = codes[codes >= 0]
+    return (torch.ones_like(labelled, dtype=torch.float32) if class_weight is None else class_weight[labelled]).sum()
+
+
 def balanced_weights(codes: Tensor, n_labels: int) -> Tensor:
     """Weights that give every label with cells the same total weight, 1 on average over cells.  (n_labels,)"""
     count = torch.bincount(codes[codes >= 0], minlength=n_labels).float()

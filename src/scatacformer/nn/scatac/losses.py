@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .decoders import Context, Decoder
+
+
+class MeanLoss(NamedTuple):
+    """A loss, and what it is a mean over: whoever divides a minibatch adds up ``mean * n`` of its parts."""
+
+    mean: Tensor  # (), nats
+    n: Tensor  # (), bins or cells, weighted where the loss is; 0: there was nothing
 
 
 def sampled_open_loss(

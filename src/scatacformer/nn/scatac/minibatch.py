@@ -36,4 +36,3 @@ class TrainingMinibatch(Minibatch):
     closed: NotRequired[Tensor]  # (n_cells, n_sampled) bool, whether a sampled bin is closed in a cell
     open_cell: NotRequired[Tensor]  # (n_open,) int64, with all closed bins in the loss: the cell of each open bin
     open_bins: NotRequired[Tensor]  # (n_open,) int64, all open bins of the cells that are predicted
-    ghost: NotRequired[Tensor]  # (1,) bool, present where the cells are another process's and count nothing

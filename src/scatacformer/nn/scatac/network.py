@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,8 @@ from .cross_attention import CrossAttention
 from .decoders import Context, check_readers, make_decoder, state_logits
 from .embedding import BinEmbedding
 from .encoder import Encoder
-from .labels import LabelHead, LabelTarget, label_loss
-from .losses import exhaustive_open_loss, kept_loss, sampled_open_loss
+from .labels import LabelHead, LabelTarget, label_loss, n_labelled
+from .losses import MeanLoss, exhaustive_open_loss, kept_loss, sampled_open_loss
 from .minibatch import Minibatch, TrainingMinibatch
 
 N_CENTRES = 10  # centres of the local batch shifts; unused ones have no shift
@@ -152,11 +153,20 @@ class ScAtacNetwork(nn.Module):
         decoder_only: bool = False,
         kept_weight: float = 0.1,
         labels: dict[str, LabelTarget] | None = None,
-        shares: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a minibatch: ``loss``, and its parts ``open``, ``kept`` and those of the ``labels`` by task.
+        """Losses of one minibatch: the means of :meth:`losses` by name, and ``loss``, their weighted total."""
+        means = {name: loss.mean for name, loss in self.losses(batch, decoder_only, labels).items()}
+        return {"loss": weighted_total(means, kept_weight, labels), **means}
 
-        ``shares`` (2,): factors of ``open`` and ``kept`` in ``loss``, where the minibatch is a part of a larger one.
+    def losses(
+        self,
+        batch: TrainingMinibatch,
+        decoder_only: bool = False,
+        labels: dict[str, LabelTarget] | None = None,
+    ) -> dict[str, MeanLoss]:
+        """Losses of a minibatch, and what they are means over.
+
+        ``open``: nats per removed bin; ``kept``, if bins are removed: nats per open bin; and those of ``labels`` by task.
         """
         cells = self.encode(batch, decoder_only)
         context = self.context(cells, batch["depth"], batch["batch"])
@@ -170,6 +180,7 @@ class ScAtacNetwork(nn.Module):
         if "sampled" in batch:
             sampled = batch["sampled"]
             log_g = self.log_frequency + float(torch.tensor(float(max(len(sampled), 1))).log())
+            n_open = open_pairs.new_tensor(float(len(open_pairs)), dtype=torch.float32)
             opened = sampled_open_loss(
                 open_pairs,
                 batch["log_rate"][cell] - log_g[target],
@@ -179,32 +190,26 @@ class ScAtacNetwork(nn.Module):
             )
         else:
             order, place = self._by_group()
+            weight = torch.exp(-batch["log_rate"])[cell]
+            n_open = weight.sum()
             opened = exhaustive_open_loss(
                 self.decoder, context, rows, order, self.group[order], open_pairs,
-                torch.exp(-batch["log_rate"])[cell], (batch["open_cell"], place[batch["open_bins"]]),
+                weight, (batch["open_cell"], place[batch["open_bins"]]),
             )  # fmt: skip
-        losses = {"open": opened}
-        total = opened if shares is None else shares[0] * opened
+        losses = {"open": MeanLoss(opened, n_open)}
         # without removed bins there are no states to predict
         if cells.eos is not None and self.config.removed_share > 0 and len(batch["state_bins"]):
             bins = batch["state_bins"]
             logits = self.decoder.kept_pairs(context, rows(bins).detach(), batch["state_cell"], self.group[bins])
-            losses["kept"] = kept_loss(logits, batch["state_kept"])
-            total = total + kept_weight * (losses["kept"] if shares is None else shares[1] * losses["kept"])
+            losses["kept"] = MeanLoss(kept_loss(logits, batch["state_kept"]), n_open.new_tensor(float(len(bins))))
         for task, label in (labels or {}).items():
             if decoder_only:
                 break
             logits = self.heads[task](self.head_inputs(cells))
-            losses[task] = label_loss(logits, label.codes[batch["cells"]], label.class_weight)
-            total = total + label.weight * losses[task]
-        return {"loss": total, **losses}
-
-    def loss_counts(self, batch: TrainingMinibatch) -> Tensor:
-        """Over how many bins :meth:`loss` takes the means ``open`` and ``kept`` of this minibatch.  (2,)"""
-        n_open = batch["depth"].new_tensor(len(batch["target_bins"]))
-        if "sampled" not in batch:
-            n_open = torch.exp(-batch["log_rate"])[batch["target_cell"]].sum()
-        return torch.stack([n_open, n_open.new_tensor(len(batch["state_bins"]))])
+            codes = label.codes[batch["cells"]]
+            loss = label_loss(logits, codes, label.class_weight)
+            losses[task] = MeanLoss(loss, n_labelled(codes, label.class_weight))
+        return losses
 
     @torch.no_grad()
     def accessibility(self, context: Context, bins: Tensor) -> Tensor:
@@ -236,3 +241,16 @@ class ScAtacNetwork(nn.Module):
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         return order, place
+
+
+def weighted_total(
+    means: Mapping[str, Tensor], kept_weight: float, labels: Mapping[str, LabelTarget] | None = None
+) -> Tensor:
+    """What is minimised: the weighted sum of the losses.  ()"""
+    total = means["open"]
+    if "kept" in means:
+        total = total + kept_weight * means["kept"]
+    for task, label in (labels or {}).items():
+        if task in means:
+            total = total + label.weight * means[task]
+    return total

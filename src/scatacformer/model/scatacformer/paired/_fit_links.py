@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from scatacformer.cells import FAR_BINS, LinkEvidence, link_evidence
 from scatacformer.genome import WindowPairs
 from scatacformer.nn import LinkAttention, LinkConfig
+from scatacformer.training import DescendOptions, Outcome, descend
 
 N_SLOTS = 16  # bins that a gene attends to: those with the most evidence
 N_NEAR = 8  # cells of a neighbourhood that stand together in a step: the hard ones to tell apart
@@ -65,9 +65,14 @@ def compared(
 
 
 def fit_links(
-    inputs: LinkInputs, cosine: tuple[np.ndarray, np.ndarray], seed: int, max_epochs: int = 10, lr: float = 0.03
-) -> tuple[LinkAttention, dict[str, float]]:
-    """The attention, and how well it tells held-out cells' own ATAC from others'.
+    inputs: LinkInputs,
+    cosine: tuple[np.ndarray, np.ndarray],
+    seed: int,
+    max_epochs: int = 10,
+    lr: float = 0.03,
+    progress: bool = False,
+) -> tuple[LinkAttention, dict[str, float], Outcome]:
+    """The attention, how well it distinguishes held-out cells' own ATAC from others', and how it was fitted.
 
     Half of the training cells give the evidence, a quarter says which genes it can be trusted for, a quarter trains the
     attention: cells that gave the evidence would find their own noise in it. At the end the evidence is that of all
@@ -83,22 +88,19 @@ def fit_links(
     with torch.no_grad():
         attention.reliability.copy_(_reliability(read, second))
     batches = _neighbourhoods(inputs.state, third, rng)
-    optimizer = torch.optim.Adam(attention.parameters(), lr=lr)
-    try:
-        for _ in range(max_epochs):
-            for batch in batches[rng.permutation(len(batches))]:
-                loss = _loss(read.logits(batch), batch)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-    except KeyboardInterrupt:
-        warnings.warn("Ctrl-C: the links keep the weights so far", UserWarning, stacklevel=2)
+    outcome = descend(
+        lambda batch: _loss(read.logits(batch), batch),
+        lambda epoch: batches[rng.permutation(len(batches))],
+        torch.optim.Adam(attention.parameters(), lr=lr),
+        DescendOptions(what="links", max_epochs=max_epochs, progress=progress),
+        describe=lambda batch: f"cells (numbers among those that links are fitted on): {batch[:10].tolist()}",
+    )
     with torch.no_grad():
         attention.reliability.copy_(_reliability(read, np.sort(train[half:])))
         _fill(attention, inputs, inputs.evidence(np.sort(train), seed), np.sort(train))
         held_out = np.arange(inputs.n_train, len(inputs.state))
         figures = _told_apart(_LinkReader(attention, inputs, cosine), held_out, inputs.state)
-    return attention.eval(), figures
+    return attention.eval(), figures, outcome
 
 
 def _fill(attention: LinkAttention, inputs: LinkInputs, evidence: LinkEvidence, cells: np.ndarray) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from scatacformer.cells import RowSource, batch_shifts, canonical_start, fit_components, log_normalised
 from scatacformer.nn import PAIRINGS, PairedConfig, PairedNetwork
+from scatacformer.training import DescendOptions, History, Outcome, descend
 
 CELLS_AT_ONCE = 1024
 MAX_COMPONENT_CELLS = 20_000  # cells that the components and canonical correlations are fitted on
 
 
 @dataclass(frozen=True)
-class PairedPlan:
+class PairedOptions:
     """How pairs are trained; checked when it is built. See :meth:`~scatacformer.ScAtacFormer.train_pairs`."""
 
     max_epochs: int = 60
@@ -31,11 +31,11 @@ class PairedPlan:
     n_components: int = 30
     n_latent: int = 32
     dropout: float = 0.3
-    patience: int = 8
+    early_stopping_patience: int = 8
     link_window: int | None = 1_200_000
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "n_components", "n_latent", "patience"):
+        for name in ("max_epochs", "n_components", "n_latent", "early_stopping_patience"):
             least = 0 if name == "max_epochs" else 1
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
@@ -69,30 +69,38 @@ class PairedInputs:
 
 
 def fit_pairs(
-    inputs: PairedInputs, plan: PairedPlan, seed: int, progress: bool = True
-) -> tuple[PairedNetwork, dict[str, list[float]], bool]:
-    """A fitted network, on the CPU, its history, and whether Ctrl-C cut it short.
+    inputs: PairedInputs, options: PairedOptions, seed: int, progress: bool = True
+) -> tuple[PairedNetwork, Outcome]:
+    """A fitted network, on the CPU; its history, and whether Ctrl-C cut it short.
 
     The weights are those of the best epoch for held-out pairs. After Ctrl-C no further step is made: what was not
     trained yet stays the linear map that it starts as.
     """
-    network = _start(inputs, plan, seed)
+    network = _start(inputs, options, seed)
     values = log_normalised(inputs.counts, float(network.genes.target))
     read = _Reader(network, inputs, values)
     _start_student(network, read)
-    history = _train_heads(network, read, plan, seed, progress)
-    history |= _train_predictors(network, read, plan, seed, progress)
+    outcome = _train_heads(network, read, options, seed, progress)
+    record = _named("paired", outcome)
+    predicted = (
+        Outcome(History(), True) if outcome.stopped else _train_predictors(network, read, options, seed, progress)
+    )
     _fit_expression(network, read, inputs)
-    return network.eval(), history, read.stopped
+    return network.eval(), Outcome(History(record | _named("expression", predicted)), predicted.stopped)
 
 
-def _start(inputs: PairedInputs, plan: PairedPlan, seed: int) -> PairedNetwork:
+def _named(prefix: str, outcome: Outcome) -> dict[str, dict[int, float]]:
+    """The history under the names that users see; without a step there are no epochs in it."""
+    return {f"{prefix}_{name}": outcome.history.record.get(f"{name}_loss", {}) for name in ("train", "validation")}
+
+
+def _start(inputs: PairedInputs, options: PairedOptions, seed: int) -> PairedNetwork:
     """The network as a linear map: components of expression, and their canonical correlations with the embedding."""
     rng = np.random.default_rng(seed)
     fitted = np.arange(inputs.n_train)
     if len(fitted) > MAX_COMPONENT_CELLS:
         fitted = np.sort(rng.choice(fitted, MAX_COMPONENT_CELLS, replace=False))
-    components = fit_components(inputs.counts[fitted], plan.n_components, seed)
+    components = fit_components(inputs.counts[fitted], options.n_components, seed)
     scores = components.scores(log_normalised(inputs.counts[fitted], components.target))
     codes = inputs.batch[fitted]
     shifts = batch_shifts(scores, codes, inputs.n_batch) if inputs.n_batch > 1 else np.zeros((1, scores.shape[1]))
@@ -103,11 +111,11 @@ def _start(inputs: PairedInputs, plan: PairedPlan, seed: int) -> PairedNetwork:
     centre = teacher[:, used].mean(0)
     scale = float(np.sqrt(np.mean((teacher[:, used] - centre) ** 2)))
     atac = (teacher[:, used] - centre) / scale
-    map_atac, map_rna, correlation = canonical_start(atac, scores - scores.mean(0), plan.n_latent)
+    map_atac, map_rna, correlation = canonical_start(atac, scores - scores.mean(0), options.n_latent)
     network = PairedNetwork(
         PairedConfig(
             n_genes=inputs.counts.shape[1], n_bins=inputs.source.n_bins, d_rna=scores.shape[1], d_atac=len(used), d_latent=len(correlation),
-            dropout=plan.dropout, n_batch=inputs.n_batch,
+            dropout=options.dropout, n_batch=inputs.n_batch,
         ),
         seed=seed,
     )  # fmt: skip
@@ -160,7 +168,6 @@ class _Reader:
 
     def __init__(self, network: PairedNetwork, inputs: PairedInputs, values: sp.csr_matrix) -> None:
         self.network, self.values, self.inputs = network, values, inputs
-        self.stopped = False  # by Ctrl-C
         self.batch = torch.from_numpy(inputs.batch)
         with torch.no_grad():
             self.atac_teacher = network.atac_inputs(torch.from_numpy(inputs.teacher))
@@ -228,19 +235,24 @@ def ragged(values: sp.csr_matrix) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _train_heads(network, read: _Reader, plan: PairedPlan, seed: int, progress: bool) -> dict:
-    """NT-Xent of the pairs of encoders, until held-out pairs are no longer told better."""
+def _train_heads(network: PairedNetwork, read: _Reader, options: PairedOptions, seed: int, progress: bool) -> Outcome:
+    """NT-Xent of the pairs of encoders, until held-out pairs are no longer distinguished better."""
     learned = [*network.heads.parameters(), *network.genes.parameters()]
 
     def loss(cells: np.ndarray) -> Tensor:
-        return network.contrastive_loss(read(cells), plan.pairing, plan.temperature)
+        return network.contrastive_loss(read(cells), options.pairing, options.temperature)
 
-    return _descend(network, learned, loss, read, plan, seed, progress, "pairs", smallest_step=2)
+    return _descend(network, learned, loss, read, options, seed, progress, "pairs", smallest_step=2)
 
 
-def _train_predictors(network, read: _Reader, plan: PairedPlan, seed: int, progress: bool) -> dict:
-    """Squared error of the scores of expression's components, from the embedding of chromatin alone."""
-    history: dict[str, list[float]] = {}
+def _train_predictors(
+    network: PairedNetwork, read: _Reader, options: PairedOptions, seed: int, progress: bool
+) -> Outcome:
+    """Squared error of the scores of expression's components, from the embedding of chromatin alone.
+
+    The history is that of the first predictor.
+    """
+    first: Outcome | None = None
     for k, predictor in enumerate(network.predictors):
         x = read.atac_student if k % 2 else read.atac_teacher
 
@@ -248,12 +260,14 @@ def _train_predictors(network, read: _Reader, plan: PairedPlan, seed: int, progr
             return ((predictor(x[cells]) - read.rna_student[cells]) ** 2).mean()
 
         found = _descend(
-            predictor, list(predictor.parameters()), loss, read, plan, seed + 1 + k, progress,
-            f"expression {k + 1} of {len(network.predictors)}", smallest_step=1, batch_size=min(plan.batch_size, 64),
+            predictor, list(predictor.parameters()), loss, read, options, seed + 1 + k, progress,
+            f"expression {k + 1} of {len(network.predictors)}", smallest_step=1, batch_size=min(options.batch_size, 64),
         )  # fmt: skip
-        if k == 0:
-            history = {name.replace("paired", "expression"): values for name, values in found.items()}
-    return history
+        first = first or found
+        if found.stopped:
+            return Outcome(first.history, True)
+    assert first is not None
+    return first
 
 
 def _descend(
@@ -261,79 +275,44 @@ def _descend(
     learned: list[Tensor],
     loss: Callable[[np.ndarray], Tensor],
     read: _Reader,
-    plan: PairedPlan,
+    options: PairedOptions,
     seed: int,
     progress: bool,
     what: str,
     smallest_step: int,
     batch_size: int | None = None,
-) -> dict[str, list[float]]:
-    """AdamW until the held-out loss has not fallen for ``patience`` epochs; the best weights are put back.
+) -> Outcome:
+    """AdamW until the held-out loss has not fallen for ``early_stopping_patience`` epochs; the best weights are put back.
 
-    The weights before the first step compete too: where nothing is to be learned the start stays.
+    The weights before the first step compete too: where nothing is to be learned the start stays. Of what is learned
+    there is a copy: the tables of bins and genes stay as they are.
     """
-    from tqdm.auto import tqdm
-
-    batch_size, inputs = batch_size or plan.batch_size, read.inputs
+    inputs, rng = read.inputs, np.random.default_rng(seed)
+    size = batch_size or options.batch_size
     held_out = np.arange(inputs.n_train, len(inputs.batch))
-    optimizer = torch.optim.AdamW(learned, lr=plan.lr, weight_decay=plan.weight_decay)
-    rng = np.random.default_rng(seed)
 
-    def validate() -> float:
-        module.eval()
-        with torch.no_grad():
-            parts = np.array_split(held_out, max(len(held_out) // CELLS_AT_ONCE, 1))
-            return float(np.average([float(loss(p)) for p in parts], weights=[len(p) for p in parts]))
+    def minibatches(epoch: int) -> Iterator[np.ndarray]:
+        order = rng.permutation(inputs.n_train)
+        parts = (order[first : first + size] for first in range(0, len(order), size))
+        return (cells for cells in parts if len(cells) >= smallest_step)
 
-    def copy() -> list[Tensor]:  # of what is learned: the tables of bins and genes stay as they are
-        return [tensor.detach().clone() for tensor in learned]
+    def validate() -> dict[str, float]:
+        parts = np.array_split(held_out, max(len(held_out) // CELLS_AT_ONCE, 1))
+        mean = np.average([float(loss(p)) for p in parts], weights=[len(p) for p in parts])
+        return {"validation_loss": float(mean)}
 
-    best, weights, waited = validate(), copy(), 0
-    history: dict[str, list[float]] = {"paired_train": [], "paired_validation": []}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        n_epochs = 0 if read.stopped else plan.max_epochs
-        bar = tqdm(range(n_epochs), desc=what, disable=None if progress else True, leave=False)
-        try:
-            for _ in bar:
-                module.train()
-                losses = []
-                order = rng.permutation(inputs.n_train)
-                for first in range(0, len(order), batch_size):
-                    cells = order[first : first + batch_size]
-                    if len(cells) < smallest_step:
-                        continue
-                    value = loss(cells)
-                    if not torch.isfinite(value):
-                        raise FloatingPointError(
-                            f"the loss of {what} is {float(value.detach())}; lower lr (it is {plan.lr})"
-                        )
-                    optimizer.zero_grad()
-                    value.backward()
-                    optimizer.step()
-                    losses.append(float(value.detach()))
-                found = validate()
-                history["paired_train"].append(float(np.mean(losses)))
-                history["paired_validation"].append(found)
-                bar.set_postfix(held_out=f"{found:.4f}")
-                if found < best:
-                    best, weights, waited = found, copy(), 0
-                else:
-                    waited += 1
-                    if waited >= plan.patience:
-                        break
-        except KeyboardInterrupt:
-            read.stopped = True
-            warnings.warn(
-                f"Ctrl-C: {what} keeps the best weights so far, and what would be trained after it those it starts with",
-                UserWarning,
-                stacklevel=2,
-            )
-    with torch.no_grad():
-        for tensor, best_of_it in zip(learned, weights, strict=True):
-            tensor.copy_(best_of_it)
-    module.eval()
-    return history
+    return descend(
+        loss,
+        minibatches,
+        torch.optim.AdamW(learned, lr=options.lr, weight_decay=options.weight_decay),
+        DescendOptions(
+            what=what, max_epochs=options.max_epochs, patience=options.early_stopping_patience, seed=seed,
+            progress=progress, advice=f"Lower lr of train_pairs (it is {options.lr})",
+            if_interrupted="what would be trained after it keeps the weights that it starts with",
+        ),
+        describe=lambda cells: f"cells (row numbers): {inputs.rows[cells[:10]].tolist()}",
+        validate=validate, modules=[module],
+    )  # fmt: skip
 
 
 @torch.no_grad()

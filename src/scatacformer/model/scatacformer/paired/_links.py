@@ -153,7 +153,7 @@ class LinkMixin:
                 self._rna_latent(self.adata, cells, rows),
                 self._atac_latent(*self._chromatin(self.adata, rows, None)),
             )
-            links, self.matching_ = fit_links(inputs, cosine, self.seed_, n_epochs)
+            links, self.matching_, _ = fit_links(inputs, cosine, self.seed_, n_epochs)
         except ValueError as error:
             import warnings
 

@@ -9,8 +9,9 @@ import torch
 
 from scatacformer.cells import log_normalised
 from scatacformer.nn import LinkAttention, LinkConfig, PairedConfig, PairedNetwork
+from scatacformer.training import History
 
-from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedPlan, fit_pairs, ragged
+from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedOptions, fit_pairs, ragged
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -35,7 +36,7 @@ class PairedMixin:
         n_components: int = 30,
         n_latent: int = 32,
         dropout: float = 0.3,
-        patience: int = 8,
+        early_stopping_patience: int = 8,
         link_window: int | None = 1_200_000,
         train_size: float | None = None,
         validation_size: float | None = None,
@@ -62,8 +63,10 @@ class PairedMixin:
             (teacher with student of the other modality), ``"within"`` (teacher with student of the same modality).
         n_components, n_latent
             Components of expression, and most dimensions of each encoder's output.
-        dropout, patience
-            Of the heads; epochs without a better held-out loss after which training stops.
+        dropout
+            Of the heads.
+        early_stopping_patience
+            Training stops when the held-out loss has not fallen for this many epochs.
         link_window
             Where ``rna.var`` says where genes start: genes attend to the bins at most so many bp from their start,
             which tells cells apart that are in one state and adds to the predicted expression. None: they do not.
@@ -80,31 +83,22 @@ class PairedMixin:
 
         Whatever is raised leaves the model as it was. Ctrl-C ends the training, with a warning: the best weights stay.
         """
-        plan = PairedPlan(
-            max_epochs,
-            batch_size,
-            lr,
-            weight_decay,
-            temperature,
-            pairing,
-            n_components,
-            n_latent,
-            dropout,
-            patience,
-            link_window,
-        )
+        options = PairedOptions(
+            max_epochs, batch_size, lr, weight_decay, temperature, pairing, n_components, n_latent, dropout,
+            early_stopping_patience, link_window,
+        )  # fmt: skip
         cells = self._need_pairs()
         if not self.is_trained_:
             raise ValueError("the ATAC part is not trained: call train(), or make the model with from_atac_model()")
-        if self.frozen_ and self.module.paired is not None:
+        if self._trainable().frozen and self.module.paired is not None:
             raise ValueError(
                 "a query keeps what its reference has learned of pairs; to train them on, load_query_data(..., unfrozen=True)"
             )
         split = self._split(len(cells.rna_row), train_size, validation_size, True, True, datasplitter_kwargs)
-        self._fit_pairs(plan, split, enable_progress_bar)
+        self._fit_pairs(options, split, enable_progress_bar)
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
 
-    def _fit_pairs(self, plan: PairedPlan, split: tuple[np.ndarray, ...], progress: bool) -> None:
+    def _fit_pairs(self, options: PairedOptions, split: tuple[np.ndarray, ...], progress: bool) -> None:
         cells = self._need_pairs()
         train, held_out = split[0], split[1]
         if len(held_out) < 2:  # a pair is told from others
@@ -118,14 +112,14 @@ class PairedMixin:
             bin_weight=self.module.embedding.norm_weight.detach().cpu().double().sqrt().numpy(),
             batch=self._batch_codes(self.adata)[rows], n_batch=self.config_.n_batch, n_train=len(train),
         )  # fmt: skip
-        network, history, stopped = fit_pairs(inputs, plan, self.seed_, progress)
+        network, outcome = fit_pairs(inputs, options, self.seed_, progress)
         # only now: a training that fails or is broken off leaves the model as it was
         self.module.paired = network.to(self.module.device)
         self.paired_config_ = network.config.to_dict()
         self.genes_, self.links_config_, self.matching_ = _genes_of(cells), None, {}
-        self._add_history(history)
-        if plan.link_window is not None and "tss" in self.genes_:
-            self._fit_links(rows, len(train), plan.link_window, n_epochs=0 if stopped else 10)
+        self._add_history(outcome.history.record)
+        if options.link_window is not None and "tss" in self.genes_:
+            self._fit_links(rows, len(train), options.link_window, n_epochs=0 if outcome.stopped else 10)
 
     @torch.inference_mode()
     def _paired_latent(self, asked: Asked, modality: str | None, batch_size: int | None) -> np.ndarray:
@@ -217,14 +211,9 @@ class PairedMixin:
         if "mudata_setup_" in attributes and self._mdata is None:
             self.mudata_setup_ = attributes["mudata_setup_"]
 
-    def _add_history(self, history: dict[str, list[float]]) -> None:
-        import pandas as pd
-
-        frames = {
-            name: pd.DataFrame({name: values}, index=pd.RangeIndex(len(values), name="epoch"))
-            for name, values in history.items()
-        }
-        self.history_ = {**(self.history_ or {}), **frames}
+    def _add_history(self, record: dict[str, dict[int, float]]) -> None:
+        """Add metrics by epoch to ``history``; those of the same names are replaced."""
+        self.history_ = {**(self.history_ or {}), **History(record).frames()}
 
 
 def _genes_of(cells: PairedCells) -> dict[str, list]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,10 +133,10 @@ def _of_anndata(adata: AnnData, config: PretrainConfig) -> PretrainCells:
 
 def _classes(config: PretrainConfig, vocabulary: Vocabulary, adata: AnnData | None) -> RegionClasses | None:
     """The classes of the bins: those handed over, of the files that are named, or those that ``adata`` was annotated with."""
-    given = config.model.get("region_classes")
-    if isinstance(given, dict):
+    given = config.model.region_classes
+    if isinstance(given, Mapping):
         return region_classes(vocabulary, **given)
-    if given is not None or config.model.get("eos") != "region_class":
+    if given is not None or config.model.eos != "region_class":
         return given
     if adata is None:
         raise ValueError(

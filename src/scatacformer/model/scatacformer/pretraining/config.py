@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import inspect
-import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from scatacformer.genome import RegionClasses
+from scatacformer.model.scatacformer._data import closed_bins
+
+from .options import NetworkOptions, check_keys
 
 STARTS, LOGGERS, STRATEGIES = ("spectral", "random"), ("csv", "tensorboard", "wandb"), ("auto", "ddp", "fsdp")
 # loss scaling looks for infinite gradients in each process by itself, before the tables' rows are brought together
@@ -78,8 +76,8 @@ class PretrainConfig:
     max_tokens
         Open bins of a cell that the encoder reads in a step, drawn anew in each; all are pooled. Default: the model's.
     max_targets, n_closed
-        Removed bins of a cell that are predicted in a step, at most; closed bins that they are told from, drawn by
-        frequency for the whole minibatch. ``n_closed = 0``: all closed bins.
+        Maximum number of removed bins of a cell that are predicted in a step; closed bins that they are distinguished
+        from, sampled by frequency for the whole minibatch, or ``"all"``.
     seed
         Of everything that is drawn.
     precision
@@ -110,7 +108,7 @@ class PretrainConfig:
         A value is out of range, or not one of those it may be.
     """
 
-    model: dict[str, Any] = field(default_factory=dict)
+    model: NetworkOptions = field(default_factory=NetworkOptions)
     batch_key: str | None = None
     use_batches: bool = True
     layer: str | None = None
@@ -131,7 +129,7 @@ class PretrainConfig:
     kept_weight: float = 0.1
     max_tokens: int | None = None
     max_targets: int = 512
-    n_closed: int = 4096
+    n_closed: int | Literal["all"] = 4096
     seed: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
@@ -166,24 +164,9 @@ class PretrainConfig:
             raise ValueError(
                 f"validation is a share from 0 to below 1, or a list of data sets; found {self.validation}"
             )
-        from scatacformer.model.scatacformer._model import ScAtacFormer
-
-        arguments = inspect.signature(ScAtacFormer.__init__).parameters
-        check_keys(self.model, [a for a in arguments if a not in _NOT_MODEL], "[model]")
-        if not isinstance(self.model.get("dna", ""), str | os.PathLike):  # every process maps the same file
-            raise TypeError(f"[model]: dna is the path of a .npy file, found {type(self.model['dna']).__name__}")
-        if (classes := self.model.get("region_classes")) is not None:
-            if self.model.get("eos") != "region_class":
-                raise ValueError("[model]: region_classes are read with eos = 'region_class' alone")
-            if isinstance(classes, dict):
-                check_keys(classes, _OF_CLASSES, "[model] region_classes")
-            elif not isinstance(classes, RegionClasses):
-                raise TypeError(
-                    "[model]: region_classes are a RegionClasses, or name the files, as in {gtf = 'gencode.gtf.gz'}; found "
-                    f"{classes!r:.80}"
-                )
-        if self.model.get("supervised"):
-            raise ValueError("pretraining knows no labels: train on them afterwards, ScAtacFormer.for_fine_tuning(...)")
+        closed_bins(self.n_closed)
+        if isinstance(self.model, dict):
+            object.__setattr__(self, "model", NetworkOptions.of(self.model))
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> PretrainConfig:
@@ -193,45 +176,26 @@ class PretrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and a dict, for JSON; of region classes their names and a checksum."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        if "dna" in self.model:
-            plain["model"] = plain["model"] | {"dna": str(self.model["dna"])}
-        classes = self.model.get("region_classes")
-        if isinstance(classes, RegionClasses):
-            digest = hashlib.sha256(classes.matrix.indptr.tobytes() + classes.matrix.indices.tobytes()).hexdigest()
-            plain["model"] = plain["model"] | {"region_classes": {"names": list(classes.names), "sha256": digest}}
-        return plain
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"model": self.model.to_dict()}
 
 
 _LEAST = {
     "start_cells": 3, "max_epochs": 1, "max_steps": 1, "batch_size": 1, "accumulate_grad_batches": 1, "lr": 0,
     "weight_decay": 0, "embedding_lr": 0, "decoder_lr": 0, "decoder_steps": 0, "warmup_steps": 0, "gradient_clip_val": 0,
-    "kept_weight": 0, "max_tokens": 1, "max_targets": 1, "n_closed": 0, "seed": 0, "num_nodes": 1, "timeout": 1,
+    "kept_weight": 0, "max_tokens": 1, "max_targets": 1, "seed": 0, "num_nodes": 1, "timeout": 1,
     "num_workers": 0, "every_n_steps": 1, "validate_every_n_steps": 1, "log_every_n_steps": 1,
 }  # fmt: skip
 _NUMBER, _MAYBE = (int, float), type(None)
 _KINDS: dict[str, tuple[type, ...]] = {
-    "model": (dict,), "batch_key": (str, _MAYBE), "use_batches": (bool,), "layer": (str, _MAYBE),
+    "model": (dict, NetworkOptions), "batch_key": (str, _MAYBE), "use_batches": (bool,), "layer": (str, _MAYBE),
     "validation": (int, float, list), "start_cells": (int,), "max_epochs": (int,), "max_steps": (int, _MAYBE),
     "batch_size": (int,), "accumulate_grad_batches": (int,), "lr": _NUMBER, "weight_decay": _NUMBER,
     "embedding_lr": (*_NUMBER, _MAYBE), "decoder_lr": _NUMBER, "decoder_steps": (int, _MAYBE),
     "warmup_steps": (int, _MAYBE), "gradient_clip_val": _NUMBER, "kept_weight": _NUMBER, "max_tokens": (int, _MAYBE),
-    "max_targets": (int,), "n_closed": (int,), "seed": (int,), "accelerator": (str,), "devices": (int, str, list),
+    "max_targets": (int,), "n_closed": (int, str), "seed": (int,), "accelerator": (str,), "devices": (int, str, list),
     "num_nodes": (int,), "timeout": _NUMBER, "num_workers": (int,), "every_n_steps": (int,),
     "validate_every_n_steps": (int, _MAYBE), "log_every_n_steps": (int,), "progress": (bool,),
 }  # fmt: skip
-# arguments of ScAtacFormer that are not the user's here
-_NOT_MODEL = {"self", "adata", "registry", "vocabulary", "seed"}
-_OF_CLASSES = ("gtf", "homer", "bed", "promoter", "min_share", "threshold")
-
-
-def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
-    """TypeError that names each unknown key and the known one nearest to it."""
-    known = list(known)
-    if unknown := [key for key in found if key not in known]:
-        near = [(key, difflib.get_close_matches(key, known, 1, 0.5)) for key in unknown]
-        named = ", ".join(f"{key!r}" + (f" (did you mean {match[0]!r}?)" if match else "") for key, match in near)
-        raise TypeError(f"{where}: there is no key {named}. There are: {', '.join(known)}")
 
 
 def read_config(path: str | Path) -> tuple[Path, Path, dict[str, Any]]:
