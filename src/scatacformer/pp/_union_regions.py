@@ -26,7 +26,7 @@ def union_regions(new: Any, reference: Any) -> Vocabulary:
         Regions of the new data, in any order: an AnnData, a table such as ``adata.var``, the path of a BED file, or a
         :class:`scatacformer.genome.Vocabulary`.
     reference
-        Reference regions, in any of these forms.
+        Reference regions, in any of these forms; or a model with a vocabulary, or the folder that one was saved to.
 
     Returns
     -------
