@@ -309,7 +309,7 @@ def damage_table(found: list[Kind], place: Path, n: int, rng: np.random.Generato
             path = at / kind.file
             path.write_bytes(damaged(path.read_bytes(), rng))
             answer = apart(lambda kind=kind, at=at: kind.read(at), HANG)  # type: ignore[misc]
-            what = outcome(kind, answer, expected)
+            what = outcome(kind, at, answer, expected)
             counts[what] += 1
             peak = max(peak, answer.get("peak", 0))
             if what in columns[3:]:
@@ -329,16 +329,15 @@ def copied(kind: Kind, at: Path) -> Path:
     return at
 
 
-def outcome(kind: Kind, answer: dict[str, Any], expected: Any) -> str:
+def outcome(kind: Kind, at: Path, answer: dict[str, Any], expected: Any) -> str:
     if "hang" in answer or "died" in answer:
         return "hang or crash"
     if "found" in answer:
         same = answer["found"] == expected
         return "same result" if same else "wrong result" if kind.sealed else "another result"
-    # what it was refused for: an error for people is a ValueError or OSError (or the program's own), with the name
-    names = {Path(kind.file).name, Path(kind.file).name.removesuffix(".gz")}
+    # an error for people is one of these, with the path: of two files that contradict each other, that of either
     usual = answer["kind"] in ("ValueError", "OSError", "FileNotFoundError", "InputError", "RuntimeError")
-    return "refused by name" if usual and any(name in answer["error"] for name in names) else "no name"
+    return "refused by name" if usual and str(at) in answer["error"] else "no name"
 
 
 # ── full ───────────────────────────────────────────────────────────────────────────────────────────────────────────

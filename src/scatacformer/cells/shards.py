@@ -55,7 +55,7 @@ class FlatArray:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, self.dtype = read(file)
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+            except Exception as error:  # noqa: BLE001 NumPy reads the header as Python's own parser reads code
                 problem = in_words(error)
                 raise ValueError(f"{self.path} is damaged: it is no .npy file ({problem}). Build it again.") from None
             self._first_byte = file.tell()

@@ -76,6 +76,7 @@ class ModelFiles:
     tables: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     adata: AnnData | Path | None = None
     path: Path | None = None  # of the config.json that was read, for messages
+    adata_sha256: str | None = None  # of the file that was written, where `adata` is one
 
     def read_adata(self) -> AnnData:
         """The AnnData that was saved with the model. ValueError if there is none."""
@@ -88,6 +89,8 @@ class ModelFiles:
                 "the model without data"
             )
         with reading(self.adata, "an .h5ad file"):
+            if self.adata_sha256 is not None and sha256(self.adata) != self.adata_sha256:
+                raise ValueError(f"its checksum differs from {CONFIG}'s")
             return anndata.read_h5ad(self.adata)
 
     def check_layers(self, **n_layers: int) -> None:
@@ -246,7 +249,7 @@ def _read(folder: Path, class_name: str, prefix: str) -> ModelFiles:
     adata = listed_file(folder, DATA, sums, prefix) if DATA in sums else None
     return ModelFiles(
         config["class"], config["network"], weights, config["state"], _read_vocabulary(paths.get(VOCABULARY), config),
-        tables, adata if adata is not None and adata.exists() else None, folder / (prefix + CONFIG),
+        tables, adata if adata is not None and adata.exists() else None, folder / (prefix + CONFIG), sums.get(DATA),
     )  # fmt: skip
 
 
