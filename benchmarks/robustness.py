@@ -42,7 +42,8 @@ import numpy as np
 from _common import environment, peak_mb, table, write
 from _damaged import PRETRAINING, SIZES, Kind, cells, damaged, kinds, trained, weights_of
 
-HANG, MOST_MB = 60.0, 2000  # seconds; resident memory of a process that reads a damaged file
+# seconds of the processor that a damaged file may take, and of the clock; resident memory of the process that reads it
+HANG, WAIT, MOST_MB = 60, 900.0, 2000
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, help="of each job")
     parser.add_argument("--damaged", type=int, help="files in all")
     parser.add_argument("--pairs", type=int, help="of processes in all")
+    parser.add_argument("--without", nargs="*", default=[], metavar="JOB", help="jobs to leave out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-write", action="store_true", help="print, and leave results/ as it is")
     arguments = parser.parse_args()
@@ -63,7 +65,7 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        jobs = make_jobs(place / "jobs")
+        jobs = [job for job in make_jobs(place / "jobs") if job.name not in arguments.without]
         parts = [
             kill_table(jobs, place / "kills", n_kills, rng),
             damage_table(kinds(made(place / "whole")), place / "damaged", n_damaged, rng),
@@ -126,7 +128,7 @@ def started(function: Callable[[], Any], before: Callable[[], None] | None = Non
     return process, ours
 
 
-def answer_of(process: Any, pipe: Any, seconds: float = HANG) -> dict[str, Any]:
+def answer_of(process: Any, pipe: Any, seconds: float = WAIT) -> dict[str, Any]:
     """What it has sent; {"hang": True} or {"died": True} where it has not."""
     try:
         return pipe.recv() if pipe.poll(seconds) else {"hang": True}
@@ -143,8 +145,8 @@ def end(process: Any) -> None:
     process.join()
 
 
-def apart(function: Callable[[], Any], seconds: float = 600.0, before: Callable[[], None] | None = None) -> dict:
-    return answer_of(*started(function, before), seconds)
+def apart(function: Callable[[], Any], before: Callable[[], None] | None = None) -> dict[str, Any]:
+    return answer_of(*started(function, before))
 
 
 # ── the jobs ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,7 +310,7 @@ def damage_table(found: list[Kind], place: Path, n: int, rng: np.random.Generato
             at = copied(kind, place / "damaged")
             path = at / kind.file
             path.write_bytes(damaged(path.read_bytes(), rng))
-            answer = apart(lambda kind=kind, at=at: kind.read(at), HANG)  # type: ignore[misc]
+            answer = apart(lambda kind=kind, at=at: kind.read(at), before=limit_time)  # type: ignore[misc]
             what = outcome(kind, at, answer, expected)
             counts[what] += 1
             peak = max(peak, answer.get("peak", 0))
@@ -321,6 +323,11 @@ def damage_table(found: list[Kind], place: Path, n: int, rng: np.random.Generato
         f"another position. Largest resident memory of a process: {peak:,} MB (limit {MOST_MB:,}).\n"
     )
     return "\n## Damaged files\n\n" + table(["file", "damaged", *columns], [*rows, total]) + text
+
+
+def limit_time() -> None:
+    """The system ends a process that computes for longer, however busy the machine is with others."""
+    resource.setrlimit(resource.RLIMIT_CPU, (HANG, HANG))
 
 
 def copied(kind: Kind, at: Path) -> Path:
