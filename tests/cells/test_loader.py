@@ -364,7 +364,7 @@ def test_drop_last_drops_the_small_minibatch_alone(source):
     [
         ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
         ({"max_tokens_per_batch": 0}, "max_tokens_per_batch is .*; expected at least 1"),
-        ({"batch_size": 151, "drop_last": True}, "drop_last leaves nothing of 150 cells in minibatches of 151"),
+        ({"batch_size": 151, "drop_last": True}, "drop_last leaves none of the 150 cells in minibatches of 151"),
         ({"drop_last": True, "max_tokens_per_batch": 9}, "drop_last needs minibatches of one size"),
     ],
 )

@@ -66,12 +66,12 @@ def changed(h5ad, change):
 
 
 def test_input_that_is_not_there(refused, out, tmp_path):
-    assert "there is no file" in refused("embed", tmp_path / "absent.h5ad", "-o", out)
+    assert "does not exist. Check the path" in refused("embed", tmp_path / "absent.h5ad", "-o", out)
 
 
 def test_input_whose_name_says_nothing(refused, out, tmp_path):
     (tmp_path / "cells.dat").write_text("")
-    assert "does not say what it is; expected" in refused("embed", tmp_path / "cells.dat", "-o", out)
+    assert "does not show its format; expected" in refused("embed", tmp_path / "cells.dat", "-o", out)
     assert "is a folder, and no zarr store" in refused("embed", tmp_path, "-o", out)
 
 
@@ -90,7 +90,7 @@ def test_truncated_h5ad(refused, out, h5ad):
 
 def test_output_that_exists(refused, out, h5ad):
     out.write_bytes(b"precious")
-    assert "exists; choose another name, or replace it with --overwrite" in refused("embed", h5ad, "-o", out)
+    assert "exists. Choose another name, or replace it with --overwrite" in refused("embed", h5ad, "-o", out)
     assert out.read_bytes() == b"precious"
 
 
@@ -102,7 +102,7 @@ def test_output_with_another_ending(refused, out, h5ad):
 def test_output_folder_that_is_not_there_or_closed(refused, out, h5ad, monkeypatch):
     assert "there is no folder" in refused("embed", h5ad, "-o", out.parent / "absent" / "a.h5ad")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert "cannot be written to" in refused("embed", h5ad, "-o", out)
+    assert "is not writable" in refused("embed", h5ad, "-o", out)
 
 
 def test_model_folder_that_is_full_or_a_file(refused, out, h5ad):
@@ -132,7 +132,7 @@ def test_labels_that_are_no_table(refused, out, h5ad, tmp_path):
     assert "it is empty" in refused("embed", h5ad, "-o", out, "--labels", labels)
     labels.write_text("cell_001\tB\ncell_001\tT\n")
     assert "gives the cell cell_001 two labels" in refused("embed", h5ad, "-o", out, "--labels", labels)
-    assert "there is no file" in refused("embed", h5ad, "-o", out, "--labels", tmp_path / "absent.tsv")
+    assert "does not exist. Check the path" in refused("embed", h5ad, "-o", out, "--labels", tmp_path / "absent.tsv")
 
 
 def test_unknown_genome(refused, out, h5ad):
@@ -160,11 +160,11 @@ def test_barcodes_of_other_cells(refused, out, h5ad, tmp_path):
     (tmp_path / "barcodes.txt").write_text("AAAC-1\n")
     said = refused("embed", h5ad, "-o", out, "--barcodes", tmp_path / "barcodes.txt")
     assert "none of the 1 barcodes" in said
-    assert "there is no file" in refused("embed", h5ad, "-o", out, "--barcodes", tmp_path / "absent.txt")
+    assert "does not exist. Check the path" in refused("embed", h5ad, "-o", out, "--barcodes", tmp_path / "absent.txt")
 
 
 def test_no_cell_deep_enough(refused, out, h5ad):
-    assert "no cell has 100,000 counts (the most is" in refused("embed", h5ad, "-o", out, "--min-fragments", "100,000")
+    assert "no cell has 100,000 counts (maximum: " in refused("embed", h5ad, "-o", out, "--min-fragments", "100,000")
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, np.nan])
@@ -231,8 +231,8 @@ def fragments(tmp_path, small_adata):
 
 
 def test_fragments_need_a_genome_and_have_no_columns(refused, out, fragments):
-    assert "say what it was aligned to, with --genome" in refused("embed", fragments, "-o", out)
-    assert "which has none" in refused("embed", fragments, "-o", out, "--genome", "hg38", "--layer", "raw")
+    assert "Give the assembly that it was aligned to with --genome" in refused("embed", fragments, "-o", out)
+    assert "which has no layers" in refused("embed", fragments, "-o", out, "--genome", "hg38", "--layer", "raw")
     assert "has no columns of cells" in refused("embed", fragments, "-o", out, "--genome", "hg38", "--batch-key", "a")
 
 

@@ -272,7 +272,7 @@ def test_a_model_that_is_there_embeds_new_cells_and_trains_nothing(embedded, cel
     # a batch that the model does not know, for no column was named
     assert main([*argv, "--overwrite"]) == 0
     for changes, message in (
-        (["--max-epochs", "3"], "--pretrained trains nothing"),
+        (["--max-epochs", "3"], "no effect with --pretrained, which does not train"),
         (["--batch-key", "nowhere"], "--batch-key nowhere is no column"),
         (["--pretrained", str(tmp_path)], "is not a saved ScAtacFormer"),
     ):

@@ -125,4 +125,4 @@ def test_a_wrong_config_is_refused(folder, capsys, change, message):
 
 def test_a_config_that_is_not_there_is_named(tmp_path, capsys):
     assert main(["pretrain", str(tmp_path / "no.toml")]) == 2
-    assert "there is no file" in capsys.readouterr().err
+    assert "does not exist. Check the path" in capsys.readouterr().err

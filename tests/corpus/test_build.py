@@ -1,4 +1,4 @@
-"""A build goes on where it was, leaves nothing half-written, and refuses what would make the corpus wrong."""
+"""A build to resume the build, leaves nothing half-written, and refuses what would make the corpus wrong."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_build_that_was_killed_goes_on(two, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Corpus.build(folder, sources, **how)
     assert sorted(path.name for path in (folder / "datasets").iterdir()) == [".b.1.partial", "a"]
-    with pytest.raises(FileNotFoundError, match="goes on where it was"):
+    with pytest.raises(FileNotFoundError, match="to resume the build"):
         Corpus(folder)
     monkeypatch.undo()
     first = os.stat(folder / "datasets" / "a" / "dataset.json").st_mtime_ns
@@ -212,7 +212,7 @@ def test_some_regions_are_bins_and_some_lie_outside(data_sets, small_genome, tmp
     cells.write_h5ad(tmp_path / "a.h5ad")
     smaller = {name: size for name, size in small_genome.items() if name != "chr2"}
     vocabulary = Vocabulary.from_chrom_sizes(smaller)
-    with pytest.warns(UserWarning, match="lie outside the vocabulary"):
+    with pytest.warns(UserWarning, match="are outside the vocabulary"):
         corpus = Corpus.build(tmp_path / "corpus", tmp_path / "a.h5ad", vocabulary, min_bins=1)
     inside = cells[:, (cells.var["chrom"] != "chr2").to_numpy()]
     np.testing.assert_array_equal(corpus.source.rows(np.arange(60)).bins, sp.csr_matrix(inside.X).indices)
@@ -329,13 +329,13 @@ def test_bins_of_another_assembly_that_does_not_say_so_are_refused(two, tmp_path
 
 def test_what_is_not_there_or_unknown_is_refused_first(two, tmp_path):
     _, sources, _ = two
-    refused(two, [*sources, tmp_path / "none.h5ad"], "There is no file", FileNotFoundError)
+    refused(two, [*sources, tmp_path / "none.h5ad"], "does not exist. Check the path", FileNotFoundError)
     (tmp_path / "x.dat").touch()
-    refused(two, [*sources, tmp_path / "x.dat"], "does not say what it is")
+    refused(two, [*sources, tmp_path / "x.dat"], "does not show its format")
     refused(two, [*sources, tmp_path], "a folder, and no zarr store")
     refused(two, [], "at least one data set")
     refused(two, [{"path": sources[0], "label_key": "x"}], "unknown key 'label_key'. Did you mean 'labels_key'")
-    refused(two, [{"path": sources[0], "is_cell_key": "x"}], "tells of the table `barcodes`")
+    refused(two, [{"path": sources[0], "is_cell_key": "x"}], "describes the table barcodes")
     assert not two[0].exists()
 
 

@@ -200,7 +200,7 @@ def test_impossible_genomes_are_refused(tmp_path, options, message):
         simulated_regulation(tmp_path, **options)
 
 
-@pytest.mark.filterwarnings("ignore:.*lie outside the vocabulary")  # what lies between the regions
+@pytest.mark.filterwarnings("ignore:.*are outside the vocabulary")  # what lies between the regions
 def test_from_fragments_of_cells_to_what_get_reads(tmp_path):
     """The way of a user: cells counted from the fragments file, groups by label, motifs and expression beside them."""
     from scatacformer.pp import bin_fragments, match_vocabulary, pseudobulk, union_regions

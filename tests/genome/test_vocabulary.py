@@ -152,7 +152,7 @@ def test_bins_of_chrom_partition_the_vocabulary():
     assert interleaved.bins_of_chrom(1).tolist() == [1, 3]
     assert sorted(interleaved.chrom_order.tolist()) == [0, 1, 2, 3]
     assert interleaved.chrom_offsets.tolist() == [0, 2, 4]
-    with pytest.raises(ValueError, match="No bin lies on 'c'"):
+    with pytest.raises(ValueError, match="No bin is on 'c'"):
         interleaved.bins_of_chrom("c")
 
 
@@ -198,7 +198,7 @@ def test_bad_positions(start, end, message):
     "name", ["GATA1", "chr1:5", "chr1:a-b", "chr1:-5-10", "chr1:0-5000-", ":1-2", "chr1:1-99999999999"]
 )
 def test_names_that_say_no_interval(name):
-    with pytest.raises(ValueError, match=r"does not say where its regions lie.*first: '" + name):
+    with pytest.raises(ValueError, match=r"does not contain the positions of the regions.*first: '" + name):
         Vocabulary.from_var(pd.DataFrame({"highly_variable": [1, 2]}, index=["chr1:0-5", name]))
 
 

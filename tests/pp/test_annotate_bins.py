@@ -92,7 +92,7 @@ def test_a_vocabulary_is_enough(adata, files):
 
 
 def test_views_and_other_assemblies_are_refused(adata, files):
-    with pytest.raises(ValueError, match=r"is a view of another AnnData: pass adata.copy"):
+    with pytest.raises(ValueError, match=r"is a view of another AnnData. Pass adata.copy"):
         annotate_bins(adata[:, :10], files[0])
     adata.uns["assembly"] = "hg38"
     files[0].write_text("#!genome-build GRCh37.p13\n" + GTF)

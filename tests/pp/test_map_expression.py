@@ -162,7 +162,7 @@ def test_bad_input_is_refused_before_anything_is_written(gtf, tmp_path):
     empty.X[2] = 0
     with pytest.raises(ValueError, match="no count of any gene"):
         map_expression(regions, empty, gtf)
-    with pytest.raises(ValueError, match="has no chromosome that has bins"):
+    with pytest.raises(ValueError, match="has no chromosome with bins"):
         map_expression(regions, rna, write_gtf(tmp_path / "b.gtf", prefix="scaffold_"))
     far = [(name, chrom, strand, [start + 50_000 for start in starts]) for name, chrom, strand, starts in GENES]
     with pytest.raises(ValueError, match="starts within 300 bp of one of 4 regions"):

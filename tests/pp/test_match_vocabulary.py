@@ -221,7 +221,7 @@ def test_a_model_stands_for_its_vocabulary(bins):
     adata = cells(peaks("medium"))
     matched = match_vocabulary(adata, SimpleNamespace(vocabulary=bins))
     assert (matched.X != match_vocabulary(adata, bins).X).nnz == 0
-    with pytest.raises(ValueError, match="Expected a Vocabulary, or a model"):
+    with pytest.raises(ValueError, match="Expected a Vocabulary, a model"):
         match_vocabulary(adata, "hg19")
 
 
@@ -270,7 +270,7 @@ def test_a_vocabulary_by_its_path_is_the_vocabulary(tmp_path):
         found = match_vocabulary(adata, path)
         assert (found.X != expected.X).nnz == 0
         assert found.var.equals(expected.var)
-    with pytest.raises(FileNotFoundError, match="no folder of a model and no BED file"):
+    with pytest.raises(FileNotFoundError, match="is neither the folder of a model nor a BED file"):
         match_vocabulary(adata, tmp_path / "absent")
     (tmp_path / "other").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds nothing; expected one vocabulary \(vocabulary\.bed\.gz"):

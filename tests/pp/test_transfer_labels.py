@@ -74,7 +74,7 @@ def test_a_supervised_model_takes_them():
         ({"method": "guess"}, "method is .*; expected one of"),
         ({"max_distance": 0.1}, "are for method='scimilarity'"),
         ({"method": "scimilarity"}, "needs model_path"),
-        ({"method": "scimilarity", "model_path": "nowhere"}, "'nowhere' is no folder"),
+        ({"method": "scimilarity", "model_path": "nowhere"}, "'nowhere' is not a folder"),
         ({"method": "scimilarity", "model_path": ".", "layer": "raw"}, "no layer 'raw', found none"),
     ],
 )

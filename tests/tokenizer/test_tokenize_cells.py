@@ -119,7 +119,7 @@ def test_barcodes_are_kept_in_the_order_given(tmp_path, tokenizer, fragments):
     assert tokenizer.tokenize_fragments(path, tmp_path / "barcodes.tsv").barcodes.tolist() == wanted
     with pytest.warns(UserWarning, match="1 of 2 barcodes given are not in .* left out .*first: nobody"):
         assert tokenizer.tokenize_fragments(path, ["nobody", "cell1-1"]).barcodes.tolist() == ["cell1-1"]
-    with pytest.raises(ValueError, match=r"None of the 1 barcodes given is in .*suffix"):
+    with pytest.raises(ValueError, match=r"None of the 1 barcodes is in .*suffix"):
         tokenizer.tokenize_fragments(path, ["cell1"])
 
 
@@ -135,7 +135,7 @@ def test_bad_fragments_are_refused(tmp_path, tokenizer, fragments):
         tokenizer.tokenize_fragments(write(tmp_path / "bare.tsv", bare))
     broken = write(tmp_path / "broken.tsv", fragments)
     broken.write_text(broken.read_text() + "chr1\t5\tten\tcell1-1\t1\n")
-    with pytest.raises(ValueError, match="line 3,001, has a start or an end that is no position"):
+    with pytest.raises(ValueError, match="line 3,001, has a start or an end that is not a position"):
         tokenizer.tokenize_fragments(broken)
     odd = write(tmp_path / "odd.tsv", fragments.assign(end=fragments["start"] - 1)[:10])
     with pytest.warns(UserWarning, match="10 fragments .* end before their start"):
@@ -226,7 +226,7 @@ def test_fewer_cells(tokenizer, peaks):
     assert cells[["c5", "c3"]].barcodes.tolist() == ["c5", "c3"]
     assert cells[-1].tolist() == cells["c59"].tolist()
     assert len(copy.deepcopy(cells)) == 60
-    with pytest.raises(KeyError, match="'nobody' is no barcode of these 60 cells"):
+    with pytest.raises(KeyError, match="'nobody' is not a barcode of these 60 cells"):
         cells["nobody"]
     with pytest.raises(IndexError):
         cells[60]

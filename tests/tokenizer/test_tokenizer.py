@@ -250,7 +250,7 @@ def test_tokens_and_ids_there_and_back(tokenizer):
     assert tokenizer.convert_tokens_to_ids(["chr1:100-201", "nonsense", "chr2:50-80"]) == [5, 5, 1]
     assert tokenizer.get_special_tokens_mask(tokens) == tokenizer.get_special_tokens_mask(ids) == [0] * 5 + [1] * 7
     for wrong in (12, -1):
-        with pytest.raises(ValueError, match=f"{wrong} is no token id"):
+        with pytest.raises(ValueError, match=f"{wrong} is not a token id"):
             tokenizer.decode([wrong])
 
 

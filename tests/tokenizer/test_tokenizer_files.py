@@ -90,7 +90,7 @@ def test_half_a_download_is_refused(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="is empty"):
         sf.Tokenizer.from_bed(path)
-    with pytest.raises(FileNotFoundError, match="no BED file"):
+    with pytest.raises(FileNotFoundError, match="The BED file .* does not exist"):
         sf.Tokenizer.from_bed(tmp_path / "absent.bed")
 
 

@@ -1,4 +1,4 @@
-"""What a cell says: its open bins, read straight from CSR storage, and how they become minibatches."""
+"""Cells: their open bins, read directly from CSR storage, and how they become minibatches."""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ def _rate(total: np.ndarray, n: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def _exact(x: np.ndarray, n: np.ndarray, depth: np.ndarray, batch: np.ndarray) -> np.ndarray:
-    """Given how many cells have it open in each batch: twice the smaller tail of how many of them are in group 2.
+    """Conditional on the number of cells in which it is open in each batch: twice the smaller tail of the number in
+    group 2.
 
     That number is noncentral hypergeometric (Fisher 1935), its odds ratio that of the two groups' mean p; over batches
     the laws are convolved.

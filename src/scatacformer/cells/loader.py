@@ -25,10 +25,10 @@ class RaggedBatch:
     cells: np.ndarray  # (n_cells,) int64, row numbers
     indptr: np.ndarray  # (n_cells + 1,) int64
     bins: np.ndarray  # (n_open,) int32
-    counts: np.ndarray | None  # (n_open,) float32, where asked for
+    counts: np.ndarray | None  # (n_open,) float32, if requested
     epoch: int
     whole: np.ndarray | None = None  # cells of the minibatch of all processes, where these are one's part of it
-    ghost: bool = False  # none is left for this process: `cells` is one of another's, and counts nothing
+    ghost: bool = False  # no cell is left for this process: `cells` is one of another process, with weight zero
 
 
 Collate = Callable[[RaggedBatch], "dict[str, Tensor]"]
@@ -54,7 +54,7 @@ class SentenceLoader:
         Close a minibatch before its stored entries exceed this, so that minibatches cost about the same; a longer cell
         comes alone. The number of minibatches then depends on the epoch.
     chunk_shuffle
-        Shuffle so that a disk is read in stretches: blocks of ``chunk_cells`` neighbouring cells are drawn at random,
+        Shuffle so that the disk is read in long stretches: blocks of ``chunk_cells`` neighbouring cells are sampled,
         ``buffer_batches`` minibatches of them are read at once, and shuffled in memory. By default for data on disk.
         Memory: the open bins of ``batch_size * buffer_batches`` cells in each process.
     counts
@@ -93,7 +93,7 @@ class SentenceLoader:
             raise ValueError("drop_last needs minibatches of one size, and max_tokens_per_batch makes them differ.")
         if drop_last and len(self.cells) < batch_size:
             raise ValueError(
-                f"drop_last leaves nothing of {len(self.cells)} cells in minibatches of {batch_size}: lower batch_size."
+                f"drop_last leaves none of the {len(self.cells)} cells in minibatches of {batch_size}. Lower batch_size."
             )
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.max_tokens_per_batch = max_tokens_per_batch
@@ -131,11 +131,11 @@ class SentenceLoader:
         return None
 
     def state_dict(self) -> dict[str, int]:
-        """The place in the current epoch: its number, and the minibatches handed out."""
+        """The position in the current epoch: its number, and the number of minibatches returned."""
         return {"epoch": self._epoch, "batch": self._done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration goes on after the minibatches that ``state`` counts, without reading those."""
+        """The next iteration resumes after the minibatches counted in ``state``, without reading them."""
         self._epoch = int(state["epoch"])
         self._start = self._done = int(state["batch"])
 
@@ -192,7 +192,7 @@ class SentenceLoader:
             multiprocessing_context=context if self.num_workers > 0 else None,
             # a fetch from disk already is many minibatches
             prefetch_factor=None if self.num_workers == 0 else 1 if self.chunk_shuffle else 4,
-            generator=torch.Generator().manual_seed(0),  # else DataLoader would draw from torch's global generator
+            generator=torch.Generator().manual_seed(0),  # otherwise DataLoader would use torch's global generator
         )
 
 
@@ -211,7 +211,7 @@ def collate_bins(batch: RaggedBatch) -> dict[str, Tensor]:
 
 
 class _Queue:
-    """The sampler of the DataLoader: hands out whole fetches, so that one call reads many cells."""
+    """The sampler of the DataLoader: yields whole fetches, so that one call reads many cells."""
 
     def __init__(self) -> None:
         self.fetches: list[Fetch] = []
@@ -232,13 +232,13 @@ class _Reader:
     def __getitem__(self, fetch: Fetch) -> Iterator[dict[str, Tensor]] | _Packed:
         from torch.utils.data import get_worker_info
 
-        # without workers each minibatch is collated when it is asked for: less memory
+        # without workers, each minibatch is collated on demand, which saves memory
         batches = self._collated(fetch)
         return batches if get_worker_info() is None else _Packed.of(list(batches))
 
     def _collated(self, fetch: Fetch) -> Iterator[dict[str, Tensor]]:
         whole: list[np.ndarray | None] = [*fetch.whole] if fetch.whole else [None] * len(fetch.batches)
-        # a process for which no cell is left reads one all the same: all take every step together
+        # a process without cells reads one nevertheless, because all processes take every step together
         parts = [part if len(part) or w is None else w[:1] for part, w in zip(fetch.batches, whole, strict=True)]
         indptr, bins, counts = self.source.rows(np.concatenate(parts), counts=self.counts)
         stop = 0

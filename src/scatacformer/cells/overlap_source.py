@@ -36,7 +36,7 @@ class OverlapSource:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the entries are read from a file when asked for."""
+        """Whether the entries are read from a file on demand."""
         return self._source.on_disk
 
     @property
@@ -49,7 +49,7 @@ class OverlapSource:
         return self._source.row_numbers(cells)
 
     def rows(self, cells: np.ndarray, counts: bool = False) -> Rows:
-        """Token ids of ``cells``, in the order asked for, sorted within a cell. A token has no count (None)."""
+        """Token ids of ``cells``, in the given order, sorted within a cell. Tokens have no counts (None)."""
         indptr, bins, _ = self._source.rows(cells)
         n_tokens = self._first[bins + 1] - self._first[bins]
         owner = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))

@@ -1,4 +1,4 @@
-"""Cells × regions, some rows at a time, wherever they lie: memory, disk, dask."""
+"""Cells × regions in chunks of rows, from memory, disk or dask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def counts_of(adata: AnnData, layer: str | None) -> Any:
-    """``.X`` or a layer; CSR in memory where that costs nothing.
+    """``.X`` or a layer; CSR in memory if that needs no conversion.
 
     Raises ValueError for a missing layer, no matrix at all, and column-compressed data on disk, whose rows can only be
     had by reading all of it.

@@ -1,7 +1,7 @@
-"""Draws that are a function of their arguments, and the entries of each cell that draw lowest.
+"""Random numbers that are a function of their arguments, and the entries of each cell with the lowest ones.
 
-A draw is the 64 bits of a hash (splitmix64; Steele et al. 2014), as a fraction of 2^64 uniform in [0, 1). Choices
-compare the integers themselves: each pass over the open bins of a minibatch counts."""
+A random number is the 64 bits of a hash (splitmix64; Steele et al. 2014), as a fraction of 2^64 uniform in [0, 1).
+Choices compare the integers themselves: each pass over the open bins of a minibatch counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def uniform(bins, cells=0, epoch: int = 0, stream: int = 0, seed: int = 0) -> np.ndarray:
-    """Numbers in [0, 1) that depend on their arguments alone: the upper 53 bits of a draw.  float64."""
+    """Numbers in [0, 1) that depend only on their arguments: the upper 53 bits of a hash.  float64."""
     with np.errstate(over="ignore"):
         draw = _mix(np.asarray(_cell_keys(cells, epoch, stream, seed) + bin_keys(bins)))
         return (draw >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -38,19 +38,19 @@ def draws(
 
 
 def bound(share: float) -> np.uint64:
-    """The draw below which ``uniform`` is below ``share``, for 0 <= share < 1."""
+    """The hash below which ``uniform`` is below ``share``, for 0 <= share < 1."""
     return np.uint64(int(np.ceil(share * 2.0**53)) << 11)
 
 
 def lowest(
     draw: np.ndarray, indptr: np.ndarray, most: int, limit: np.ndarray | np.uint64 = HIGHEST
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The at most ``most`` entries of lowest draw in each row, among those of ``limit`` (n_rows,) or less.
+    """The at most ``most`` entries with the lowest numbers in each row, among those of at most ``limit`` (n_rows,).
 
     Their places, ascending, and how many each row has: (n_chosen,) int64 and (n_rows,) int64.
     """
     lengths = np.diff(indptr)
-    # draws are uniform, so that enough of them lie below this nearly always, and few need be compared with each other
+    # the numbers are uniform, so enough of them are nearly always below this, and few need to be compared
     share = (most + 4 * most**0.5 + 8) / np.maximum(lengths, 1)
     near = np.minimum(np.where(share < 1, (share.clip(max=0.999) * 2.0**64).astype(np.uint64), HIGHEST), limit)
     places, counts = _up_to(draw, indptr, lengths, near)
@@ -79,14 +79,14 @@ def lowest(
 
 
 def counts_of(places: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """How many of the ascending ``places`` lie in each row.  (n_rows,) int64."""
+    """Number of the ascending ``places`` in each row.  (n_rows,) int64."""
     return np.diff(np.searchsorted(places, indptr))
 
 
 class Lookup:
     """``np.searchsorted(sums, share * sums[-1], side="right")`` of a long array, in a quarter of the time.
 
-    A table tells between which two places a share lies; few sums are left to compare. Memory: 256 KB.
+    A table brackets the position of a share, so that few sums need to be compared. Memory: 256 KB.
     """
 
     SIZE = 1 << 16
@@ -120,7 +120,7 @@ def _cell_keys(cells, epoch: int, stream: int, seed: int) -> np.ndarray:
 
 
 def _mix(x):
-    """In place for arrays: no more memory than one array beside them."""
+    """In place for arrays: the only extra memory is one array."""
     x = np.asarray(x)
     shifted = np.empty_like(x)
     for bits, factor in ((np.uint64(30), _FIRST), (np.uint64(27), _SECOND)):

@@ -1,4 +1,4 @@
-"""The sentence of a cell: which of its open bins are kept, which are removed, and which closed bins it is shown.
+"""The sentence of a cell: which of its open bins are kept or removed, and which closed bins are sampled.
 
 Every choice is a function of (seed, epoch, cell, bin) through a hash, not of a random stream: it does not depend on the
 minibatch, the order of the bins, or the number of workers, and a run that is resumed makes the same choices.
@@ -25,9 +25,9 @@ class SentencePolicy:
     """How sentences are made.
 
     ``removed_share`` of the open bins are held out of the input; the encoder reads at most ``max_tokens`` of the kept
-    ones; at most ``max_targets`` removed bins a cell are predicted, against ``n_closed`` closed bins drawn by their
+    ones; at most ``max_targets`` removed bins per cell are predicted, against ``n_closed`` closed bins sampled by
     frequency (None: all closed bins). In a share ``neighbor_share`` of the cells the bins to be predicted are those of
-    one of the cell's neighbours instead of its own: its own noise cannot help there.
+    one of the cell's neighbours instead of its own, for which its own noise does not help.
     """
 
     max_tokens: int = 512
@@ -102,7 +102,7 @@ class TrainSentences:
         kept = np.flatnonzero(draw >= removed)
         n_kept = counts_of(kept, indptr)
         if (bare := np.flatnonzero((n_kept == 0) & (lengths > 0))).size:
-            # a sentence has at least one kept bin: the one with the highest draw
+            # a sentence has at least one kept bin: the one with the highest hash
             for start, stop in zip(indptr[bare].tolist(), indptr[bare + 1].tolist(), strict=True):
                 draw[start + draw[start:stop].argmax()] = HIGHEST
             kept = np.flatnonzero(draw >= removed)
@@ -111,7 +111,7 @@ class TrainSentences:
         if (n_kept > policy.max_tokens).any():
             read, n_read = lowest(~draw, indptr, policy.max_tokens, ~removed)
         states, n_states = lowest(draws(keys, cells, lengths, ragged.epoch, 1, policy.seed), indptr, policy.max_states)
-        # with nothing removed the open bins themselves are predicted (states 0 and 1 of the design)
+        # without removed bins, the kept bins themselves are predicted (states 0 and 1)
         target = self._targets(ragged, draw, HIGHEST if removed == 0 else removed - np.uint64(1))
         out = packed("bins", "cu_seqlens", bins.take(kept), n_kept)
         out |= packed("tokens", "token_cu_seqlens", bins.take(read), n_read)
@@ -125,14 +125,14 @@ class TrainSentences:
         if policy.n_closed is None:
             open_cell = np.repeat(row, np.diff(target["open_indptr"]))
             return tensors(**out, open_cell=open_cell, open_bins=target["open_bins"])
-        # processes that share a minibatch draw what one would
+        # processes that share a minibatch sample the same bins as a single process
         sampled = self._draw_closed(cells if ragged.whole is None else ragged.whole, ragged.epoch)
         closed = np.ones((len(cells), len(sampled)), bool)
         _mark_open(closed, sampled, target["open_indptr"], target["open_bins"], len(self.group))
         return tensors(**out, sampled=sampled, closed=closed)
 
     def _targets(self, ragged: RaggedBatch, draw: np.ndarray, limit: np.uint64) -> dict[str, np.ndarray]:
-        """The bins to be predicted, cell by cell: one's own of draw <= ``limit``, or all open bins of a neighbour."""
+        """The bins to be predicted, cell by cell: its own with a hash <= ``limit``, or all open bins of a neighbour."""
         policy, bins, indptr, cells = self.policy, ragged.bins, ragged.indptr, ragged.cells
         at = self._partners(cells, ragged.epoch)  # row numbers of whom to predict
         other = at != cells
@@ -140,7 +140,7 @@ class TrainSentences:
         if other.any():
             n_indptr, n_bins, _ = self.source.rows(at[other])
             n_draw = draws(bin_keys(n_bins), cells[other], np.diff(n_indptr), ragged.epoch, 2, policy.seed)
-            # one ragged batch in which the other's bins stand in the place of one's own
+            # one ragged batch in which the bins of neighbours replace the cell's own
             bins, _ = _with_rows(bins, indptr, other, n_bins, n_indptr)
             draw, indptr = _with_rows(draw, indptr, other, n_draw, n_indptr)
         lengths = np.diff(indptr)
@@ -162,7 +162,7 @@ class TrainSentences:
         return np.where(swap, partner, cells)
 
     def _draw_closed(self, cells: np.ndarray, epoch: int) -> np.ndarray:
-        """Bins drawn by frequency, shared by the minibatch, sorted by group.  (n_closed,)"""
+        """Bins sampled by frequency, shared by the minibatch, sorted by group.  (n_closed,)"""
         rng = np.random.default_rng([self.policy.seed, epoch, int(cells[0]), int(cells[-1]), len(cells)])
         bins = self.lookup(rng.random(self.policy.n_closed))
         return bins[np.argsort(self.group[bins], kind="stable")]
@@ -171,7 +171,7 @@ class TrainSentences:
 def _with_rows(
     flat: np.ndarray, indptr: np.ndarray, other: np.ndarray, new: np.ndarray, new_indptr: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Packed rows, of which those of the mask ``other`` are replaced by the new ones; and their boundaries."""
+    """Packed rows, in which the rows of the mask ``other`` are replaced by the new ones; and their boundaries."""
     pieces = [flat[a:b] for a, b in zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True)]
     bounds = zip(new_indptr[:-1].tolist(), new_indptr[1:].tolist(), strict=True)
     for place, (a, b) in zip(np.flatnonzero(other).tolist(), bounds, strict=True):
@@ -182,11 +182,12 @@ def _with_rows(
 
 
 def _mark_open(closed: np.ndarray, sampled: np.ndarray, indptr: np.ndarray, bins: np.ndarray, n_bins: int) -> None:
-    """Sets ``closed[i, j]`` to False where bin ``sampled[j]`` is open in cell i; a bin may be drawn more than once."""
+    """Sets ``closed[i, j]`` to False where bin ``sampled[j]`` is open in cell i; a bin may be sampled more than
+    once."""
     drawn, place = np.zeros(n_bins, bool), np.empty(n_bins, np.int32)
     drawn[sampled] = True
     place[sampled] = np.arange(len(sampled))
-    hits = np.flatnonzero(drawn.take(bins))  # few: a table of bits for all open bins, one of numbers for these
+    hits = np.flatnonzero(drawn.take(bins))  # few: a boolean table for all open bins, a table of positions for these
     closed[np.repeat(np.arange(len(closed)), counts_of(hits, indptr)), place.take(bins.take(hits))] = False
     told = place.take(sampled)
     again = np.flatnonzero(told != np.arange(len(sampled)))
@@ -202,7 +203,7 @@ def packed(name: str, boundaries: str, flat: np.ndarray, lengths: np.ndarray) ->
 def tensors(**arrays: np.ndarray) -> dict[str, Tensor]:
     import torch
 
-    # torch indexes with int64; cu_seqlens stay int32, as the kernels want them
+    # torch indexes with int64; cu_seqlens stay int32, as required by the kernels
     return {
         name: torch.from_numpy(
             np.ascontiguousarray(a.astype(np.int64) if a.dtype == np.int32 and "cu_" not in name else a)

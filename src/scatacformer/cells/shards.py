@@ -15,7 +15,7 @@ from .storage import OnDisk, checked_indptr
 
 
 class FlatArray:
-    """A one-dimensional ``.npy`` file of which any stretch can be read; no file stays open, nothing is mapped.
+    """A one-dimensional ``.npy`` file of which any slice can be read; no file stays open, and nothing is memory-mapped.
 
     Opening the file for each stretch costs 20 us, and spares thousands of open files on a machine with many data sets
     and workers. What is read is of the very file that was opened first, and of what its reader expects.
@@ -25,7 +25,7 @@ class FlatArray:
     path
         The file.
     dtype
-        Type of its numbers; default: any, as its header says.
+        Expected dtype; default: that of its header.
     n
         How many they are; default: any.
     least, below
@@ -57,7 +57,9 @@ class FlatArray:
                 shape, _, self.dtype = read(file)
             except Exception as error:  # noqa: BLE001 NumPy reads the header as Python's own parser reads code
                 problem = in_words(error)
-                raise ValueError(f"{self.path} is damaged: it is no .npy file ({problem}). Build it again.") from None
+                raise ValueError(
+                    f"{self.path} is damaged: it is not a .npy file ({problem}). Build it again."
+                ) from None
             self._first_byte = file.tell()
             self.stamp = _stamp(file)
             n_bytes = os.fstat(file.fileno()).st_size - self._first_byte
@@ -69,7 +71,7 @@ class FlatArray:
         if (dtype is not None and self.dtype != np.dtype(dtype)) or (n is not None and shape[0] != n):
             wanted = f"{np.dtype(dtype or self.dtype)} of shape ({shape[0] if n is None else n},)"
             raise ValueError(
-                f"{self.path} is damaged: it says {self.dtype} of shape {shape}, expected {wanted}. Build it again."
+                f"{self.path} is damaged: it has {self.dtype} of shape {shape}; expected {wanted}. Build it again."
             )
         self.shape = shape
 
@@ -99,7 +101,7 @@ class FlatArray:
         return found
 
 
-_ANEW = "Was the corpus built anew? Open it again."
+_ANEW = "Was the corpus rebuilt? Open it again."
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int, int]:
@@ -111,8 +113,9 @@ def _stamp(file: BinaryIO) -> tuple[int, int, int]:
 class Shards(OnDisk):
     """Entries of cells × bins in folders, each with ``bins.npy`` (int32) and ``indptr.npy`` (int64).
 
-    A bin that is listed is open, and sorted within its cell; no counts are kept, and 1 is told for each. It is pickled
-    as the places of its folders; a process that opens it finds the same files, or an OSError. Memory: 8 bytes per cell.
+    The listed bins are open, and sorted within each cell; no counts are stored, and 1 is returned for each. It is
+    pickled as the places of its folders; a process that opens it finds the same files, or an OSError. Memory: 8 bytes
+    per cell.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ class Shards(OnDisk):
     n_bins
         Columns: each bin is smaller.
     sizes
-        (cells, open bins) that each folder is to hold; default: what its files say.
+        (cells, open bins) expected in each folder; default: from its files.
     """
 
     free_of_zeros = True
@@ -167,7 +170,7 @@ class Shards(OnDisk):
 
 
 class _Joined:
-    """Several arrays as one, of which stretches are read."""
+    """Several arrays as one, of which slices are read."""
 
     def __init__(self, parts: list[FlatArray], first: np.ndarray) -> None:
         self.parts, self.first = parts, first

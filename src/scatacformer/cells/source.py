@@ -39,7 +39,7 @@ class RowSource:
     ) -> None:
         self._storage = storage
         self._columns, self.n_bins = _checked_columns(columns, n_bins, storage.shape[1])
-        # True once a pass over all cells met no explicit zero: then the values need not be read to know what is open
+        # True once a pass over all cells found no explicit zeros: then open bins are known without reading the values
         self._free_of_zeros = storage.free_of_zeros
 
     @classmethod
@@ -50,7 +50,7 @@ class RowSource:
         are not the model's bins; ``n_bins`` is then the size of the model's vocabulary.
 
         Raises ValueError for a sparse matrix that is not CSR and for columns that share a token id, TypeError for what
-        is no matrix. A dense array in memory is converted, with a warning.
+        is not a matrix. A dense array in memory is converted, with a warning.
         """
         return cls(_storage(X), columns, n_bins)
 
@@ -61,9 +61,8 @@ class RowSource:
         """Reader of the cells in all ``folders``, one after another, as :class:`scatacformer.Corpus` writes them.
 
         Each holds ``bins.npy``, the sorted token ids of the open bins of cell after cell, and ``indptr.npy``; ``sizes``
-        says how many cells and open bins (default: what the files say). Raises ValueError for files that are damaged or
-        of another size, FileNotFoundError; and OSError where files are read that were replaced since.
-        """
+        gives the numbers of cells and open bins (default: from the files). Raises ValueError for files that are damaged
+        or of another size, FileNotFoundError; and OSError where files are read that were replaced since."""
         return cls(Shards(folders, n_bins, sizes))
 
     @property
@@ -78,7 +77,7 @@ class RowSource:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the entries are read from a file when asked for."""
+        """Whether the entries are read from a file on demand."""
         return self._storage.on_disk
 
     @property
@@ -87,7 +86,7 @@ class RowSource:
         return np.diff(self._storage.indptr)
 
     def rows(self, cells: np.ndarray, counts: bool = False) -> Rows:
-        """Open bins of ``cells``, in the order asked for; a cell may be asked for more than once.
+        """Open bins of ``cells``, in the given order; cells may be repeated.
 
         ``cells`` are row numbers, or a mask of all cells. A cell's bins come in the order in which they are stored.
         ``counts=False`` leaves the counts out (None). Arrays of neighbouring cells in memory are those of the matrix,
@@ -125,14 +124,14 @@ class RowSource:
         cells = np.asarray(cells)
         if cells.dtype == bool:
             if cells.shape != (self.n_cells,):
-                raise IndexError(f"a mask of cells has shape {cells.shape}, expected ({self.n_cells},).")
+                raise IndexError(f"the mask of cells has shape {cells.shape}; expected ({self.n_cells},).")
             return np.flatnonzero(cells)
         if cells.ndim != 1 or (len(cells) and not np.issubdtype(cells.dtype, np.integer)):
             raise IndexError(f"cells must be a list of row numbers, found {cells.dtype} of shape {cells.shape}.")
         cells = cells.astype(np.int64)
         if len(cells) and (cells.min() < 0 or cells.max() >= self.n_cells):
             wrong = cells[(cells < 0) | (cells >= self.n_cells)]
-            raise IndexError(f"there is no cell {wrong[0]}: row numbers go from 0 to {self.n_cells - 1}.")
+            raise IndexError(f"there is no cell {wrong[0]}; expected row numbers from 0 to {self.n_cells - 1}.")
         return cells
 
     def __repr__(self) -> str:
@@ -164,7 +163,7 @@ def _storage(X: Any) -> InMemory | OnDisk:
     kind = f"{type(X).__module__.split('.')[0]} {type(X).__name__}"
     if X is None:
         raise ValueError(
-            "adata.X is None: there are no counts to read. Put the counts into adata.X, or name their layer."
+            "adata.X is None: there are no counts. Put the counts into adata.X, or pass the name of their layer."
         )
     if isinstance(X, np.ndarray):
         return _from_dense(X)
@@ -187,7 +186,7 @@ def _storage(X: Any) -> InMemory | OnDisk:
         return InMemory((int(X.shape[0]), int(X.shape[1])), X.indptr, X.indices, X.data)
     if kind.startswith("dask"):
         raise TypeError(
-            "lazy dask arrays are not read: open the file with anndata.read_h5ad(path, backed='r'), or set "
+            "adata.X is a lazy dask array, which is not supported. Open the file with anndata.read_h5ad(path, backed='r'), or set "
             "adata.X = anndata.io.sparse_dataset(zarr.open(path)['X'])."
         )
     if kind.startswith("h5py") or kind.startswith("zarr"):

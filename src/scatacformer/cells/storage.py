@@ -1,4 +1,4 @@
-"""Where the entries of a CSR matrix lie, and how stretches of them are read: memory, an HDF5 file, a zarr store."""
+"""Storage of the entries of a CSR matrix, and how slices of it are read: memory, an HDF5 file, a zarr store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Two rows of one read may lie this many entries apart: reading 64 KiB too much costs less than a second call
+# Rows at most this many entries apart are read together: 64 KiB of extra data cost less than a second call
 # (h5py 60 us, zarr 500 us a call).
 LARGEST_GAP = 1 << 14
 
@@ -19,7 +19,7 @@ class InMemory:
     """Entries of a scipy matrix. Its arrays are shared, never copied; workers that are spawned share one copy."""
 
     on_disk = False
-    free_of_zeros = False  # only a look at the values tells
+    free_of_zeros = False  # known only after reading the values
 
     def __init__(self, shape: tuple[int, int], indptr: np.ndarray, indices: np.ndarray, data: np.ndarray) -> None:
         self.shape = shape
@@ -28,7 +28,7 @@ class InMemory:
         self._shared: tuple[Any, Any] | None = None
 
     def pieces(self, first: np.ndarray, stop: np.ndarray, values: bool) -> Pieces:
-        """Column indices, and values if asked for, of the entries ``first[i]:stop[i]``, in arrays one after another."""
+        """Column indices, and values if requested, of the entries ``first[i]:stop[i]``, in arrays one after another."""
         if len(first) > 1 and (first[1:] == stop[:-1]).all():  # neighbours: one stretch
             first, stop = first[:1], stop[-1:]
         bounds = list(zip(first.tolist(), stop.tolist(), strict=True))
@@ -40,7 +40,8 @@ class InMemory:
 
         state = self.__dict__ | {"_shared": None}
         if get_spawning_popen() is not None:
-            # torch hands tensors to a spawned process through shared memory: one copy for all workers, not one each
+            # torch passes tensors to a spawned process through shared memory: one copy for all workers instead of one
+            # each
             import torch
 
             if self._shared is None:
@@ -55,7 +56,7 @@ class InMemory:
 
 
 class OnDisk(ABC):
-    """Entries of a CSR group on disk: row boundaries in memory, entries read when asked for."""
+    """Entries of a CSR group on disk: row boundaries in memory, entries read on demand."""
 
     on_disk = True
     free_of_zeros = False
@@ -69,13 +70,13 @@ class OnDisk(ABC):
         """The arrays ``indices`` and ``data``, open in this process."""
 
     def pieces(self, first: np.ndarray, stop: np.ndarray, values: bool) -> Pieces:
-        """As :meth:`InMemory.pieces`: in the order asked for, though the file is read from front to back."""
+        """As :meth:`InMemory.pieces`: in the given order, although the file is read from front to back."""
         indices, data = self._arrays()
         pieces: list[list[np.ndarray]] = [[np.empty(0, a.dtype)] * len(first) for a in (indices, data)]
         filled = np.flatnonzero(stop > first)
         order = filled[np.argsort(first[filled], kind="stable")]
         if len(order):
-            # one row asked for twice starts before the previous one stops: a negative gap
+            # a repeated row starts before the previous one stops: a negative gap
             breaks = np.flatnonzero(first[order][1:] - stop[order][:-1] > LARGEST_GAP) + 1
             for run in np.split(order, breaks):
                 start = int(first[run[0]])
@@ -104,7 +105,7 @@ class Hdf5(OnDisk):
                 self._group = h5py.File(self._path, "r")[self._name]
             except OSError as error:
                 raise OSError(
-                    f"cannot open {self._path} to read cells from it ({error}). If it was moved, open it anew; "
+                    f"cannot open {self._path} to read cells from it ({error}). If it was moved, open it again; "
                     'if it is open for writing, open it with backed="r" instead of "r+".'
                 ) from error
             self._pid = os.getpid()

@@ -48,10 +48,10 @@ def validate_counts(
 ) -> CountSummary:
     """Check every count of ``source`` in one streamed pass, and return the open bins per cell and per bin.
 
-    ``obs_names`` (n_cells,) name the cells in messages. ``empty`` says what becomes of cells without an open bin.
+    ``obs_names`` (n_cells,) name the cells in messages. ``empty`` determines how cells without open bins are treated.
 
     Raises ValueError for counts that are NaN, infinite, negative or not integer, for a bin that is stored twice in a
-    cell or lies beyond the last column, for cells without open bins (``empty="error"``), and if no bin is open at all.
+    cell or beyond the last column, for cells without open bins (``empty="error"``), and if no bin is open at all.
     """
     if obs_names is not None and len(obs_names) != source.n_cells:
         raise ValueError(f"obs_names has {len(obs_names):,} names, expected one for each of {source.n_cells:,} cells.")
@@ -94,7 +94,7 @@ _RAW = (
     "Raw counts are needed, not normalised ones: name the layer that holds them, as in layer='counts', "
     "or put them into adata.X."
 )
-_DAMAGED = "The matrix is damaged: read or make it anew."
+_DAMAGED = "The matrix is damaged. Read or create it again."
 _PROBLEMS = {
     "finite": ("counts are NaN or infinite", f"Counts are whole numbers, 0 or more. {_RAW}"),
     "positive": ("counts are negative", f"Counts are whole numbers, 0 or more. {_RAW}"),
@@ -122,7 +122,7 @@ class _Found:
 
 
 def _repeated(rows: Rows) -> np.ndarray:
-    """Mask of the entries whose bin was there before in the same cell."""
+    """Mask of the entries whose bin occurred before in the same cell."""
     repeated = np.zeros(len(rows.bins), bool)
     inner = np.ones(max(len(rows.bins) - 1, 0), bool)  # entry i + 1 is in the same cell as entry i
     edges = rows.indptr[1:-1]

@@ -1,4 +1,4 @@
-"""The verbs for the shell: ``scatacformer embed``, ``qc``, ``demo`` and ``corpus``."""
+"""The command line: ``scatacformer embed``, ``qc``, ``demo``, ``corpus``, ``pretrain``, ``tracks`` and ``variants``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def _build(args: argparse.Namespace) -> None:
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """What :meth:`Corpus.build` is called with: from the config file, or from the options."""
+    """The arguments of :meth:`Corpus.build`, from the config file or from the options."""
     from scatacformer.corpus import read_config
 
     of_all = {"batch_key": args.batch_key, "labels_key": args.labels_key, "organ": args.organ, "layer": args.layer}
@@ -36,10 +36,12 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     folder, *inputs = args.paths
     if folder.suffix == ".toml":
         if inputs or options or of_all or args.layout:
-            raise InputError(f"a config file says all: put the options and inputs into {folder}.")
+            raise InputError(f"options and inputs cannot be combined with a config file. Put them into {folder}.")
         return read_config(folder)
     if not inputs:
-        raise InputError(f"name the files that the corpus in {folder} is made of, after it; or a config file (.toml).")
+        raise InputError(
+            f"there are no inputs for the corpus in {folder}. List them after the folder, or pass a config file (.toml)."
+        )
     if args.layout is None:
         return options | {"folder": folder, "sources": [{"path": path, **of_all} for path in inputs]}
     from scatacformer.corpus import LAYOUTS
@@ -55,7 +57,7 @@ def _validate(args: argparse.Namespace) -> None:
         report = validate(args.folder, args.deep)
     print(f"{report['n_cells']:,} cells, {report['n_tokens']:,} tokens: as they were built")
     for path in report["sources_missing"]:
-        print(f"no longer there (which does no harm): {path}")
+        print(f"source no longer exists (not an error): {path}")
 
 
 def _show(args: argparse.Namespace) -> None:

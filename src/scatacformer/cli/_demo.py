@@ -1,4 +1,4 @@
-"""``scatacformer demo``: the main job on cells made offline, or on a file of the user's."""
+"""``scatacformer demo``: the main analysis on simulated cells, or on a file of the user."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Simulate or read, then the same steps as ``embed``."""
+    """Simulate or read cells, then run the same steps as ``embed``."""
     started = time.monotonic()
     kind = None if args.data is None else check_input(args, args.data)
     labels = read_labels(args.labels)
-    with as_input_error(f"cannot make the folder {args.output}: "):
+    with as_input_error(f"cannot create the folder {args.output}: "):
         args.output.mkdir(parents=True, exist_ok=True)
     check_folder(args.output)
 

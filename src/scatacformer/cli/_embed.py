@@ -1,4 +1,4 @@
-"""``scatacformer embed``: everything that can be checked first is."""
+"""``scatacformer embed``: embed cells, after checking all options and inputs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def run(args: argparse.Namespace) -> None:
     check_accelerator(args)
     if kind == "fragments" and args.batch_key is not None:
         raise InputError(
-            f"--batch-key {args.batch_key} goes with an AnnData; a fragments file has no columns of cells."
+            f"--batch-key {args.batch_key} needs an AnnData; a fragments file has no columns of cells. Leave it out."
         )
     if args.pretrained is not None and args.max_epochs is not None:
-        raise InputError("--max-epochs is for training, and --pretrained trains nothing; leave one of them out.")
+        raise InputError("--max-epochs has no effect with --pretrained, which does not train. Leave one of them out.")
     check_output(args.output, (".h5ad",), args.overwrite)
     if args.plot is not None:
         check_output(args.plot, PICTURES, args.overwrite)

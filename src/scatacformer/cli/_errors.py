@@ -1,4 +1,4 @@
-"""What is the user's to mend."""
+"""Errors in the usage or the input, which the user can correct."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class InputError(Exception):
 
 @contextmanager
 def as_input_error(prefix: str = "") -> Iterator[None]:
-    """What the library refuses while input is read and checked is the input's fault, not the program's."""
+    """Errors that the library raises while input is read and checked become input errors."""
     try:
         yield
     except (ValueError, TypeError, KeyError, OSError, EOFError) as error:
-        # a KeyError's own text is the repr of its message
+        # str of a KeyError is the repr of its message
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise InputError(f"{prefix}{text}") from error

@@ -1,4 +1,4 @@
-"""Known labels of cells, from a column of ``.obs`` or from a file; only to compare with."""
+"""Known labels of cells, from a column of ``.obs`` or from a file; used only for comparison."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BARCODE_HEADINGS = {"barcode", "barcodes", "cell", "cells", "cell_id", "cell_ba
 
 
 def read_labels(labels: str | None) -> tuple[str, dict[str, str]] | None:
-    """(name, barcode -> label) of a file; None if ``labels`` is no file, and so the name of a column."""
+    """(Name, barcode -> label) of a file; None if ``labels`` is not a file but the name of a column."""
     if labels is None:
         return None
     path = Path(labels)
     if not path.is_file():
         if path.suffix in (".tsv", ".csv", ".txt", ".gz"):
-            raise InputError(f"there is no file {path}.")
+            raise InputError(f"the file {path} does not exist. Check the path.")
         return None
     with as_input_error(f"cannot read the labels of {path}: "):
         text = read_unpacked(path).decode("utf-8-sig")
@@ -33,7 +33,7 @@ def read_labels(labels: str | None) -> tuple[str, dict[str, str]] | None:
     short = next((number for number, row in enumerate(rows, 1) if len(row) < 2), None)
     if not rows or short is not None:
         found = f"line {short} is {lines[short - 1][:60]!r}" if short else "it is empty"
-        raise InputError(f"{path} has no labels: {found}; expected 'barcode<tab>label' in each line.")
+        raise InputError(f"{path} has no labels, {found}; expected 'barcode<tab>label' in each line.")
     name = "label"
     if rows[0][0].lower() in _BARCODE_HEADINGS:
         name = rows[0][1] or name
@@ -46,13 +46,13 @@ def read_labels(labels: str | None) -> tuple[str, dict[str, str]] | None:
 
 
 def put_labels(adata: AnnData, labels: str | None, file: tuple[str, dict[str, str]] | None) -> str | None:
-    """Column of ``adata.obs`` with the labels, made from the file where there is one."""
+    """Column of ``adata.obs`` with the labels, created from the file if there is one."""
     if labels is None:
         return None
     if file is None:
         if labels not in adata.obs:
             raise InputError(
-                f"--labels {labels} is neither a file nor a column of .obs; columns: "
+                f"--labels {labels} is neither a file nor a column of .obs; the columns are "
                 f"{', '.join(map(str, adata.obs.columns)) or 'none'}."
             )
         if adata.obs[labels].notna().sum() < 2:
@@ -65,8 +65,8 @@ def put_labels(adata: AnnData, labels: str | None, file: tuple[str, dict[str, st
     n_found = sum(label is not None for label in found)
     if n_found < 2:
         raise InputError(
-            f"{n_found} of {adata.n_obs:,} cells have a label in {labels}: its barcodes are such as "
-            f"{', '.join(list(label_of)[:3])}, the cells are such as {', '.join(adata.obs_names[:3])}. Look for a "
+            f"{n_found} of {adata.n_obs:,} cells have a label in {labels}: its barcodes are like "
+            f"{', '.join(list(label_of)[:3])}, the cells are like {', '.join(adata.obs_names[:3])}. Check for a "
             "suffix such as '-1', or for the file of another sample."
         )
     if n_found < adata.n_obs:

@@ -1,7 +1,7 @@
 """Arguments in, exit code out.
 
-0: done. 1: something unexpected, with a traceback. 2: wrong usage or input, with one line that says what to do.
-130: stopped by Ctrl-C; 143: ended by SIGTERM. What was written before is whole, and nothing is half written.
+0: success. 1: unexpected error, with a traceback. 2: invalid usage or input, with one line that says what to do.
+130: stopped by Ctrl-C; 143: ended by SIGTERM. Files that were written are complete, and no incomplete files remain.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ._messages import messages_on_stderr
 from ._parser import build_parser
 from ._signals import INTERRUPTED, TERMINATED, Terminated, sigterm_raises, status_of
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # the disk's fault: no traceback helps
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # problems of the disk: a traceback does not help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     try:
         args = parser.parse_args(argv)
-    except SystemExit as end:  # --help, --version, or wrong usage: argparse has said it
+    except SystemExit as end:  # --help, --version, or invalid usage: already reported by argparse
         return int(end.code or 0)
     try:
         with messages_on_stderr(quiet=args.quiet), sigterm_raises():
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated:
         _say("ended by SIGTERM")
         return TERMINATED
-    except SystemExit as end:  # of a training, which has said why
+    except SystemExit as end:  # from a training, which has reported the reason
         if (status := status_of(end)) == INTERRUPTED:
             _say("stopped by Ctrl-C")
         return status

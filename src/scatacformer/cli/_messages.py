@@ -1,4 +1,4 @@
-"""What the program says while it works: one line each on stderr, so that stdout is the result alone."""
+"""Messages during a run: one line each on stderr, so that stdout has only the result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _OURS = str(Path(__file__).parents[1])
 
 @contextmanager
 def messages_on_stderr(quiet: bool) -> Iterator[None]:
-    """Log lines and warnings of this package go to stderr; those of the libraries below are not for the user.
+    """Log messages and warnings of this package go to stderr; those of other libraries are suppressed.
 
-    In a log file each line has its time; on a terminal, where progress bars show it, it has none. ``quiet`` leaves
-    warnings alone.
-    """
+    Lines have a time stamp in a log file, but not on a terminal, where progress bars show the time. ``quiet`` keeps
+    only warnings. """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
     level, propagate = logger.level, logger.propagate
@@ -40,7 +39,7 @@ def messages_on_stderr(quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def libraries_silent() -> Iterator[None]:
-    """No log lines of Lightning and scvi-tools, which tell of TPUs and trackers; only once they are imported."""
+    """Suppress log messages of Lightning and scvi-tools about TPUs and trackers, if these are imported."""
     libraries = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "scvi")]
     levels = [library.level for library in libraries]
     for library in libraries:

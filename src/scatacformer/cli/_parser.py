@@ -1,4 +1,4 @@
-"""What can be typed, and what ``--help`` says of it."""
+"""The parser of the command line, with the texts of ``--help``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from scatacformer import __version__
 
 _INPUT = """\
-INPUT is told by its name:
+INPUT is recognised by its name:
   fragments.tsv.gz  fragments: chromosome, start, end, barcode, count (also .tsv, .bed, .bed.gz); needs --genome or
                     --chrom-sizes
   cells.h5ad        AnnData of cells x regions, raw counts; .var has chrom, start, end, or regions are named
                     chr1:0-5000, chr1-0-5000 or chr1_0_5000
   cells.h5mu        MuData; its modality --modality is read
-  matrix.h5         peaks of Cell Ranger ATAC or ARC (filtered_feature_bc_matrix.h5); genes in it are left out
+  matrix.h5         peaks of Cell Ranger ATAC or ARC (filtered_feature_bc_matrix.h5); genes in it are ignored
   cells.zarr        AnnData as a zarr folder
 """
 
@@ -28,13 +28,13 @@ examples:
   scatacformer embed multiome.h5mu --layer counts --model-dir model/ -o embedded.h5ad
   scatacformer embed new.h5ad --pretrained model/ -o new_embedded.h5ad
 
-what is written:
+output:
   the cells with their embedding in .obsm["X_scatacformer"], neighbours, .obs["leiden"] and .obsm["X_umap"]; with
-  --labels a table of how well clusters and labels agree. Labels are only compared, never trained on. A file is written
-  under another name and then renamed, so that a run that fails or is stopped leaves none.
+  --labels a table of how well clusters and labels agree. Labels are used only for comparison, never for training. Files are written
+  under a temporary name and then renamed, so a run that fails or is stopped leaves no incomplete files.
 
 exit codes:
-  0 done; 1 unexpected error; 2 wrong usage or input; 130 stopped by Ctrl-C;
+  0 success; 1 unexpected error; 2 invalid usage or input; 130 stopped by Ctrl-C;
   143 ended by SIGTERM
 """
 
@@ -43,8 +43,8 @@ examples:
   scatacformer demo
   scatacformer demo --data cells.h5ad --output try/
 
-what is written:
-  cells.h5ad and umap.png in the folder --output (demo/), and a printed table. Files of an earlier demo are replaced.
+output:
+  cells.h5ad and umap.png in the folder --output (demo/), and a table on stdout. Files of an earlier demo are replaced.
 """
 
 _QC = """\
@@ -61,7 +61,7 @@ examples:
   scatacformer corpus validate corpus/
   scatacformer corpus show corpus/
 
-a build that was stopped goes on where it was, with the same command; data sets that are finished are kept.
+the same command resumes a build that was stopped; data sets that are complete are kept.
 """
 
 _PRETRAIN = """\
@@ -70,7 +70,7 @@ examples:
   scatacformer pretrain config.toml --resume
   torchrun --nproc-per-node=8 -m scatacformer pretrain config.toml
 
-config.toml names at least the cells and the folder of the model (paths are relative to the file):
+config.toml contains at least the cells and the folder of the model (paths are relative to the file):
   data = "corpus"        # folder of a corpus, or an .h5ad
   output = "pretrained"
   batch_size = 256
@@ -78,9 +78,9 @@ config.toml names at least the cells and the folder of the model (paths are rela
   size = "base"
 Every key is explained in the user guide, page Pretraining.
 
-what is written:
+output:
   the model in the folder output, which ScAtacFormer.load and load_query_data read; metrics and checkpoints in
-  output/training. With --resume a run that was stopped goes on to where an uninterrupted one would end.
+  output/training. With --resume, a run that was stopped continues as if it had not been interrupted.
 """
 
 
@@ -89,7 +89,7 @@ examples:
   scatacformer tracks T.bw B.bw Mono.bw --fasta hg38.fa -o model/ --holdout chr8 --validation chr10
   scatacformer tracks --fragments fragments.tsv.gz --groups clusters.tsv --fasta hg38.fa -o model/ --bigwig predicted/
 
-what is written:
+output:
   a trained Epiformer in the folder model/, which 'scatacformer variants' and Epiformer.load read; with --bigwig, the
   signal that it predicts over the whole genome. clusters.tsv has a barcode and its group on each line.
 """
@@ -99,7 +99,7 @@ examples:
   scatacformer variants model/ variants.vcf --fasta hg38.fa -o scores.tsv
   scatacformer variants model/ variants.vcf.gz --fasta hg38.fa -o scores.tsv --vcf scores.vcf --tracks T B
 
-what is written:
+output:
   a line for each allele and track: the signal around the variant with the reference and with the alternative allele,
   their difference, its log2 fold change, and how much that varies between strands and shifts. With --resume a run that
   was stopped is continued.
@@ -127,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_embed(commands: argparse._SubParsersAction) -> None:
-    embed = _command(commands, "embed", "embed cells, cluster them and draw them", f"{_INPUT}\n{_EMBED}")
+    embed = _command(commands, "embed", "embed, cluster and plot cells", f"{_INPUT}\n{_EMBED}")
     embed.add_argument("input", metavar="INPUT", type=Path, help="fragments file, .h5ad, .h5mu, .h5 or zarr folder")
     embed.add_argument("-o", "--output", metavar="OUT.h5ad", type=Path, required=True, help="file to write")
     _add_input(embed)
@@ -135,8 +135,8 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     _add_training(embed).add_argument(
         "--pretrained",
         metavar="M",
-        help="a model that is there, in a folder or as owner/name on the Hugging Face hub, instead of training one; the "
-        "result has its regions, onto which those of INPUT are mapped by overlap",
+        help="use a trained model, from a folder or as owner/name on the Hugging Face Hub, instead of training one; the "
+        "regions of INPUT are mapped to those of the model by overlap",
     )
 
 
@@ -151,9 +151,9 @@ def _add_qc(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    demo = _command(commands, "demo", "embed simulated cells (or a file of yours) in a few minutes", _DEMO)
+    demo = _command(commands, "demo", "embed simulated cells (or your own file) in a few minutes", _DEMO)
     demo.add_argument(
-        "--data", metavar="INPUT", type=Path, help="cells of yours: any INPUT of 'embed' (default: simulated)"
+        "--data", metavar="INPUT", type=Path, help="your own cells: any INPUT of 'embed' (default: simulated)"
     )
     demo.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("demo"), help="folder (default: demo)")
     demo.add_argument(
@@ -168,8 +168,8 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 def _add_corpus(commands: argparse._SubParsersAction) -> None:
     corpus = commands.add_parser(
         "corpus",
-        help="many data sets on disk as one, to pretrain on",
-        description="Many data sets on disk as one, to pretrain on.",
+        help="combine many data sets on disk for pretraining",
+        description="Combine many data sets on disk for pretraining.",
         epilog=_CORPUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -183,9 +183,15 @@ def _add_corpus(commands: argparse._SubParsersAction) -> None:
     genome.add_argument("--chrom-sizes", metavar="F", type=Path, help="instead: a chrom.sizes or .fai file")
     genome.add_argument("--vocabulary", metavar="F", type=Path, help="instead: a BED file of the bins")
     build.add_argument("--bin-size", metavar="BP", type=_at_least(1), help="width of a bin (default: 5000)")
-    build.add_argument("--min-bins", metavar="N", type=_at_least(1), help="open bins a cell must have (default: 100)")
-    build.add_argument("--max-bins", metavar="N", type=_at_least(1), help="open bins a cell may have (default: any)")
-    build.add_argument("--layout", choices=["hubmap", "catlas", "10x"], help="inputs are folders of this public source")
+    build.add_argument(
+        "--min-bins", metavar="N", type=_at_least(1), help="minimum number of open bins per cell (default: 100)"
+    )
+    build.add_argument(
+        "--max-bins", metavar="N", type=_at_least(1), help="maximum number of open bins per cell (default: none)"
+    )
+    build.add_argument(
+        "--layout", choices=["hubmap", "catlas", "10x"], help="inputs are folders from this public source"
+    )
     build.add_argument("--batch-key", metavar="K", help="column of .obs with the sample, in all inputs")
     build.add_argument("--labels-key", metavar="K", help="column of .obs with the cell type, in all inputs")
     build.add_argument("--organ", metavar="O", help="organ of all inputs")
@@ -193,14 +199,14 @@ def _add_corpus(commands: argparse._SubParsersAction) -> None:
     validate = _command(actions, "validate", "check all files of a corpus, and its sources", _CORPUS, of="corpus")
     validate.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the corpus")
     validate.add_argument("--deep", action="store_true", help="read all bytes of the sources too")
-    show = _command(actions, "show", "print what a corpus holds", _CORPUS, of="corpus")
+    show = _command(actions, "show", "print the content of a corpus", _CORPUS, of="corpus")
     show.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the corpus")
 
 
 def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     pretrain = _command(commands, "pretrain", "pretrain a model on a corpus, on one device or many", _PRETRAIN)
     pretrain.add_argument("config", metavar="CONFIG.toml", type=Path, help="cells, output and settings")
-    pretrain.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    pretrain.add_argument("--resume", action="store_true", help="resume from the last checkpoint, if there is one")
 
 
 def _add_tracks(commands: argparse._SubParsersAction) -> None:

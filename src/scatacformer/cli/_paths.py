@@ -14,7 +14,7 @@ PICTURES = (".png", ".pdf", ".svg")
 def kind_of(path: Path) -> str:
     """``"fragments"``, ``"h5ad"``, ``"h5mu"``, ``"10x"`` or ``"zarr"``, by the name of an input that exists."""
     if not path.exists():
-        raise InputError(f"there is no file {path}.")
+        raise InputError(f"the file {path} does not exist. Check the path.")
     name = path.name.lower()
     if path.is_dir():
         if name.endswith(".zarr") or any((path / file).exists() for file in ("zarr.json", ".zgroup", ".zattrs")):
@@ -30,32 +30,32 @@ def kind_of(path: Path) -> str:
     if name.endswith(_FRAGMENTS):
         return "fragments"
     raise InputError(
-        f"the name of {path} does not say what it is; expected one that ends in {', '.join(_FRAGMENTS[:4])} "
-        "(fragments), .h5ad, .h5mu, .h5 (of Cell Ranger) or .zarr. Rename it, or link to it under such a name."
+        f"the name of {path} does not show its format; expected an ending among {', '.join(_FRAGMENTS[:4])} "
+        "(fragments), .h5ad, .h5mu, .h5 (of Cell Ranger) or .zarr. Rename it, or create a link with such a name."
     )
 
 
 def check_output(path: Path, endings: tuple[str, ...], overwrite: bool) -> None:
-    """Refuse a file that could not be written later, or exists and may not be replaced."""
+    """Raise InputError for a file that cannot be written, or that exists and must not be replaced."""
     if path.suffix.lower() not in endings:
         raise InputError(f"the name of {path} must end in {' or '.join(endings)}.")
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected the name of a file to write.")
     check_folder(path.parent)
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists; choose another name, or replace it with --overwrite.")
+        raise InputError(f"{path} exists. Choose another name, or replace it with --overwrite.")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that is not there or not ours to write to."""
+    """Raise InputError for a folder that does not exist or is not writable."""
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}; make it first: mkdir -p {folder}.")
+        raise InputError(f"the folder {folder} does not exist. Create it first: mkdir -p {folder}.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"the folder {folder} cannot be written to; choose another one, or change its permissions.")
+        raise InputError(f"the folder {folder} is not writable. Choose another one, or change its permissions.")
 
 
 def check_model_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse a place for the model that holds something else, or an earlier model that may not be replaced."""
+    """Raise InputError for a model folder with other content, or with an earlier model that must not be replaced."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder for the model.")
     nearest = folder
@@ -64,5 +64,5 @@ def check_model_folder(folder: Path, overwrite: bool) -> None:
     check_folder(nearest)
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(
-            f"the folder {folder} is not empty; choose another one, or replace its model with --overwrite."
+            f"the folder {folder} is not empty. Choose another one, or replace its model with --overwrite."
         )

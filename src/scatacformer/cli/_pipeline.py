@@ -1,4 +1,4 @@
-"""The main job: cells × regions → embedding, clusters, UMAP. ``embed`` and ``demo`` are two doors to it."""
+"""The main analysis of ``embed`` and ``demo``: cells × regions → embedding, clusters, UMAP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
 
     if args.batch_key is not None and args.batch_key not in adata.obs:
         raise InputError(
-            f"--batch-key {args.batch_key} is no column of .obs; columns: "
+            f"--batch-key {args.batch_key} is not a column of .obs; the columns are "
             f"{', '.join(map(str, adata.obs.columns)) or 'none'}."
         )
     with libraries_silent():
@@ -52,9 +52,9 @@ def leave_a_note(adata: AnnData, args: argparse.Namespace, **said: str) -> None:
 
 def _train(model: Any, args: argparse.Namespace) -> None:
     logger.info("training")
-    # scvi-tools prints why it stopped; stdout is for the result
+    # scvi-tools prints the reason for stopping, but stdout is reserved for the result
     with redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
-        # a model that stopped half way is worth keeping in a notebook; in the shell Ctrl-C means stop
+        # a partly trained model is useful in a notebook, but in the shell Ctrl-C ends the run
         warnings.filterwarnings("error", message="training was stopped by Ctrl-C", category=UserWarning)
         try:
             model.train(
@@ -72,7 +72,7 @@ def _train(model: Any, args: argparse.Namespace) -> None:
 
 
 def _epoch_log() -> Any:
-    """A callback that leaves a line for each epoch, for those who read the log later."""
+    """A callback that logs a line for each epoch."""
     from lightning.pytorch import Callback
 
     class EpochLog(Callback):
@@ -102,5 +102,5 @@ def cluster(adata: AnnData, args: argparse.Namespace) -> None:
         directed=False,
         random_state=args.seed,
     )
-    # the spectral start needs more cells than it has dimensions, and is slow and pointless for a handful
+    # the spectral layout needs more cells than dimensions, and is slow and pointless for a handful
     sc.tl.umap(adata, init_pos="spectral" if adata.n_obs > 50 else "random", random_state=args.seed)

@@ -10,9 +10,9 @@ from ._messages import logger
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the settings, pretrain, say where the model is."""
+    """Read the settings, pretrain, and print the folder of the model."""
     if not args.config.is_file():
-        raise InputError(f"there is no file {args.config}.")
+        raise InputError(f"the file {args.config} does not exist. Check the path.")
     from scatacformer.model import pretrain, read_config
 
     with as_input_error():
@@ -28,10 +28,10 @@ def run(args: argparse.Namespace) -> None:
         logger.warning("%s", str(stopped).replace("pretrain(resume=True)", "scatacformer pretrain --resume"))
         raise KeyboardInterrupt from stopped
     except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
-        # refused before a step was taken; what goes wrong in training is of other kinds
+        # errors before the first step; errors in training are of other types
         raise InputError(str(error).replace("resume=True", "--resume")) from error
     from lightning.pytorch.utilities import rank_zero_only
 
-    if getattr(rank_zero_only, "rank", 0) == 0:  # one of several processes speaks for all
+    if getattr(rank_zero_only, "rank", 0) == 0:  # only one of several processes prints
         logger.info("%s", model)
         print(f"written: {output}")

@@ -1,4 +1,4 @@
-"""``embed --pretrained``: a model that is there reads the cells; nothing is trained."""
+"""``embed --pretrained``: embed cells with a trained model, without training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def embed_with_pretrained(adata: AnnData, args: argparse.Namespace) -> tuple[AnnData, Any]:
-    """The cells over the model's regions, embedded and clustered, and the model as it read them."""
+    """The cells over the model's regions, embedded and clustered, and the query model."""
     logger.info("%s cells x %s regions; loading %s", f"{adata.n_obs:,}", f"{adata.n_vars:,}", args.pretrained)
     from anndata import AnnData
 
@@ -27,7 +27,7 @@ def embed_with_pretrained(adata: AnnData, args: argparse.Namespace) -> tuple[Ann
             known = ScAtacFormer.from_pretrained(args.pretrained, accelerator="cpu")
             setup = setup_arguments(known.registry_)
             cells = match_vocabulary(adata, known, layer=args.layer)
-            # no more of the cells than the model was told of its own: a column of labels may be of others
+            # only the columns that the model uses: a column of labels may have other labels
             bare = AnnData(cells.X, obs=_batch(cells.obs, setup["batch_key"], args.batch_key), var=cells.var)
             if setup["layer"] is not None:
                 bare.layers[setup["layer"]] = bare.X
@@ -47,10 +47,10 @@ def embed_with_pretrained(adata: AnnData, args: argparse.Namespace) -> tuple[Ann
 
 
 def _batch(obs: pd.DataFrame, of_model: str | None, named: str | None) -> pd.DataFrame:
-    """The column that the model reads the batch from: what the user named, or one of that name, or one new batch."""
+    """The batch column of the model: the one given by the user, or one with its name, or a single new batch."""
     if named is not None and named not in obs:
         raise InputError(
-            f"--batch-key {named} is no column of .obs; columns: {', '.join(map(str, obs.columns)) or 'none'}."
+            f"--batch-key {named} is not a column of .obs; the columns are {', '.join(map(str, obs.columns)) or 'none'}."
         )
     only = obs[[]].copy()
     if of_model is not None:

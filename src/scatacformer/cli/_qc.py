@@ -1,4 +1,4 @@
-"""``scatacformer qc``: how long the cells' sentences are."""
+"""``scatacformer qc``: lengths of the cells' sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._read import check_input, read_cells
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the cells, print the report, draw the histogram."""
+    """Read the cells, print the report, plot the histogram."""
     kind = check_input(args, args.input)
     if args.plot is not None:
         check_output(args.plot, PICTURES, args.overwrite)

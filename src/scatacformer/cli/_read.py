@@ -1,4 +1,4 @@
-"""From an input of any kind to cells × regions in memory, CSR."""
+"""Reading of any input as cells × regions in memory, CSR."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ if TYPE_CHECKING:
 
 
 def check_accelerator(args: argparse.Namespace) -> None:
-    """Refuse an accelerator that this machine does not have, before anything is read."""
+    """Raise InputError for an accelerator that is not available, before anything is read."""
     if args.accelerator not in ("gpu", "mps"):
         return
     import torch
 
     if not (torch.backends.mps.is_available() or (args.accelerator == "gpu" and torch.cuda.is_available())):
         raise InputError(
-            f"--accelerator {args.accelerator}: no such device is available to torch {torch.__version__}; leave the option "
-            "out, or install torch for your device."
+            f"--accelerator {args.accelerator}: no such device is available to torch {torch.__version__}. Leave out the "
+            "option, or install torch for your device."
         )
 
 
 def check_input(args: argparse.Namespace, path: Path) -> str:
-    """The kind of the input; refuses options that do not go with it, before anything is read."""
+    """The kind of the input; raises InputError for options that do not apply to it, before anything is read."""
     kind = kind_of(path)
     if kind == "fragments":
         if args.genome is None and args.chrom_sizes is None:
             raise InputError(
-                f"{path} is a fragments file: say what it was aligned to, with --genome (hg38, mm10, ...) or "
+                f"{path} is a fragments file. Give the assembly that it was aligned to with --genome (hg38, mm10, ...) or "
                 "--chrom-sizes FILE."
             )
         if args.layer is not None:
-            raise InputError(f"--layer {args.layer} goes with an AnnData; {path} is a fragments file, which has none.")
+            raise InputError(
+                f"--layer {args.layer} needs an AnnData; {path} is a fragments file, which has no layers. Leave it out."
+            )
     for file in (args.chrom_sizes, args.barcodes):
         if file is not None and not file.is_file():
-            raise InputError(f"there is no file {file}.")
+            raise InputError(f"the file {file} does not exist. Check the path.")
     if args.genome is not None or args.chrom_sizes is not None:
         from scatacformer.genome import chrom_sizes
 
@@ -51,7 +53,7 @@ def check_input(args: argparse.Namespace, path: Path) -> str:
 
 
 def read_cells(args: argparse.Namespace, path: Path, kind: str) -> AnnData:
-    """Cells × regions in memory, ``.X`` (or the layer) CSR, as the options ask."""
+    """Cells × regions in memory, with ``.X`` (or the layer) as CSR, according to the options."""
     logger.info("reading %s", path)
     if kind == "fragments":
         from scatacformer.pp import bin_fragments
@@ -81,7 +83,7 @@ def read_cells(args: argparse.Namespace, path: Path, kind: str) -> AnnData:
 def _read_anndata(path: Path, kind: str, modality: str) -> AnnData:
     import anndata
 
-    with as_input_error(f"cannot read {path} as {kind}; is it whole, and what its name says? "):
+    with as_input_error(f"cannot read {path} as {kind}; check that it is complete and of the type given by its name: "):
         if kind == "h5ad":
             return anndata.read_h5ad(path)
         if kind == "zarr":
@@ -95,7 +97,7 @@ def _read_anndata(path: Path, kind: str, modality: str) -> AnnData:
             modalities = list(file.get("mod", ()))
         if modality not in modalities:
             raise InputError(
-                f"{path} has no modality {modality!r}; it has {', '.join(modalities) or 'none'}. Name it: --modality M."
+                f"{path} has no modality {modality!r}; it has {', '.join(modalities) or 'none'}. Pass its name with --modality M."
             )
         return mudata.read_h5ad(path, mod=modality)
 
@@ -112,9 +114,9 @@ def _read_10x(path: Path) -> AnnData:
     is_peak = (adata.var["feature_types"] == "Peaks").to_numpy()
     if not is_peak.any():
         found = ", ".join(sorted(set(adata.var["feature_types"].astype(str)))[:5]) or "nothing"
-        raise InputError(f"{path} holds {found}, and no peaks; expected a matrix of Cell Ranger ATAC or ARC.")
+        raise InputError(f"{path} contains {found}, but no peaks; expected a matrix of Cell Ranger ATAC or ARC.")
     if not is_peak.all():
-        logger.info("%s of %s features are peaks; the others are left out", f"{is_peak.sum():,}", f"{adata.n_vars:,}")
+        logger.info("%s of %s features are peaks; the others are ignored", f"{is_peak.sum():,}", f"{adata.n_vars:,}")
         adata = adata[:, is_peak].copy()
     genomes = set(adata.var["genome"].astype(str)) if "genome" in adata.var else set()
     if len(genomes) == 1 and (assembly := assembly_name(genomes.pop())) is not None:
@@ -123,14 +125,16 @@ def _read_10x(path: Path) -> AnnData:
 
 
 def _set_assembly(adata: AnnData, genome: str | Path | None) -> None:
-    """What the user says of the genome must fit what the file says, and where the regions lie."""
+    """Check that the genome given by the user matches the file and the positions of its regions."""
     if genome is None:
         return
     from scatacformer.genome import Vocabulary, assembly_name
 
     named, said = assembly_name(genome), adata.uns.get("assembly")
     if named and said is not None and (assembly_name(said) or said) != named:
-        raise ValueError(f"its .uns['assembly'] is {said!r}, and --genome is {genome}; leave --genome out, or mend it.")
+        raise ValueError(
+            f"its .uns['assembly'] is {said!r}, and --genome is {genome}; leave out --genome, or correct it."
+        )
     Vocabulary.from_var(adata.var).validate_assembly(genome)
     if named:
         adata.uns["assembly"] = named
@@ -141,11 +145,11 @@ def _to_csr(adata: AnnData, layer: str | None) -> None:
 
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
-        raise ValueError("it has no .X; name the layer with the counts: --layer L.")
+        raise ValueError("it has no .X. Pass the layer with the counts: --layer L.")
     if isinstance(X, sparse.csr_matrix | sparse.csr_array):
         return
-    logger.info("its counts are stored as %s and are turned into CSR", type(X).__name__)
-    # the file held them in this form, so that they fit into memory
+    logger.info("its counts are stored as %s and are converted to CSR", type(X).__name__)
+    # they fit into memory in the form in which they were stored
     rows = X.tocsr() if sparse.issparse(X) else sparse.csr_matrix(X)
     if layer is None:
         adata.X = rows
@@ -164,16 +168,18 @@ def _choose_cells(adata: AnnData, barcodes: Path | None, least: int | None, laye
         at = adata.obs_names.get_indexer(wanted)
         if (at < 0).all():
             raise ValueError(
-                f"none of the {len(wanted):,} barcodes of {barcodes} is a cell; given {', '.join(wanted[:3])}, "
-                f"expected such as {', '.join(adata.obs_names[:3])}."
+                f"none of the {len(wanted):,} barcodes of {barcodes} is a cell of the input (first: {', '.join(wanted[:3])}); "
+                f"expected names like {', '.join(adata.obs_names[:3])}."
             )
         if (at < 0).any():
-            logger.warning("warning: %s of %s barcodes are no cells", f"{(at < 0).sum():,}", f"{len(wanted):,}")
+            logger.warning(
+                "warning: %s of %s barcodes are not among the cells", f"{(at < 0).sum():,}", f"{len(wanted):,}"
+            )
         kept = at[at >= 0]
     if least:
         depth = np.asarray((adata.X if layer is None else adata.layers[layer]).sum(1)).ravel()[kept]
         if not (depth >= least).any():
-            raise ValueError(f"no cell has {least:,} counts (the most is {depth.max():,.0f}); lower --min-fragments.")
+            raise ValueError(f"no cell has {least:,} counts (maximum: {depth.max():,.0f}). Lower --min-fragments.")
         if (depth < least).any():
             logger.info(
                 "%s of %s cells have fewer than %s counts", f"{(depth < least).sum():,}", f"{len(kept):,}", least
@@ -188,7 +194,7 @@ def _to_bins(adata: AnnData, args: argparse.Namespace) -> AnnData:
 
     genome = args.genome or args.chrom_sizes or adata.uns.get("assembly")
     if genome is None:
-        raise ValueError("--bin-size needs the genome: give --genome or --chrom-sizes.")
+        raise ValueError("--bin-size needs the genome. Pass --genome or --chrom-sizes.")
     logger.info("mapping %s regions onto bins of %s bp", f"{adata.n_vars:,}", f"{args.bin_size:,}")
     matched = match_vocabulary(adata, Vocabulary.from_chrom_sizes(genome, args.bin_size), layer=args.layer)
     if args.layer is not None:

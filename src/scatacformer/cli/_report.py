@@ -1,4 +1,4 @@
-"""The table on stdout, and the files."""
+"""The summary table on stdout, and the output files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_CLUSTERS = 30
 
 
 def print_table(adata: AnnData, labels_key: str | None, seconds: float) -> None:
-    """Cells, regions and clusters; with labels, how well they agree; then a line per cluster."""
+    """Cells, regions and clusters; with labels, the agreement; then a line per cluster."""
     n_tokens = adata.obs["n_tokens"].to_numpy()
     rows = [
         ("cells", f"{adata.n_obs:,}"),
@@ -52,11 +52,11 @@ def _print_clusters(adata: AnnData, labels_key: str | None) -> None:
             line += f"   {share.index[0]} ({share.iloc[0]:.0%})" if len(share) and share.iloc[0] > 0 else "   none"
         print(line)
     if len(sizes) > _MAX_CLUSTERS:
-        print(f"... and {len(sizes) - _MAX_CLUSTERS} smaller ones")
+        print(f"... and {len(sizes) - _MAX_CLUSTERS} smaller clusters")
 
 
 def write_cells(adata: AnnData, path: Path) -> None:
-    """The cells as .h5ad, without what scvi-tools left in them for its own use."""
+    """Write the cells as .h5ad, without the internal columns of scvi-tools."""
     logger.info("writing %s", path)
     own_obs = [column for column in adata.obs if str(column).startswith("_scvi")]
     adata.obs = adata.obs.drop(columns=own_obs)
@@ -67,11 +67,11 @@ def write_cells(adata: AnnData, path: Path) -> None:
 
 
 def plot_cells(adata: AnnData, path: Path, colors: list[str]) -> None:
-    """The UMAP as a picture, one panel for each of ``colors``."""
-    logger.info("drawing %s", path)
+    """Plot the UMAP, with one panel for each of ``colors``."""
+    logger.info("plotting %s", path)
     import matplotlib as mpl
 
-    mpl.use("Agg")  # a picture is all that is asked for, also where there is a screen
+    mpl.use("Agg")  # only a file is written, even if a display is available
     from scatacformer.pl import embedding
 
     embedding(adata, colors, save=path, show=False, frameon=False, ncols=2)

@@ -1,4 +1,4 @@
-"""SIGTERM ends the program in order: what is half written is removed, a line says so, the exit status is 143."""
+"""SIGTERM ends the program in order: incomplete files are removed, a line is printed, and the exit status is 143."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
 
 
 class Terminated(BaseException):
-    """SIGTERM has come. Not an Exception: nothing that handles errors takes it for one."""
+    """Raised on SIGTERM. It is not an Exception, so that error handlers do not catch it."""
 
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Within the block SIGTERM raises :class:`Terminated`, but where a training has a handler of its own."""
-    here = threading.current_thread() is threading.main_thread()  # only there may a handler be set
+    """Within the block, SIGTERM raises :class:`Terminated`, unless a training sets its own handler."""
+    here = threading.current_thread() is threading.main_thread()  # handlers can be set only there
     before = signal.getsignal(signal.SIGTERM) if here else None
-    if before is not signal.SIG_DFL:  # ignored on purpose, or somebody else's
+    if before is not signal.SIG_DFL:  # ignored on purpose, or set by other code
         yield
         return
     signal.signal(signal.SIGTERM, _raise)
@@ -31,7 +31,7 @@ def sigterm_raises() -> Iterator[None]:
 
 
 def status_of(end: SystemExit) -> int:
-    """The exit status of a SystemExit, with that of Ctrl-C where a library made one of a KeyboardInterrupt."""
+    """The exit status of a SystemExit, with that of Ctrl-C if a library converted a KeyboardInterrupt."""
     if isinstance(end.__context__, KeyboardInterrupt):  # Lightning does so
         return INTERRUPTED
     if end.code is None:

@@ -11,7 +11,7 @@ from ._paths import check_model_folder
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check, read the signal, train, save; with --bigwig write what the model predicts."""
+    """Check, read the signal, train, save; with --bigwig, write the predictions of the model."""
     if bool(args.tracks) == bool(args.fragments):
         raise InputError("pass either bigWig files, or --fragments with --groups; found both or neither.")
     if args.fragments and args.groups is None:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     settings: dict[str, Any] = {} if args.max_epochs is None else {"max_epochs": args.max_epochs}
     if args.batch_size is not None:
         settings["batch_size"] = args.batch_size
-    with as_input_error():  # what goes wrong in training is of other kinds
+    with as_input_error():  # errors in training are of other types
         model.train(
             holdout_chromosomes=args.holdout,
             validation_chromosomes=args.validation,

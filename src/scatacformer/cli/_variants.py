@@ -1,4 +1,4 @@
-"""``scatacformer variants``: what the variants of a VCF file do to the tracks of an Epiformer."""
+"""``scatacformer variants``: effects of the variants of a VCF file on the tracks of an Epiformer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> None:
     if args.vcf is not None:
         check_output(args.vcf, (".vcf", ".gz", ".bcf"), args.overwrite)
     if not args.variants.is_file():
-        raise InputError(f"there is no file {args.variants}.")
+        raise InputError(f"the file {args.variants} does not exist. Check the path.")
 
     import pandas as pd
 

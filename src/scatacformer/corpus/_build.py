@@ -57,9 +57,8 @@ def build(
 ) -> None:
     """Build what is missing of a corpus, and describe the whole. See :meth:`Corpus.build`.
 
-    A data set that is built anew lies beside the earlier one until the card lists it: an earlier corpus is whole, and
-    can be read, until the new one is.
-    """
+    A data set that is rebuilt is stored next to the earlier one until the card lists it: an earlier corpus is whole,
+    and can be read, until the new one is."""
     entries = [_with_limits(entry, min_bins, max_bins) for entry in as_entries(sources)]
     for entry in entries:
         check_assembly_of(entry.assembly, vocabulary, str(entry.path))
@@ -101,7 +100,7 @@ def put_plain(folder: Path) -> None:
     try:
         card = read_card(folder)
     except ValueError as error:
-        logger.warning("%s; it is written anew", str(error).rstrip("."))
+        logger.warning("%s; it is written again", str(error).rstrip("."))
         return
     datasets = folder / DATASETS
     for data_set in card["datasets"]:
@@ -190,14 +189,14 @@ def _refuse_twins(found: dict[CorpusEntry, str]) -> None:
 def _finished(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> dict[str, Any] | None:
     """The description of a data set that was built before, from the same file and with the same settings; else None.
 
-    It lies under its plain name, or beside that one where a build that was killed had finished it.
+    It has its plain name, or a temporary one if a build was killed after finishing it.
     """
     plain = folder / DATASETS / str(entry.name)
     there = [path for path in [plain, *sorted(plain.parent.glob(f"{entry.name}~*"))] if (path / DESCRIPTION).exists()]
     for number, path in enumerate(there, 1):
         if (description := _same(path, entry, vocabulary, is_last=number == len(there))) is not None:
             if path != plain and path != content_named(plain, description):
-                continue  # not what its name says
+                continue  # not the file that its name refers to
             return description
     return None
 
@@ -205,8 +204,8 @@ def _finished(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> dict[
 def _same(path: Path, entry: CorpusEntry, vocabulary: Vocabulary, is_last: bool) -> dict[str, Any] | None:
     """The description of the data set in a folder, if it is what the entry would give.
 
-    A source that is no longer there does not count as changed. Files that are gone, or of another type or size, are
-    built anew; whether the bytes of the others are right is for ``Corpus.validate`` to say.
+    A source that no longer exists does not count as changed. Files that are missing, or have another dtype or size, are
+    rebuilt; ``Corpus.validate`` checks the content of the others.
     """
     say = logger.info if is_last else logger.debug
     description = read_description(path)
@@ -214,15 +213,15 @@ def _same(path: Path, entry: CorpusEntry, vocabulary: Vocabulary, is_last: bool)
         for name in DTYPES:
             open_array(path, name, description, vocabulary.n_bins)
     except (ValueError, FileNotFoundError) as error:
-        logger.warning("%s is built anew: %s", entry.name, error)
+        logger.warning("%s is rebuilt: %s", entry.name, error)
         return None
     if description["entry"] != entry.settings():
-        say("%s is built anew: it is to be read differently", entry.name)
+        say("%s is rebuilt: its settings have changed", entry.name)
         return None
     for what in ("source", "table"):
         before = description[what]
         if before is not None and Path(before["path"]).exists() and has_changed(Path(before["path"]), before):
-            say("%s is built anew: %s has changed", entry.name, before["path"])
+            say("%s is rebuilt: %s has changed", entry.name, before["path"])
             return None
     return description
 
@@ -297,7 +296,7 @@ def _write_cells(folder: Path, entry: CorpusEntry, vocabulary: Vocabulary) -> di
         )
     if n_outside > 0.05 * n_open:
         warnings.warn(
-            f"{what}: {n_outside / n_open:.1%} of its open entries lie outside the vocabulary and are left out.",
+            f"{what}: {n_outside / n_open:.1%} of its open entries are outside the vocabulary and left out.",
             UserWarning,
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""What a corpus holds, for programs (a dict) and for people (a page)."""
+"""Description of a corpus: as a dict and as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def versions() -> dict[str, str]:
-    """What a corpus was built with."""
+    """Settings with which a corpus was built."""
     found = {name: version(name) for name in ("scatacformer", "anndata", "numpy", "snapatac2")}
     return {"python": platform.python_version(), **found}
 
@@ -31,7 +31,7 @@ def summary(vocabulary: Vocabulary, descriptions: list[dict[str, Any]]) -> dict[
         "n_cells_read": sum(data_set["n_cells_read"] for data_set in descriptions),
         "n_batches": batches,
         "n_labels": len({label for data_set in descriptions for label in data_set["names"]["label"]}),
-        "organs": dict(sorted(organs.items())),  # organ -> data sets that have it
+        "organs": dict(sorted(organs.items())),  # organ -> its data sets
         "assembly": vocabulary.assembly,
         "n_bins": vocabulary.n_bins,
         "vocabulary": vocabulary.checksum,
@@ -40,7 +40,7 @@ def summary(vocabulary: Vocabulary, descriptions: list[dict[str, Any]]) -> dict[
 
 
 def markdown(card: dict[str, Any]) -> str:
-    """The card as a page. It names files, not where they lie."""
+    """The card as a page of Markdown. It contains the names of files, but not their folders."""
     lines = [
         "# Corpus of cell sentences",
         "",

@@ -1,4 +1,4 @@
-"""A list of cells beside a data set: barcodes alone, or a table with what is known of each."""
+"""A list of the cells of a data set: only barcodes, or a table with their annotation."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CellTable:
         if barcodes.duplicated().any():
             raise ValueError(
                 f"{path} lists the cell {barcodes[barcodes.duplicated()].iloc[0]} twice. If it lists cells of several "
-                "samples, say what stands before the barcodes of this one (barcode_prefix=...)."
+                "samples, pass the prefix of the barcodes of this one (barcode_prefix=...)."
             )
         self._table, self._index = table, pd.Index(barcodes)
         self.barcodes = barcodes.tolist()

@@ -1,4 +1,4 @@
-"""The cells of one data set, some at a time, from wherever they lie."""
+"""The cells of one data set, in chunks, from any source."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _count_fragments(
         names = np.array(list(tiles.obs_names), object)
 
         def stretches() -> Iterator[tuple[int, Rows]]:
-            # snapatac2 alone reads what it compressed
+            # only snapatac2 can read its compression
             for X, first, _ in tiles.chunked_X(256):
                 yield first, Rows(X.indptr.astype(np.int64), X.indices, X.data.astype(np.float32))
 
@@ -117,7 +117,9 @@ def _describe(group: Any, path: Path, layer: str | None) -> OpenCells:
 
     missing = [name for name in ("obs", "var") if name not in group]
     if missing or not hasattr(group["obs"], "keys"):
-        raise ValueError(f"{path} is no AnnData of version 0.7 or later. Read it and write it again with anndata.")
+        raise ValueError(
+            f"{path} is not an AnnData file of version 0.7 or later. Read it and write it again with anndata."
+        )
     where = "X" if layer is None else f"layers/{layer}"
     if where not in group:
         layers = ", ".join(group["layers"]) if "layers" in group else ""
@@ -236,6 +238,6 @@ def _check_counts(counts: np.ndarray | None, indptr: np.ndarray, barcodes: np.nd
         at = int(np.argmax(wrong))
         cell = barcodes[np.searchsorted(indptr, at, side="right") - 1]
         raise ValueError(
-            f"{what} does not hold counts: {counts[at]:g} in cell {cell}. Which bins are open is told from raw counts "
+            f"{what} does not hold counts: {counts[at]:g} in cell {cell}. Open bins are determined from raw counts "
             "(whole numbers, 0 or more): name the layer that holds them (layer=...)."
         )

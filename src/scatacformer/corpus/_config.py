@@ -32,7 +32,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).absolute()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"The file {path} does not exist. Check the path.")
     with reading(path, "TOML", "Correct it"):
         try:
             config = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not TOML: {error}.") from None
     check_keys(config, _TOP, str(path))
     if missing := [key for key in ("folder", "source") if key not in config]:
-        raise ValueError(f"{path} lacks {' and '.join(missing)}: where the corpus is to lie, and of what it is made.")
+        raise ValueError(f"{path} lacks {' and '.join(missing)}: expected the folder of the corpus and its sources.")
     for name, value in config.items():
         if name != "source":
             check_type(f"{path}: {name}", value, *_KINDS[name])

@@ -40,11 +40,11 @@ class Corpus:
     Raises
     ------
     FileNotFoundError
-        There is no corpus, or it was not built to its end.
+        There is no corpus, or its build is incomplete.
     ValueError
         A file of the corpus is damaged; :meth:`validate`, and ``scatacformer corpus validate``, name all that are.
     OSError
-        When cells are read: the corpus was built anew since it was opened.
+        When cells are read: the corpus was rebuilt since it was opened.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class Corpus:
         if not (self.folder / CORPUS).exists():
             begun = (self.folder / VOCABULARY).exists()
             raise FileNotFoundError(
-                f"The corpus in {self.folder} was not built to its end: call Corpus.build again, it goes on where it was."
+                f"The corpus in {self.folder} is incomplete. Call Corpus.build again to resume the build."
                 if begun
                 else f"There is no corpus in {self.folder}. Build one: sf.Corpus.build(folder, sources, genome=...)."
             )
@@ -72,7 +72,7 @@ class Corpus:
         self.source: RowSource = RowSource.from_shards(self._folders, self._card["n_bins"], sizes)
         if (self.source.n_cells, self.source.nnz) != (self._card["n_cells"], self._card["n_tokens"]):
             raise ValueError(
-                f"{self.folder} holds {self.source.n_cells:,} cells with {self.source.nnz:,} tokens, and its card says "
+                f"{self.folder} contains {self.source.n_cells:,} cells with {self.source.nnz:,} tokens, but its card lists "
                 f"{self._card['n_cells']:,} with {self._card['n_tokens']:,}: files were changed. Build it again."
             )
 
@@ -150,7 +150,7 @@ class Corpus:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The bins that token ids stand for. Raises ValueError if the file of them is not what it was."""
+        """The bins of the token ids. Raises ValueError if their file has changed."""
         return read_vocabulary(self.folder, self._card)
 
     @property
@@ -165,7 +165,7 @@ class Corpus:
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the corpus holds: cells, tokens, organs, assembly, versions, and of each data set its file and
+        """Content of the corpus: cells, tokens, organs, assembly, versions, and for each data set its file and
         checksum."""
         return self._card
 
@@ -186,7 +186,7 @@ class Corpus:
 
     @property
     def batch_codes(self) -> np.ndarray:
-        """Batch of each cell, an index into :attr:`batch_names`, (n_cells,) int64; read from disk when asked for."""
+        """Batch of each cell, an index into :attr:`batch_names`, (n_cells,) int64; read from disk on demand."""
         codes = np.zeros(self.n_cells, np.int64)
         base = 0
         for names, part, here in zip(self._batches, self._columns("batch"), self._parts(), strict=True):
@@ -197,7 +197,7 @@ class Corpus:
 
     @property
     def obs(self) -> pd.DataFrame:
-        """``dataset``, ``batch``, ``organ``, ``label`` of each cell, categorical; read from disk when asked for."""
+        """``dataset``, ``batch``, ``organ``, ``label`` of each cell, categorical; read from disk on demand."""
         import pandas as pd
 
         numbers = np.repeat(np.arange(len(self._folders)), np.diff(self.dataset_offsets))
@@ -233,7 +233,7 @@ class Corpus:
         Returns
         -------
         dict
-            ``n_cells``, ``n_tokens``, ``sources_missing`` (files that are no longer there, which does no harm).
+            ``n_cells``, ``n_tokens``, ``sources_missing`` (source files that no longer exist, which is not an error).
 
         Raises
         ------
@@ -298,7 +298,7 @@ class Corpus:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folder"])  # type: ignore[misc]
         if self._identity != state["identity"]:
-            raise ValueError(f"The corpus in {self.folder} was built anew since it was opened. Open it again.")
+            raise ValueError(f"The corpus in {self.folder} was rebuilt since it was opened. Open it again.")
 
     @property
     def _identity(self) -> str:

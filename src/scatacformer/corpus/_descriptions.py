@@ -1,4 +1,4 @@
-"""The JSON files of a corpus: what it holds and where that lies, checked before it is believed."""
+"""The JSON files of a corpus, which describe its content and are checked when read."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def check_description(path: Path, data_set: Any, remedy: str) -> None:
     )
     if not texts or not hashes or min(data_set["n_cells"], data_set["n_tokens"]) < 0:
         what = "n_cells or n_tokens" if texts and hashes else "checksums" if texts else "names"
-        raise ValueError(f"{path} is damaged: {what} of {data_set['name']} are not what a build writes. {remedy}")
+        raise ValueError(f"{path} is damaged: {what} of {data_set['name']} are not valid. {remedy}")
     for what in ("source", "table"):
         if data_set.get(what) is not None:
             _check(path, data_set[what], _OF_FILE, remedy)
@@ -87,7 +87,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def content_named(plain: Path, data_set: Mapping[str, Any]) -> Path:
-    """The name of a data set's folder until the card lists it, beside an earlier one of the plain name."""
+    """The name of a data set's folder until the card lists it, next to an earlier one with the plain name."""
     digest = hashlib.sha256(json.dumps(data_set["checksums"], sort_keys=True).encode()).hexdigest()
     return plain.with_name(f"{plain.name}~{digest[:_DIGITS]}")
 
@@ -98,7 +98,7 @@ def plain_name(path: Path) -> str:
 
 
 def data_set_folder(folder: Path, data_set: Mapping[str, Any]) -> Path:
-    """Where a data set that the card of the corpus lists lies."""
+    """Folder of a data set that is listed in the card of the corpus."""
     plain = folder / DATASETS / data_set["name"]
     between = content_named(plain, data_set)
     return between if between.exists() else plain  # whoever built it was killed before it got its plain name

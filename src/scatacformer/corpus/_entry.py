@@ -1,4 +1,4 @@
-"""What is said of each data set that goes into a corpus."""
+"""Description of a data set of a corpus."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class CorpusEntry:
-    """One data set of a corpus: where its cells lie, and what is known of them.
+    """One data set of a corpus: the location of its cells, and their annotation.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class CorpusEntry:
     organ
         Organ of all cells.
     assembly
-        Assembly that the regions or fragments lie on, where the file does not say (``.uns["assembly"]``).
+        Assembly of the regions or fragments, if not given in the file (``.uns["assembly"]``).
     batch_key, labels_key, organ_key
         Columns of ``.obs``, or of the table ``barcodes``, with the sample, the cell type and the organ of each cell.
     layer, modality
@@ -54,7 +54,7 @@ class CorpusEntry:
         not in ``path`` (rows without it are of other samples, and left out); and the column that is 1 or true for
         cells.
     min_bins, max_bins
-        Open bins of the vocabulary that a cell must and may have; default: what :meth:`Corpus.build` is told.
+        Minimum and maximum number of open bins of a cell; default: those of :meth:`Corpus.build`.
     """
 
     path: str | Path
@@ -87,7 +87,9 @@ class CorpusEntry:
             raise ValueError(f"{self.name}: give organ or organ_key, not both.")
         of_table = ("barcode_key", "barcode_prefix", "is_cell_key")
         if self.barcodes is None and (idle := [name for name in of_table if getattr(self, name) is not None]):
-            raise ValueError(f"{self.name}: {', '.join(idle)} tells of the table `barcodes`, which is not given.")
+            raise ValueError(
+                f"{self.name}: {', '.join(idle)} describes the table barcodes, which is not given. Pass barcodes=, or leave it out."
+            )
 
     @property
     def kind(self) -> str:
@@ -106,7 +108,7 @@ class CorpusEntry:
         if name.endswith((".h5ad", ".h5mu")):
             return name[-4:]
         raise ValueError(
-            f"The name of {path} does not say what it is; expected one that ends in {', '.join(_ENDINGS)}."
+            f"The name of {path} does not show its format; expected an ending among {', '.join(_ENDINGS)}."
         )
 
     def settings(self) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def as_entries(sources: Iterable[str | Path | Mapping[str, Any] | CorpusEntry]) 
         seen: dict[Any, CorpusEntry] = {}
         for entry in entries:
             value = getattr(entry, what)
-            # samples that lie in one file are told apart by which barcodes of it they take
+            # samples in the same file are distinguished by their barcodes
             key = (value, entry.barcode_prefix, entry.modality) if what == "path" else str(value).lower()
             if key in seen:
                 raise ValueError(

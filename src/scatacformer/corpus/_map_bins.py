@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_assembly_of(assembly: str | None, vocabulary: Vocabulary, what: str) -> None:
-    """Raise ValueError if a data set says that it is of another assembly than the vocabulary."""
+    """Raise ValueError if a data set is labelled with another assembly than that of the vocabulary."""
     stated, own = assembly_name(assembly) or assembly, vocabulary.assembly
     if stated is not None and own is not None and stated != own:
         raise ValueError(
@@ -23,7 +23,7 @@ def check_assembly_of(assembly: str | None, vocabulary: Vocabulary, what: str) -
 
 
 def regions_of_var(var: pd.DataFrame, vocabulary: Vocabulary, assembly: str | None, what: str) -> Vocabulary:
-    """Where the columns of a data set lie, with the vocabulary's names of chromosomes.
+    """Positions of the columns of a data set, with the vocabulary's names of chromosomes.
 
     Besides what :meth:`Vocabulary.from_var` reads: HuBMAP's ``chrom``, ``bin_start``, ``bin_stop``, whose stop is the
     last base. Raises ValueError for another assembly than the vocabulary's, and for regions beyond their chromosome.
@@ -54,7 +54,7 @@ def regions_of_var(var: pd.DataFrame, vocabulary: Vocabulary, assembly: str | No
 class BinMap:
     """Renames the columns of a data set to token ids, cells at a time.
 
-    A region with the very interval of a bin becomes that bin; any other opens every bin that it overlaps. Regions
+    A region that equals a bin becomes that bin; any other opens every bin that it overlaps. Regions
     outside the vocabulary are left out.
     """
 
@@ -106,5 +106,5 @@ class BinMap:
 
 
 def _sorted_once(keys: np.ndarray) -> np.ndarray:
-    keys.sort()  # 50 times faster than np.unique of the numpy at hand
+    keys.sort()  # 50 times faster than np.unique in the pinned numpy
     return keys[np.diff(keys, prepend=-1) > 0]

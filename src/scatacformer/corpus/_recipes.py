@@ -1,4 +1,4 @@
-"""What public sources look like on disk: folders as they are downloaded, turned into the entries of a corpus."""
+"""Entries of a corpus from the folders of public data sets, as downloaded."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 def hubmap_entries(folder: str | Path, organs: Mapping[str, str] | None = None, **fields: Any) -> list[CorpusEntry]:
     """Entries of HuBMAP's scATAC-seq data sets: every ``cell_by_bin.h5ad`` in a folder and the folders below.
 
-    Each data set lies in a folder of its own, after which it is named, as the files of the portal do. The assembly is
-    read from ``genome_build.json`` beside the matrix, and hg38 where there is none. Bins have ``chrom`` without
-    ``chr``, ``bin_start``, ``bin_stop`` in ``.var``, which the corpus reads as they are; ``.X`` says open or not.
+    Each data set is in its own folder, which gives its name, as on the portal. The assembly is read from
+    ``genome_build.json`` next to the matrix, and hg38 if there is none. Bins have ``chrom`` without
+    ``chr``, ``bin_start``, ``bin_stop`` in ``.var``, which the corpus reads directly; ``.X`` is binary.
 
     Parameters
     ----------
     folder
         With a folder for each data set, or that of one.
     organs
-        Name of a data set (its folder's) -> organ, as the portal's table of data sets says.
+        Mapping of data set (name of its folder) to organ, as in the portal's table of data sets.
     fields
         Further fields of every :class:`CorpusEntry`, such as ``labels_key``.
 
@@ -57,7 +57,7 @@ def catlas_entries(folder: str | Path, metadata: str | Path | None = None, **fie
 
     ``*_fragments.bed.gz`` are taken as samples, named after their file without the accession that GEO puts before it.
     Cells, and their types, are those that the table lists as ``sample+barcode``; fragments of other barcodes are left
-    out. The organ is what stands before ``_SM-`` in the name of the sample, else the table's column ``tissue``.
+    out. The organ is the part before ``_SM-`` in the name of the sample, otherwise the table's column ``tissue``.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def catlas_entries(folder: str | Path, metadata: str | Path | None = None, **fie
         names = ("Cell_metadata.tsv.gz", "Cell_metadata.tsv", "GSE184462_metadata.tsv.gz", "GSE184462_metadata.tsv")
         metadata = next((folder / name for name in names if (folder / name).exists()), None)
         if metadata is None:
-            raise FileNotFoundError(f"There is no table of cells in {folder}; expected {names[0]} or {names[2]}.")
+            raise FileNotFoundError(f"{folder} has no table of cells; expected {names[0]} or {names[2]}.")
     table = Path(metadata)
     header, prefixes = _samples_of(table)
     spelled = {re.sub(r"[^a-z]", "", name.lower()): name for name in header}
@@ -127,9 +127,9 @@ def tenx_entries(folder: str | Path, **fields: Any) -> list[CorpusEntry]:
     Raises
     ------
     FileNotFoundError
-        No fragments, or no table of cells beside them.
+        Fragments or their table of cells are missing.
     ValueError
-        The table does not say which barcodes are cells.
+        The table has no column that marks cells.
     """
     folder = _folder(folder)
     entries = []
@@ -139,14 +139,14 @@ def tenx_entries(folder: str | Path, **fields: Any) -> list[CorpusEntry]:
         table = next((table for table in tables if table.exists()), None)
         if table is None:
             raise FileNotFoundError(
-                f"There is neither {tables[0]} nor {tables[1].name} to say which barcodes are cells."
+                f"Neither {tables[0]} nor {tables[1].name} exists; expected one of them, which marks cells."
             )
         with table.open(encoding="utf-8") as file:
             header = [name.strip() for name in file.readline().split(",")]
         is_cell = [name for name in header if CALLS_CELLS.fullmatch(name)]
         if len(is_cell) != 1:
             raise ValueError(
-                f"{table} has {'more than one column' if is_cell else 'no column'} that says which barcodes are cells "
+                f"{table} has {'more than one column' if is_cell else 'no column'} that marks cells "
                 f"({', '.join(is_cell or header)}); expected is__cell_barcode, is_cell_barcode or is_cell. Of a run "
                 "over two species, list the cells of one in a file, and name it: CorpusEntry(..., barcodes=...)."
             )
@@ -167,7 +167,7 @@ LAYOUTS: dict[str, Callable[..., list[CorpusEntry]]] = {
 def _folder(folder: str | Path) -> Path:
     folder = Path(folder).absolute()
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
+        raise FileNotFoundError(f"The folder {folder} does not exist. Check the path.")
     return folder
 
 
@@ -179,7 +179,7 @@ def _found(folder: Path, pattern: str, expected: str) -> list[Path]:
 
 
 def _samples_of(table: Path) -> tuple[list[str], set[str]]:
-    """(columns, what stands before the + of the cells' names) of CATlas' table."""
+    """(Columns, the part before the + in the cells' names) of CATlas' table."""
     with (
         reading(table, "a table of cells by tabs"),
         open_unpacked(table) as raw,

@@ -1,4 +1,4 @@
-"""Is the corpus what it was when it was built, and are its sources?"""
+"""Check that a corpus and its sources are unchanged since it was built."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._shard import COLUMNS, DTYPES, BarcodeFile, Distinct, open_array
 
 _BLOCK = 1 << 20  # numbers read at once
 _ALL_OF_THEM = 50  # faults that a message names
-AGAIN = "Build again: Corpus.build with the same sources reads this data set anew and keeps the others."
+AGAIN = "Build again: Corpus.build with the same sources reads this data set again and keeps the others."
 
 
 def validate(folder: Path, deep: bool) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def validate(folder: Path, deep: bool) -> dict[str, Any]:
 
 
 def faults_of(folder: Path, card: dict[str, Any], deep: bool) -> tuple[list[str], list[str]]:
-    """(a sentence for each fault, sources that are no longer there), of all that ``card`` lists."""
+    """(A sentence for each fault, sources that no longer exist) for everything listed in ``card``."""
     faults = [*_noted(lambda: _check_vocabulary(folder, card)), *_sums_of_card(folder, card)]
     missing: list[str] = []
     total = sum(data_set["n_tokens"] for data_set in card["datasets"])
@@ -56,7 +56,7 @@ def _check_vocabulary(folder: Path, card: dict[str, Any]) -> None:
 def _sums_of_card(folder: Path, card: dict[str, Any]) -> Iterator[str]:
     for name in ("n_cells", "n_tokens"):
         if (found := sum(data_set[name] for data_set in card["datasets"])) != card[name]:
-            yield f"The card of {folder} says {name} = {card[name]:,}, its data sets {found:,}. Build it again."
+            yield f"The card of {folder} lists {name} = {card[name]:,}, but its data sets have {found:,}. Build it again."
 
 
 def _noted(check: Callable[[], Any]) -> list[str]:
@@ -107,7 +107,7 @@ def _check_bytes(folder: Path, name: str, data_set: dict[str, Any]) -> None:
             f"{array.path} is not what was written (SHA-256 {digest.hexdigest()[:12]}..., expected {expected[:12]}...). "
             f"Remove the folder {folder} and build again; the others are kept."
         )
-    open_array(folder, name, data_set, 1)  # as many numbers as the card says
+    open_array(folder, name, data_set, 1)  # as many numbers as listed in the card
 
 
 def check_bins(folder: Path, n_bins: int, bar: tqdm) -> None:

@@ -1,4 +1,4 @@
-"""What the genome says about a bin: its interval, its classes, the assembly it belongs to."""
+"""The genome: vocabularies of bins, intervals, assemblies, region classes, genes and lift-over."""
 
 from __future__ import annotations
 

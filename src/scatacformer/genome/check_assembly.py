@@ -1,4 +1,4 @@
-"""Do these bins lie on that assembly, and which known assembly do they fit?"""
+"""Check that bins are within the chromosomes of an assembly, and find the known assemblies that fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_assembly(
     bin_size: int | None,
     genome: str | Path | Mapping[str, int],
 ) -> None:
-    """Raise ValueError if bins lie on unknown chromosomes or end beyond theirs; say which assembly fits instead.
+    """Raise ValueError if bins are on unknown chromosomes or extend beyond them; the message names assemblies that fit.
 
     A few that end beyond theirs are only warned of: see :func:`too_many_beyond`.
 
@@ -43,7 +43,7 @@ def check_assembly(
     if (size < 0).any():
         names = [name for name in chrom_names if name not in sizes]
         raise ValueError(
-            f"{int((size < 0).sum()):,} of {n_bins:,} bins lie on chromosomes that {what} does not have: "
+            f"{int((size < 0).sum()):,} of {n_bins:,} bins are on chromosomes that {what} does not have: "
             f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}. "
             f"{naming_hint(names, sizes)}{_say(_fitting(chrom_names, chrom, end))}"
         )
@@ -106,5 +106,5 @@ def _fitting(chrom_names: Sequence[str], chrom: np.ndarray, end: np.ndarray) -> 
 
 def _say(fitting: list[str]) -> str:
     if not fitting:
-        return f"They fit none of the assemblies known here ({', '.join(KNOWN_ASSEMBLIES)})."
+        return f"They fit none of the known assemblies ({', '.join(KNOWN_ASSEMBLIES)})."
     return f"These bins fit {' or '.join(fitting)}."

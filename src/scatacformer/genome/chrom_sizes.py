@@ -141,7 +141,7 @@ def is_standard(name: str) -> bool:
 def _assembly_sizes(assembly: str) -> tuple[tuple[str, int], ...]:
     """All sequences that bioframe has for the assembly, scaffolds too, chromosomes first."""
     # bioframe's tables are read directly: bioframe 0.8's own reader gives the sizes of danRer10 for danRer11, and
-    # fails on mm9 and dm3 when asked for their scaffolds.
+    # fails for the scaffolds of mm9 and dm3.
     table = importlib.resources.files("bioframe") / "io" / "data" / f"{assembly}.seqinfo.tsv"
     with table.open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t"))

@@ -29,7 +29,7 @@ def gather_chroms(vocabulary: Vocabulary, max_groups: int = 64) -> ChromGroups:
     vocabulary
         The bins.
     max_groups
-        With at most this many chromosomes each is a group of its own, whatever its size.
+        With at most this many chromosomes, each is a separate group, whatever its size.
 
     Raises
     ------

@@ -30,7 +30,8 @@ _EXPECTED = (
 class Genes:
     """Names of genes and where they start, in the order of the columns of cells × genes.
 
-    Genes without a known position stay, so that the order is that of the data; ``known`` says which have one.
+    Genes without a known position are kept, so that the order is that of the data; ``known`` marks those with a
+    position.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class Genes:
     Raises
     ------
     ValueError
-        Lengths differ, a name stands twice, a code or a position is out of range, or a strand is something else.
+        Lengths differ, a name occurs twice, a code or a position is out of range, or a strand is something else.
     """
 
     names: np.ndarray  # (n_genes,) object
@@ -257,7 +258,7 @@ def _positions(var: pd.DataFrame) -> tuple[pd.Series, np.ndarray, np.ndarray, np
     elif "interval" in var:
         chrom, first, last = _of_intervals(var["interval"])
     else:
-        raise ValueError(f"rna.var does not say where its genes lie. {_found(var)}")
+        raise ValueError(f"rna.var does not contain the positions of the genes. {_found(var)}")
     nowhere = chrom.isna() | chrom.astype(str).str.strip().isin(["", "NA", "nan", "None", "."])
     bad = nowhere.to_numpy(dtype=bool) | ~(first >= 0) | ~(last >= first)  # also where either is NaN
     return chrom, np.where(bad, np.nan, first), np.where(bad, np.nan, last), strand

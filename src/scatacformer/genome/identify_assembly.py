@@ -44,7 +44,7 @@ def identify_assembly(vocabulary: Vocabulary) -> str | None:
 
 
 def check_same_assembly(regions: Vocabulary, target: Vocabulary) -> None:
-    """Raise ValueError if two vocabularies belong to different assemblies, as far as :func:`identify_assembly` knows.
+    """Raise ValueError if two vocabularies belong to different assemblies, according to :func:`identify_assembly`.
 
     Parameters
     ----------

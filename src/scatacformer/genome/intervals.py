@@ -31,7 +31,7 @@ def intervals_of_var(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndar
     Raises
     ------
     ValueError
-        Neither the columns nor the names say chromosome, start and end.
+        Neither the columns nor the names contain chromosome, start and end.
     """
     found = find_columns(var)
     if all(column is not None for column in found):
@@ -46,7 +46,7 @@ def intervals_of_var(var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndar
         return parse_region_names(var.index)
     except ValueError as error:
         raise ValueError(
-            "adata.var does not say where its regions lie. Expected the columns 'chrom', 'start', 'end' "
+            "adata.var does not contain the positions of the regions. Expected the columns 'chrom', 'start', 'end' "
             "(or chromosome/chr/seqnames, chromStart/chr_start, chromEnd/chr_end) with 0-based half-open positions, "
             "or var_names such as 'chr1:0-5000', 'chr1-0-5000' or 'chr1_0_5000'. "
             f"Found the columns {[str(column) for column in var.columns][:12]}; {error}{genes_hint(var)}"
@@ -89,7 +89,7 @@ def parse_region_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray, np
     line_ends = np.flatnonzero(text == ord("\n"))
     line_starts = np.concatenate([[0], line_ends[:-1] + 1])
     if not names or len(line_ends) != len(names):
-        raise ValueError("there are no names." if not names else "a name holds a line break.")
+        raise ValueError("there are no names." if not names else "a name contains a line break.")
     is_separator = (text == ord(":")) | (text == ord("-")) | (text == ord("_"))
     separators = np.concatenate([[-1, -1], np.flatnonzero(is_separator)])  # two in front: none to be found
     n_before = np.searchsorted(separators, line_ends)
@@ -112,7 +112,7 @@ def read_bed(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, str 
     """(chromosome names, starts, ends, assembly or None) of a BED file, plain or gzip.
 
     Lines that start with ``#``, ``track`` or ``browser`` are skipped; ``#assembly=hg38`` gives the assembly.
-    Raises ValueError for a file that is no BED file and FileNotFoundError.
+    Raises ValueError if the file is not a BED file, and FileNotFoundError.
     """
     content = read_content(path)
     assembly = None

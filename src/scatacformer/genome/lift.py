@@ -23,7 +23,7 @@ OUTCOMES = ("lifted", "unmapped", "split", "resized", "scaffold", "collision", "
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Lift:
-    """Where each region of a vocabulary lies in another assembly.
+    """Position of each region of a vocabulary in another assembly.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def lift_regions(
     min_share: float = 0.5,
     max_resize: float = 2.0,
 ) -> Lift:
-    """Lift regions by a chain file; :func:`scatacformer.pp.lift_vocabulary` says how, and what is raised."""
+    """Lift regions by a chain file; :func:`scatacformer.pp.lift_vocabulary` describes the rules and the errors."""
     if not 0 < min_share <= 1:
         raise ValueError(f"min_share is {min_share!r}; expected a share of bp above 0, at most 1.")
     if not max_resize >= 1:
@@ -206,11 +206,12 @@ def _most_overlapped(
     return token_ids
 
 
-# ── is it the chain for these assemblies? ──────────────────────────────────────────────────────────────────────────
+# ── does the chain file match the assemblies?
+# ──────────────────────────────────────────────────────────────────────────
 
 
 def _check_assemblies(path: Path, chains: Chains, source: Vocabulary, target: Vocabulary | None) -> str | None:
-    """Refuse chains of other assemblies; the name of the assembly that they lead to, if it is known."""
+    """Raise ValueError for chains of other assemblies; returns the name of the target assembly, if known."""
     leads = (
         f"{path} leads from {_assembly_of(chains.sizes) or 'an assembly that is not known here'} to "
         f"{_assembly_of(chains.target_sizes) or 'another that is not'}"
@@ -235,14 +236,14 @@ def _check_side(leads: str, what: str, vocabulary: Vocabulary, sizes: Mapping[st
             if expected.get(name, sizes[name]) != sizes[name]:
                 raise ValueError(
                     f"{leads}, but the {what} are of {assembly}: there {name} has {expected[name]:,} bp, in the chain "
-                    f"file {sizes[name]:,}. Take the chain file of the two assemblies, in the right direction."
+                    f"file {sizes[name]:,}. Use the chain file for the two assemblies, in the right direction."
                 )
     size = np.array([sizes.get(name, 2**31) for name in vocabulary.chrom_names])[vocabulary.chrom]
     beyond = vocabulary.start >= size  # the last bin of a chromosome may be left at full width
     if beyond.any():
         first = int(np.argmax(beyond))
         raise ValueError(
-            f"{leads}, but {int(beyond.sum()):,} of {vocabulary.n_bins:,} of the {what} lie beyond its chromosomes "
+            f"{leads}, but {int(beyond.sum()):,} of {vocabulary.n_bins:,} of the {what} are beyond the ends of its chromosomes "
             f"(first: {vocabulary.names[first]}, and {vocabulary.chrom_names[vocabulary.chrom[first]]} has "
             f"{size[first]:,} bp). Take the chain file of their assembly, in the right direction."
         )

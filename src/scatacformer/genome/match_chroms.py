@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def match_chroms(names: Sequence[str], vocabulary: Vocabulary, what: str) -> np.ndarray:
-    """Code in the vocabulary of each of an annotation's chromosomes, (n_names,), int64; -1: no bin lies there.
+    """Code in the vocabulary of each of an annotation's chromosomes, (n_names,), int64; -1: without bins.
 
     Names are taken as they are, with ``chr`` before them, without it, or as accessions (``NC_000001.11``), whichever
     way most of them are found. Raises ValueError, calling the annotation ``what``, if none is found in any way."""
@@ -40,7 +40,7 @@ def match_chroms(names: Sequence[str], vocabulary: Vocabulary, what: str) -> np.
         other = next((known for known in KNOWN_ASSEMBLIES if any(name in _aliases(known) for name in names)), None)
         of_other = f"These are names of {other}. " if other and vocabulary.assembly not in (None, other) else ""
         raise ValueError(
-            f"{what} has no chromosome that has bins. It has: {', '.join(names[:5])}; the bins lie on: "
+            f"{what} has no chromosome with bins. Its chromosomes are {', '.join(names[:5])}; the bins are on "
             f"{', '.join(vocabulary.chrom_names[:5])}. {naming_hint(list(names), dict.fromkeys(code, 0))}{of_other}"
             "Is it of the same species and assembly? Rename its chromosomes to those of the bins."
         )
@@ -59,11 +59,11 @@ def _aliases(assembly: str) -> dict[str, str]:
 
 
 def check_stated_assembly(stated: str | None, vocabulary: Vocabulary, what: str) -> None:
-    """Raise ValueError if the annotation says that it is of another assembly than the bins."""
+    """Raise ValueError if the annotation is labelled with another assembly than that of the bins."""
     stated, own = assembly_name(stated), assembly_name(vocabulary.assembly)
     if stated is not None and own is not None and stated != own:
         raise ValueError(
-            f"{what} says that it is of {stated}, the bins are of {own}: positions mean different places. "
+            f"{what} is labelled as {stated}, but the bins are from {own}, so positions do not correspond. "
             f"Take the annotation of {own}."
         )
 
@@ -71,7 +71,8 @@ def check_stated_assembly(stated: str | None, vocabulary: Vocabulary, what: str)
 def check_reach(
     code: np.ndarray, start: np.ndarray, end: np.ndarray, vocabulary: Vocabulary, what: str, slack: int = 0
 ) -> None:
-    """Raise ValueError if intervals end more than ``slack`` bp beyond their chromosome; say which assembly they fit.
+    """Raise ValueError if intervals end more than ``slack`` bp beyond their chromosome; the message names assemblies
+    that fit.
 
     ``code``, ``start``, ``end``: (n_intervals,); codes are the vocabulary's, those of -1 are not checked. A few
     intervals beyond the end are only warned of: see :func:`too_many_beyond`. Where the sizes of the chromosomes are not
@@ -99,7 +100,7 @@ def check_reach(
     n_over_end = int((beyond & (start < size)).sum())
     n_chroms = len(np.unique(code[beyond]))
     if not too_many_beyond(int(beyond.sum()) - n_over_end, n_over_end, len(end), n_chroms, bool(fitting)):
-        warnings.warn(f"{found} What lies beyond the end overlaps no bin.", UserWarning, stacklevel=3)
+        warnings.warn(f"{found} The parts beyond the end overlap no bin.", UserWarning, stacklevel=3)
         return
     raise ValueError(
         f"{found} {f'They fit {fitting}. ' if fitting else ''}Take the annotation of the bins' own assembly."
@@ -107,7 +108,7 @@ def check_reach(
 
 
 def known_sizes(vocabulary: Vocabulary) -> tuple[dict[str, int], str]:
-    """(size in bp of the vocabulary's chromosomes, as far as it is known; what says so).
+    """(Sizes in bp of the vocabulary's chromosomes, if known; their source.)
 
     From the assembly; without one, bins side by side from 0 on show where their chromosome ends, but for a last bin
     that is missing or too wide.
@@ -138,6 +139,6 @@ def check_sizes(found: Mapping[str, int], code: np.ndarray, vocabulary: Vocabula
         expected = sizes.get(vocabulary.chrom_names[of_name], size) if of_name >= 0 else size
         if size != expected:
             raise ValueError(
-                f"{what} is of another assembly than the bins: it says that {name} has {size:,} bp; in {assembly} it "
+                f"{what} is of another assembly than the bins: there {name} has {size:,} bp; in {assembly} it "
                 f"has {expected:,}. Take the file of {assembly}."
             )

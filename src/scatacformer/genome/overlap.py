@@ -27,7 +27,7 @@ def overlap_matrix(query: Vocabulary, target: Vocabulary) -> csr_matrix:
 
 
 class OverlapIndex:
-    """Intervals, sorted once, to be asked many times which of them overlap others.
+    """Intervals, sorted once, for many queries of which of them overlap others.
 
     48 bytes an interval. The searches release the GIL.
 
@@ -61,7 +61,7 @@ class OverlapIndex:
         """(query, interval) of each overlap ``interval.start < query.end and interval.end > query.start``, int64 both.
 
         Sorted by query, then by start and end of the interval. Queries: code of the chromosome (-1: unknown), start and
-        end in bp, start <= end; one without width hits the intervals that it lies within.
+        end in bp, start <= end; an empty one overlaps the intervals that contain it.
         """
         known = np.flatnonzero(chrom >= 0) if (chrom < 0).any() else None
         if known is not None:

@@ -1,4 +1,4 @@
-"""What is wrong with the regions of an ``adata.var``, and what to do about it: asked only after reading it has
+"""Diagnosis of the regions in an ``adata.var``, and the remedy: used only after reading it has
 failed."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bin vocabulary: which interval of the genome each token id stands for."""
+"""The bin vocabulary: the genomic interval of each token id."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class Vocabulary:
         """Token ids of the bins of one chromosome (its code or its name), ascending, int64."""
         if isinstance(chrom, str):
             if chrom not in self.chrom_names:
-                raise ValueError(f"No bin lies on {chrom!r}. Chromosomes: {', '.join(self.chrom_names[:30])}.")
+                raise ValueError(f"No bin is on {chrom!r}. The chromosomes are {', '.join(self.chrom_names[:30])}.")
             chrom = self.chrom_names.index(chrom)
         return self.chrom_order[self.chrom_offsets[chrom] : self.chrom_offsets[chrom + 1]]
 
@@ -263,7 +263,7 @@ class Vocabulary:
         return np.array([code.get(name, -1) for name in other.chrom_names], dtype=np.int64)
 
     def validate_assembly(self, genome: str | Path | Mapping[str, int] | None = None) -> None:
-        """Check that the bins lie on the chromosomes of ``genome`` (default: the vocabulary's assembly).
+        """Check that the bins are within the chromosomes of ``genome`` (default: the vocabulary's assembly).
 
         Raises ValueError where a chromosome is unknown or more than a few bins end beyond theirs; the message names an
         assembly that does fit, if one of those known does. Warns of a few bins beyond an end.

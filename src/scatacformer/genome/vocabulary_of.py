@@ -35,7 +35,7 @@ def vocabulary_of(source: Vocabulary | str | os.PathLike | Any) -> Vocabulary:
     if not isinstance(found, Vocabulary):
         named = f"the name of an assembly; take its bins: Vocabulary.from_chrom_sizes({source!r})"
         raise ValueError(
-            "Expected a Vocabulary, or a model that has one, or the path of a model's folder or of a BED file; found "
+            "Expected a Vocabulary, a model, or the path of a model's folder or of a BED file; found "
             f"{named if assembly_name(source) else type(source).__name__}."
         )
     return found
@@ -43,9 +43,9 @@ def vocabulary_of(source: Vocabulary | str | os.PathLike | Any) -> Vocabulary:
 
 def _read(path: Path) -> Vocabulary:
     if not path.exists():
-        raise FileNotFoundError(f"There is no folder of a model and no BED file at {path}.")
+        raise FileNotFoundError(f"{path} is neither the folder of a model nor a BED file. Check the path.")
     if path.is_dir():
-        # a prefix stands before the name where several models share a folder
+        # several models can share a folder, with a prefix before the name
         files = [file for name in _FILES for file in sorted(path.glob(f"*{name}"))]
         if not files or (len(files) > 1 and files[0].name not in _FILES):
             found = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"

@@ -1,4 +1,4 @@
-"""Which bins lie near the start of which genes."""
+"""Bins in a window around the transcription start sites of genes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class WindowPairs(NamedTuple):
 def window_pairs(genes: Genes, vocabulary: Vocabulary, window: int = 1_200_000) -> WindowPairs:
     """All pairs of a gene and a bin with at most ``window`` bp between them, on either side of the start.
 
-    The distance is from the transcription start to the nearest base of the bin: 0 if the start lies in it, negative
+    The distance is from the transcription start site to the nearest base of the bin: 0 if the bin contains it, negative
     upstream and positive downstream on the gene's own strand ("." counts as "+"). Genes without a known position, or on
     a chromosome without bins, have no pairs. Chromosomes called ``1`` in one and ``chr1`` in the other are the same.
 
     Raises
     ------
     ValueError
-        ``window`` is negative, or no gene with a known position lies on a chromosome that has bins.
+        ``window`` is negative, or no gene with a known position is on a chromosome with bins.
     """
     from scipy.sparse import csr_matrix
 
@@ -76,8 +76,8 @@ def window_pairs(genes: Genes, vocabulary: Vocabulary, window: int = 1_200_000) 
 def chrom_codes(genes: Genes, vocabulary: Vocabulary) -> np.ndarray:
     """Code of each gene's chromosome in the vocabulary, (n_genes,), int64; -1 where unknown or without bins.
 
-    Names are matched by :func:`match_chroms`. Raises ValueError if no gene has a position, or none lies where bins do.
-    """
+    Names are matched by :func:`match_chroms`. Raises ValueError if no gene has a position, or none is on a chromosome
+    with bins."""
     if not genes.known.any():
         raise ValueError(
             f"None of {genes.n_genes:,} genes has a known position. Read positions from an annotation: "

@@ -1,4 +1,4 @@
-"""Verbs before the model: from fragments or any regions to cells × bins, and what the sentences will look like."""
+"""Preprocessing: from fragments or any regions to cells × bins, annotation of bins, and quality control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classes of genomic region of each bin, written beside the bins."""
+"""Annotation of bins with classes of genomic region."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ def annotate_bins(
     threshold: float | Mapping[str, float] | None = None,
     key_added: str = "region_classes",
 ) -> RegionClasses:
-    """Tell which classes of genomic region each bin is in: promoter, exon, intron, ..., enhancer, repeat, ...
+    """Annotate bins with classes of genomic region: promoter, exon, intron, ..., enhancer, repeat, ...
 
-    What the classes are, and how a bin comes to be in one, is said at :func:`scatacformer.genome.region_classes`, which
-    this calls. ``ScAtacFormer(adata, eos="region_class")`` reads them.
+    The classes and their definitions are described in :func:`scatacformer.genome.region_classes`, which this function
+    calls. ``ScAtacFormer(adata, eos="region_class")`` uses them.
 
     Parameters
     ----------
     adata
-        Cells × bins, whose ``.var`` says where the bins lie; or a :class:`scatacformer.genome.Vocabulary`, to which
-        nothing is written.
+        Cells × bins, with the positions of the bins in ``.var``; or a :class:`scatacformer.genome.Vocabulary`, which is
+        not modified.
     gtf
         GTF file of GENCODE, Ensembl or RefSeq, plain or ``.gz``: ``promoter``, ``exon``, ``intron``, ``5' UTR``,
         ``3' UTR``, ``TTS``, ``ncRNA``, ``intergenic``.
     homer
-        In place of ``gtf``: the table of HOMER's ``annotatePeaks.pl``, as it is.
+        Instead of ``gtf``: the output table of HOMER's ``annotatePeaks.pl``.
     bed
-        Name of a class -> file of its intervals: BED, ``.bed.gz``, bigBed or bigWig.
+        Mapping of class names to files with their intervals: BED, ``.bed.gz``, bigBed or bigWig.
     promoter
         bp before and after the transcription start.
     min_share
-        Share of its bases that a bin must have in a class to be in it, one number or by class. Default: one base.
+        Minimum share of a bin's bases in a class, as one number or by class. Default: one base.
     threshold
-        Mean from which on a bin is in a class that comes from a bigWig file, one number or by class.
+        Minimum mean of a bin for classes from a bigWig file, as one number or by class.
     key_added
-        Where to write.
+        Key of ``.varm`` and ``.uns["scatacformer"]`` under which the result is stored.
 
     Returns
     -------
     RegionClasses
-        Also written: ``.varm[key_added]``, (n_bins, n_classes), CSR, bool, and ``.uns["scatacformer"][key_added]``,
-        with the ``names`` of the classes and ``n_bins``, how many bins each has.
+        Also stored: ``.varm[key_added]``, (n_bins, n_classes), CSR, bool, and ``.uns["scatacformer"][key_added]``,
+        with the ``names`` of the classes and their numbers of bins, ``n_bins``.
         :meth:`scatacformer.genome.RegionClasses.from_anndata` reads it back.
 
     Raises
@@ -71,7 +71,7 @@ def annotate_bins(
     if isinstance(adata, Vocabulary):
         vocabulary = adata
     elif adata.is_view:
-        raise ValueError("adata is a view of another AnnData: pass adata.copy().")
+        raise ValueError("adata is a view of another AnnData. Pass adata.copy().")
     else:
         vocabulary = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
     classes = region_classes(vocabulary, gtf, homer, bed, promoter=promoter, min_share=min_share, threshold=threshold)

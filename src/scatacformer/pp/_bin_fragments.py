@@ -1,4 +1,4 @@
-"""From a fragments file to cells × bins."""
+"""Counting of a fragments file in genomic bins."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bin_fragments(
     counting: Literal["fragment", "insertion", "paired-insertion"] = "fragment",
     temp_dir: str | Path | None = None,
 ) -> AnnData:
-    """Count the fragments of each cell in bins of the genome; snapatac2 does the counting.
+    """Count the fragments of each cell in genomic bins, using snapatac2.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ def bin_fragments(
     bin_size
         Width of a bin in bp.
     barcodes
-        Cells to keep, in this order: barcodes, or a file with one in the first column of each line (``.gz`` too);
-        of a table of Cell Ranger (``singlecell.csv``, ``per_barcode_metrics.csv``), those that it calls cells. Default:
-        all that have ``min_fragments``.
+        Cells to keep, in this order: barcodes, or a file with one in the first column of each line (optionally
+        ``.gz``); from a table of Cell Ranger (``singlecell.csv``, ``per_barcode_metrics.csv``), those called as cells.
+        Default: all with at least ``min_fragments``.
     min_fragments
-        Fragments on the counted chromosomes that a barcode needs to be a cell. Default: 200; 1 if ``barcodes`` are
+        Minimum number of fragments of a barcode on the counted chromosomes. Default: 200; 1 if ``barcodes`` are
         given.
     exclude_chroms
         Chromosomes without bins, in upper or lower case: mitochondria, plastids and chrY by default. Scaffolds never
@@ -78,8 +78,9 @@ def bin_fragments(
     FileNotFoundError
         No such file.
     ValueError
-        The file is not what its name says, truncated, or has lines that are no fragments; its chromosomes are named
-        differently or are shorter than its fragments reach (wrong assembly); no barcode is left. All before counting.
+        The file is not of the type given by its name, is truncated, or has lines that are not fragments; its
+        chromosomes have other names, or fragments extend beyond their ends (wrong assembly); no barcode remains. All
+        errors are raised before counting.
 
     Notes
     -----
@@ -90,8 +91,8 @@ def bin_fragments(
         raise ValueError(f"counting is {counting!r}; expected 'fragment', 'insertion' or 'paired-insertion'.")
     if not isinstance(path, str | PathLike):
         raise ValueError(
-            f"path must be that of one fragments file; found {type(path).__name__}. Bin the files one by one, and join "
-            "the cells: anndata.concat({name: sf.pp.bin_fragments(path, genome) for name, path in paths.items()}, "
+            f"path is {type(path).__name__}; expected the path of one fragments file. Bin the files one by one, and "
+            "concatenate the cells: anndata.concat({name: sf.pp.bin_fragments(path, genome) for name, path in paths.items()}, "
             "label='sample', index_unique='_', uns_merge='same')."
         )
     path = Path(path)
@@ -112,7 +113,7 @@ def bin_fragments(
 
     n_fragments = np.array([scan.fragments_per_barcode[cell] for cell in cells], dtype=np.int64)
     adata = AnnData(X, obs=pd.DataFrame({"n_fragments": n_fragments}, index=cells), var=vocabulary.to_frame())
-    if (assembly := identify_assembly(vocabulary)) is not None:  # sizes of a known assembly too, without its name
+    if (assembly := identify_assembly(vocabulary)) is not None:  # sizes of a known assembly are sufficient
         adata.uns["assembly"] = assembly
     adata.uns["scatacformer"] = {
         "bin_fragments": {

@@ -1,4 +1,4 @@
-"""The DNA of each bin as a DNA language model reads it: one row of numbers a bin, made once."""
+"""DNA embedding of each bin by a DNA language model, computed once."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ def dna_embeddings(
     """Embed the DNA of each bin with a DNA language model, such as the Nucleotide Transformer.
 
     The bin's DNA is cut into tokens, read in windows of equal length that fit the model's context (one window for 5,000
-    bp and 1,000 6-mers), and the last hidden states of all its tokens are averaged: not those of special tokens, nor of
-    N. A bin of N alone is zero.
+    bp and 1,000 6-mers), and the last hidden states of all its tokens are averaged, except special tokens and N.
+    A bin that contains only N is zero.
 
-    It takes hours on a GPU for a human genome. When it is killed, the same call goes on where it was: at most ten
-    seconds of work are lost, or ``4 * batch_size`` bins where those take longer.
+    It takes hours on a GPU for a human genome. After an interruption, the same call resumes: at most ten seconds of
+    work are lost, or ``4 * batch_size`` bins if these take longer.
 
     Parameters
     ----------
     adata
-        Cells × bins, whose ``.var`` says where the bins lie; a :class:`scatacformer.genome.Vocabulary`; or a model.
+        Cells × bins, with the positions of the bins in ``.var``; a :class:`scatacformer.genome.Vocabulary`; or a model.
     fasta
         FASTA file of the assembly, see :class:`scatacformer.sequence.BinDna`.
     model
         A folder, or a name on the Hugging Face hub, that transformers' ``AutoTokenizer`` and ``AutoModel`` can load.
-        Its tokens must be bases or k-mers side by side. Weights are read from safetensors alone, and code that comes
+        Its tokens must be bases or non-overlapping k-mers. Weights are read only from safetensors, and code that comes
         with the checkpoint is never run.
     out
-        The ``.npy`` file to write. What the table was made of is written beside it, as ``<out>.json``.
+        The ``.npy`` file to write. A description of its inputs is written next to it, as ``<out>.json``.
     batch_size
-        Windows that are read at once. It changes the result by rounding alone.
+        Number of windows per minibatch. It affects the result only by rounding.
     device
         ``"auto"``: the GPU if there is one; ``"cpu"``; ``"cuda"``, ``"cuda:1"``, ...
     precision
-        That of the network. ``"bfloat16"`` is faster on a GPU.
+        Precision of the network. ``"bfloat16"`` is faster on a GPU.
     dtype
-        That of the table. :class:`~scatacformer.model.ScAtacFormer` holds it as float16 in any case.
+        Data type of the table. :class:`~scatacformer.model.ScAtacFormer` holds it as float16 in any case.
     overwrite
-        Whether a table at ``out``, finished or not, that was made of other bins, DNA, model or settings is replaced.
-        One of the very same is finished, or returned at once.
+        Whether to replace a complete or incomplete table at ``out`` that was computed from other bins, DNA, model or
+        settings. A table with the same inputs is completed, or returned immediately.
 
     Returns
     -------
@@ -70,13 +70,13 @@ def dna_embeddings(
     Raises
     ------
     FileNotFoundError
-        There is no such FASTA file, or no folder for ``out``.
+        The FASTA file, or the folder of ``out``, does not exist.
     ValueError
-        The FASTA file lacks a chromosome of the bins or is of another assembly; the checkpoint is broken, in another
-        format than safetensors, or needs code of its own; the tokenizer does not read DNA; ``out`` is of something
-        else; hidden states are not finite. All but the last before any work.
+        The FASTA file lacks a chromosome of the bins or is from another assembly; the checkpoint is damaged, not in
+        safetensors format, or requires its own code; the tokenizer is not for DNA; ``out`` has other inputs; hidden
+        states are not finite. All but the last are checked before any work.
     ImportError
-        transformers is not installed: it comes with ``pip install 'scatacformer[dna]'``.
+        transformers is not installed; install it with ``pip install 'scatacformer[dna]'``.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def dna_embeddings(
         },
     }
     table = DnaTableWriter(out, (len(dna), checkpoint.d), dtype, made_of, overwrite)
-    at_once = 4 * batch_size  # so that windows of one length meet
+    at_once = 4 * batch_size  # so that windows of the same length can be combined
     try:
         with tqdm(
             total=len(dna), initial=table.n_done, unit="bin", desc="DNA embeddings", delay=1, disable=None
@@ -149,7 +149,7 @@ def _check_arguments(out: Path, batch_size: int, precision: str, dtype: str) -> 
     if out.suffix != ".npy":
         raise ValueError(f"out is {str(out)!r}; expected the name of a .npy file.")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} to.")
+        raise FileNotFoundError(f"the folder {out.parent} of {out.name} does not exist. Create it first.")
 
 
 def _vocabulary_of(adata: Any) -> Vocabulary:
@@ -158,5 +158,5 @@ def _vocabulary_of(adata: Any) -> Vocabulary:
     if isinstance(getattr(adata, "vocabulary", None), Vocabulary):
         return adata.vocabulary
     if not hasattr(adata, "var"):
-        raise ValueError(f"expected an AnnData, a Vocabulary or a model, found {type(adata).__name__}.")
+        raise ValueError(f"adata is {type(adata).__name__}; expected an AnnData, a Vocabulary or a model.")
     return Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))

@@ -1,4 +1,4 @@
-"""From the regions of one assembly to those of another."""
+"""Lift-over of regions from one assembly to another."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ def lift_vocabulary(
 ) -> Lift | AnnData:
     """Lift regions, or cells × regions, to another assembly by a chain file.
 
-    A region follows the one chain that aligns most of its bp with the other assembly, and becomes the interval from the
-    first to the last bp aligned there, on whichever strand. It is lost, and counted, as
+    A region follows the single chain that aligns most of its bp with the other assembly, and becomes the interval from
+    the first to the last bp aligned there, on either strand. Otherwise it is lost, and counted as
 
     - ``unmapped``: the chains align less than ``min_share`` of it;
     - ``split``: they align enough of it, but no single one does;
     - ``resized``: its interval is more than ``max_resize`` times as wide as it was, or as narrow;
-    - ``scaffold``: it lands on an unplaced, alternative or patch sequence;
+    - ``scaffold``: it maps to an unplaced, alternative or patch sequence;
     - ``collision``: it lands on another region, by more than half of the narrower, though they were apart: both are lost;
-    - ``outside``: no region of ``target`` is where it lands.
+    - ``outside``: ``target`` has no region where it maps to.
 
     Parameters
     ----------
     regions
-        A :class:`Vocabulary`, or cells × regions in memory or backed, whose ``.var`` says where the regions lie. Not
-        changed.
+        A :class:`Vocabulary`, or cells × regions in memory or backed, with the positions of the regions in ``.var``. It
+        is not modified.
     chain
         Chain file of UCSC from their assembly to the other (``hg19ToHg38.over.chain.gz``), plain or gzip.
     target
-        Vocabulary to land on, such as the bins of a model (or the model, the folder that it was saved to, or a BED
+        Vocabulary to map to, such as the bins of a model (or the model, the folder that it was saved to, or a BED
         file): a region becomes the one that its interval
         overlaps most, and those that become the same are merged. Default: the intervals themselves, of many widths.
     min_share
-        Least share of a region's bp that must be aligned. (UCSC's liftOver asks for 0.95 within a species, 0.1
-        between.)
+        Minimum share of a region's bp that must be aligned. (UCSC's liftOver uses 0.95 within a species, 0.1 between
+        species.)
     max_resize
-        Largest factor by which a region may grow or shrink.
+        Maximum factor by which the width of a region may change.
     layer
         Of an AnnData, the layer with the counts; ``.X`` by default.
 
@@ -83,15 +83,15 @@ def lift_vocabulary(
     Raises
     ------
     FileNotFoundError
-        No such chain file.
+        The chain file does not exist.
     ValueError
-        The file is truncated or no chain file; it is for other assemblies than those of the regions and the target, or
-        for the other direction; no region can be lifted.
+        The file is truncated or not a chain file; it is for other assemblies than those of the regions and the target,
+        or for the other direction; no region can be lifted.
 
     Notes
     -----
-    Some 1 s for 606,219 bins and a chain file of a million blocks. What is read by two assemblies differently (gaps
-    filled, duplications resolved) is no signal of the cells: leave regions with a ``share`` well below 1 out of
+    Some 1 s for 606,219 bins and a chain file of a million blocks. Differences between assemblies (gaps
+    filled, duplications resolved) are not a signal of the cells: exclude regions with a ``share`` well below 1 from
     comparisons between lifted and native data.
     """
     try:
@@ -115,5 +115,5 @@ def lift_vocabulary(
     report = lift.report | {"share_open_lost": int(n_lost.sum()) / max(n_open, 1), "from": source.assembly or ""}
     lifted = with_bins(regions, counts, lift.target, lift_vocabulary=report)
     if lift.target.assembly is None:
-        lifted.uns.pop("assembly", None)  # whatever it is, it is no longer that
+        lifted.uns.pop("assembly", None)  # it no longer applies
     return lifted

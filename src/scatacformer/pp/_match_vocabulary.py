@@ -1,4 +1,4 @@
-"""From any regions to the bins of a vocabulary."""
+"""Mapping of any regions to the bins of a vocabulary."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def match_vocabulary(
     Parameters
     ----------
     adata
-        Cells × regions, bins or peaks, sorted or not, in memory or backed (read in pieces). ``.var`` says where the
-        regions lie: see :meth:`Vocabulary.from_var`. A view is fine. It is not changed.
+        Cells × regions, bins or peaks, sorted or not, in memory or backed (read in pieces). ``.var`` has the
+        positions of the regions; see :meth:`Vocabulary.from_var`. Views are supported. It is not modified.
     vocabulary
         A :class:`Vocabulary`; a model, which has one; the folder that a model was saved to; or a BED file.
     layer
@@ -41,16 +41,16 @@ def match_vocabulary(
     -------
     AnnData
         New object: ``.X`` CSR (n_cells, n_bins) in the type of the counts (booleans and narrow integers become int32),
-        and the same in ``.layers[layer]`` where a layer was named, as a model of that layer expects; ``.var`` the bins;
-        copies of ``.obs``, ``.obsm``, ``.obsp`` and ``.uns``. What belongs to the regions (``.varm``, ``.varp``, other
-        layers) stays behind.
-        ``.uns["scatacformer"]["match_vocabulary"]`` says how many regions, and which share of the open entries, lie
-        outside the vocabulary and are lost, and how many regions cover more than one bin.
+        and the same in ``.layers[layer]`` if a layer was given, as expected by a model of that layer; ``.var`` the
+        bins; copies of ``.obs``, ``.obsm``, ``.obsp`` and ``.uns``. Annotations of the regions (``.varm``, ``.varp``,
+        other layers) are not copied. ``.uns["scatacformer"]["match_vocabulary"]`` contains the number of regions, and
+        the share of the open entries, that are outside the vocabulary and lost, and the number of regions that cover
+        more than one bin.
 
     Raises
     ------
     ValueError
-        No region overlaps a bin; the assemblies differ; ``.var`` does not say where the regions lie.
+        No region overlaps a bin; the assemblies differ; ``.var`` does not contain the positions of the regions.
 
     Warns
     -----
@@ -68,7 +68,7 @@ def match_vocabulary(
         raise ValueError(
             f"None of the {regions.n_bins:,} regions overlaps any of the {target.n_bins:,} bins of the vocabulary. "
             f"Regions: {_example(regions)}; bins: {_example(target)}. "
-            "Are chromosomes named alike (chr1 or 1), and is it the same assembly?"
+            "Check the names of the chromosomes (chr1 or 1) and the assembly."
         )
 
     matched, n_open, n_outside = match_columns(counts_of(adata, layer), bins_of_region)
@@ -83,7 +83,7 @@ def match_vocabulary(
         outside = int(np.argmax(is_outside))
         warnings.warn(
             f"{report['n_regions_outside']:,} of {regions.n_bins:,} regions, with {report['share_open_outside']:.1%} "
-            f"of the open entries, lie outside the vocabulary and are left out (first: {regions.names[outside]}).",
+            f"of the open entries, are outside the vocabulary and left out (first: {regions.names[outside]}).",
             UserWarning,
             stacklevel=2,
         )

@@ -88,7 +88,7 @@ def pseudobulk(
         labels = _labels(data, groupby, atac)
     else:
         cells, labels = data, _labels(data, groupby, None)
-    intervals_of_var(cells.var)  # refuses a table that does not say where its regions lie
+    intervals_of_var(cells.var)  # raises an error if the positions of the regions are missing
     groups = labels.cat.categories
     counts = sum_by_group(counts_of(cells, layer), labels.cat.codes.to_numpy(), len(groups))
     n_cells = np.bincount(labels.cat.codes[labels.notna()], minlength=len(groups))

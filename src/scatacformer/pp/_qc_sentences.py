@@ -1,4 +1,4 @@
-"""How long the cells' sentences are, before a model reads them."""
+"""Lengths of the cells' sentences."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def qc_sentences(
     min_tokens
         Cells with fewer open bins count as too short.
     max_tokens
-        Longest sentence that the encoder reads; of longer ones it reads this many bins, sampled at random.
+        Maximum number of bins that the encoder reads; from longer sentences, a random sample of this size is read.
     vocabulary
         A :class:`scatacformer.genome.Vocabulary`; a model, which has one; the folder that a model was saved to; or a
         BED file: bins outside it are not tokens. Default: every bin of ``adata`` is one.
@@ -64,9 +64,11 @@ def qc_sentences(
         Cells without any open bin; more than 5 % of bins or of open entries outside the vocabulary.
     """
     if not 0 <= min_tokens <= max_tokens:
-        raise ValueError(f"Expected 0 <= min_tokens <= max_tokens; found {min_tokens} and {max_tokens}.")
+        raise ValueError(
+            f"min_tokens is {min_tokens} and max_tokens is {max_tokens}; expected 0 <= min_tokens <= max_tokens."
+        )
     if inplace and adata.is_view:
-        raise ValueError("adata is a view of another AnnData: pass adata.copy(), or inplace=False.")
+        raise ValueError("adata is a view of another AnnData. Pass adata.copy(), or inplace=False.")
     if adata.n_obs == 0:
         raise ValueError("adata has no cells.")
     in_vocabulary = _in_vocabulary(adata, vocabulary)
@@ -116,8 +118,8 @@ def _in_vocabulary(adata: AnnData, vocabulary: Vocabulary | Any | None) -> np.nd
 def _warn(report: dict[str, int | float]) -> None:
     if report["n_cells_empty"]:
         warnings.warn(
-            f"{report['n_cells_empty']:,} of {report['n_cells']:,} cells have no open bin. A model cannot read them: "
-            "drop them with adata[adata.obs['n_tokens'] > 0].copy().",
+            f"{report['n_cells_empty']:,} of {report['n_cells']:,} cells have no open bin. A model cannot read them. "
+            "Drop them with adata[adata.obs['n_tokens'] > 0].copy().",
             UserWarning,
             stacklevel=3,
         )

@@ -69,7 +69,8 @@ def scan_motifs(
     ------
     ValueError
         The file lacks a chromosome of the regions, or has it shorter; the motifs or clusters are invalid (a duplicate
-        name, a position that carries no information or does not sum to 1, a motif without a cluster); ``regions`` is a view.
+        name, a position that carries no information or does not sum to 1, a motif without a cluster); ``regions`` is a
+        view.
     ImportError
         ``"jaspar"``, and pyjaspar is not installed.
 

@@ -73,14 +73,14 @@ def sequence_windows(
     fragments
         Fragments file of the cells, or one for each sample.
     sample_key
-        Column of ``tracks.obs`` that says of which sample each cell is, where there are several fragments files.
+        Column of ``tracks.obs`` with the sample of each cell, for several fragments files.
     barcode_key
         Column of ``tracks.obs`` with the barcodes as the files spell them; the names of the cells by default.
     names
         Names of the tracks of an array.
     regions
-        BED file, names such as ``"chr1:0-5000"`` or a table: windows lie around them. None: windows tile the genome so
-        that their predicted parts touch.
+        BED file, names such as ``"chr1:0-5000"`` or a table: windows are centred on them. None: windows tile the genome
+        so that their predicted parts touch.
     chromosomes
         Chromosomes that have windows; by default all that the FASTA file and the tracks share, but mitochondria and
         chrY.
@@ -111,7 +111,7 @@ def sequence_windows(
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        A file does not exist.
     ValueError
         Chromosome names differ (both sets are shown); a bigWig file or the fragments are of another assembly than the
         FASTA file; a track is negative, or zero or missing everywhere; no window is left; ``seq_len`` is not a multiple
@@ -271,7 +271,9 @@ def _from_fragments(
             raise ValueError("several fragments files need sample_key=, the column of adata.obs with their names.")
         sample = cells.obs[sample_key].astype(str).to_numpy()
         if missing := sorted(set(sample) - set(map(str, fragments))):
-            raise ValueError(f"there is no fragments file of the samples {', '.join(missing[:5])}.")
+            raise ValueError(
+                f"there is no fragments file for the samples {', '.join(missing[:5])}. Pass one for each sample."
+            )
         by_sample = {str(name): path for name, path in fragments.items()}
     else:
         sample, by_sample = np.full(cells.n_obs, "all", dtype=object), {"all": fragments}

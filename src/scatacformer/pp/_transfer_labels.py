@@ -54,7 +54,7 @@ def transfer_labels(
     max_distance
         SCimilarity's labels of cells whose nearest reference cell is farther than this are left out.
     unlabeled_category
-        What a cell without a label gets.
+        Label of cells without a label.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def transfer_labels(
         A modality or the column is missing, no cell has a label, cell names are duplicate, RNA counts are negative or
         no counts, no ``model_path``.
     ImportError
-        SCimilarity is asked for and not installed.
+        SCimilarity is requested but not installed.
     """
     import pandas as pd
 
@@ -117,7 +117,7 @@ def _from_scimilarity(
         raise ValueError("method='scimilarity' needs model_path: the folder of a downloaded SCimilarity model.")
     if not os.path.isdir(model_path):
         raise ValueError(
-            f"model_path {os.fspath(model_path)!r} is no folder; download the SCimilarity model and name it."
+            f"model_path {os.fspath(model_path)!r} is not a folder. Download the SCimilarity model and pass its path."
         )
     if layer is not None and layer not in adata.layers:
         found = ", ".join(name for name in adata.layers if name is not None)  # anndata 0.13 lists X, as None

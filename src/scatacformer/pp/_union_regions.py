@@ -31,7 +31,8 @@ def union_regions(new: Any, reference: Any) -> Vocabulary:
     Returns
     -------
     Vocabulary
-        Chromosomes in the order of the reference, then those that only the new regions have; sorted by start within each.
+        Chromosomes in the order of the reference, then those that only the new regions have; sorted by start within
+        each.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def union_regions(new: Any, reference: Any) -> Vocabulary:
     if (code < 0).all():
         raise ValueError(
             f"The new regions and the reference share no chromosome: {', '.join(added.chrom_names[:5])} and "
-            f"{', '.join(kept.chrom_names[:5])}. Name them alike (chr1 or 1)."
+            f"{', '.join(kept.chrom_names[:5])}. Use the same names (chr1 or 1)."
         )
     is_new = np.diff(overlap_matrix(added, kept).indptr) == 0
     n_new = int(is_new.sum())

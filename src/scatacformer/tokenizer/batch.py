@@ -1,4 +1,4 @@
-"""Token ids with their attention mask: what a tokenizer returns, as lists or padded arrays."""
+"""Output of a tokenizer: token ids with their attention mask, as lists or padded arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class TokenBatch(UserDict):
     """Mapping with ``"input_ids"`` and ``"attention_mask"`` (1: token, 0: padding); ``model(**batch)`` works.
 
-    Lists of int for one list of regions, lists of lists for several, arrays or tensors (n_lists, length) where asked.
+    Lists of int for one list of regions, lists of lists for several, arrays or tensors (n_lists, length) if requested.
     """
 
     @property
@@ -29,7 +29,7 @@ class TokenBatch(UserDict):
         return self.data["attention_mask"]
 
     def to(self, device: Any) -> Self:
-        """Move tensors to a device, in place, as torch and transformers do. ValueError for what are no tensors."""
+        """Move tensors to a device, in place, as in torch and transformers. ValueError if they are not tensors."""
         if not all(hasattr(value, "to") for value in self.data.values()):
             raise ValueError("Only tensors move to a device: tokenize with return_tensors='pt'.")
         self.data = {name: value.to(device) for name, value in self.data.items()}
@@ -46,7 +46,7 @@ def make_batch(
     max_length: int | None,
     return_tensors: Literal["pt", "np"] | None,
 ) -> TokenBatch:
-    """Token ids of each list of regions, truncated and padded at the end as asked."""
+    """Token ids of each list of regions, truncated and padded at the end as requested."""
     check_batch_options(padding, truncation, max_length, return_tensors)
     if truncation:
         ids = [one[:max_length] for one in ids]

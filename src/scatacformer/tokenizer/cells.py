@@ -130,7 +130,7 @@ def _check_found(
     cell_of: Mapping[str, int],
     n_fragments: np.ndarray,
 ) -> None:
-    """Refuse files without a chromosome of the vocabulary or without a barcode that was asked for."""
+    """Raise ValueError for files without chromosomes of the vocabulary or without the requested barcodes."""
     known = dict.fromkeys(vocabulary.chrom_names, 0)
     seen = list(chroms_seen)
     if not set(seen) & set(known):
@@ -140,6 +140,6 @@ def _check_found(
         )
     if wanted is not None and not n_fragments.any():
         raise ValueError(
-            f"None of the {len(wanted):,} barcodes given is in {path}: given {wanted[:3]}. Look for a suffix such as "
+            f"None of the {len(wanted):,} barcodes is in {path} (first: {wanted[:3]}). Check for a suffix such as "
             "'-1', or for the barcodes of another sample."
         )

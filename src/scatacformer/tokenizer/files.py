@@ -24,7 +24,7 @@ CONFIG, VOCABULARY, UNIVERSE, MODEL_CONFIG = (
 
 
 def read_tokenizer(name: str | Path, **hub: Any) -> tuple[Vocabulary, Layout, list[str] | None]:
-    """Vocabulary, order of the special tokens and what ``<eos>`` stand for, of a folder or a repository of the hub."""
+    """Vocabulary, layout of the special tokens and meaning of ``<eos>``, from a folder or a repository on the Hub."""
     folder = folder_of(
         name,
         [CONFIG, VOCABULARY, UNIVERSE, MODEL_CONFIG],
@@ -35,7 +35,7 @@ def read_tokenizer(name: str | Path, **hub: Any) -> tuple[Vocabulary, Layout, li
         return read_whole(folder / CONFIG, lambda: _read_ours(folder, read_json(folder / CONFIG)))
     if (folder / UNIVERSE).exists():
         return read_universe(folder / UNIVERSE), "gtars", None
-    if (folder / VOCABULARY).exists():  # beside a saved model, whose ids these are
+    if (folder / VOCABULARY).exists():  # of a saved model, whose ids these are
         config = read_json(folder / MODEL_CONFIG) if (folder / MODEL_CONFIG).exists() else {}
         vocabulary = read_universe(folder / VOCABULARY, config.get("assembly"))
         if isinstance(expected := config.get("vocabulary"), str):
@@ -58,7 +58,7 @@ def read_universe(path: str | Path, assembly: str | None = None) -> Vocabulary:
     """The regions of a BED file; those that overlap one another need no warning here."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no BED file {path}.")
+        raise FileNotFoundError(f"The BED file {path} does not exist. Check the path.")
     with overlaps_allowed():
         return Vocabulary.from_bed(path, assembly)
 

@@ -51,7 +51,7 @@ def as_regions(regions: Any) -> Regions:
     Raises
     ------
     ValueError
-        What is given is none of these; a position is negative or no integer; a region ends before it starts.
+        The input is none of these; a position is negative or not an integer; a region ends before it starts.
     FileNotFoundError
         A path of no file.
     """
@@ -167,7 +167,8 @@ def _is_region(region: Any) -> bool:
 
 
 def _attributes(region: Any) -> tuple[str, str, str] | None:
-    """By which names an object (or a row of ``itertuples``) says where it is; None for others, and for tables."""
+    """Names of the attributes with the position of an object (or a row of ``itertuples``); None for others and
+    tables."""
     if isinstance(region, str) or hasattr(region, "columns"):
         return None
     return next((names for names in _ATTRIBUTES if all(hasattr(region, name) for name in names)), None)

@@ -20,7 +20,7 @@ class SpecialTokens:
 
     ``"gtars"``: ``<unk>``, ``<pad>``, ``<mask>``, ``<cls>``, ``<eos>``, ``<bos>``, ``<sep>`` = n_bins … n_bins + 6.
     ``"scatacformer"``: ``<cls>`` = n_bins, ``<pad>`` = n_bins + 1, ``<eos_chr1>``, … = n_bins + 2 + code of the
-    chromosome, as :class:`Vocabulary` numbers them; the other roles are not there. A model whose ``<eos>`` stand for
+    chromosome, as in :class:`Vocabulary`; the other roles do not exist. A model whose ``<eos>`` stand for
     classes of regions has ``<eos_promoter>``, … in their place."""
 
     layout: Layout
@@ -56,7 +56,7 @@ class SpecialTokens:
 
     @property
     def eos_names(self) -> list[str]:
-        """What the ``<eos>`` of our own models stand for; none for gtars'."""
+        """Meaning of the ``<eos>`` of ScAtacFormer's models; none for gtars'."""
         return [name.removeprefix("<eos_").removesuffix(">") for name in self.ids if name.startswith("<eos_")]
 
     @property

@@ -84,5 +84,5 @@ class TokenizedCells:
             raise KeyError(f"{names[names.duplicated()][0]!r} is the name of several cells; take them by number.")
         rows = names.get_indexer(barcodes)
         if (rows < 0).any():
-            raise KeyError(f"{barcodes[int(np.argmax(rows < 0))]!r} is no barcode of these {len(self):,} cells.")
+            raise KeyError(f"{barcodes[int(np.argmax(rows < 0))]!r} is not a barcode of these {len(self):,} cells.")
         return rows

@@ -43,7 +43,7 @@ class Tokenizer:
 
     A query hits every region that shares a bp with it (half-open: neighbours do not), and gives their token ids by
     start and end; queries keep their order, and repeats stay. A list of queries that hits nothing gives ``<unk>``,
-    where there is one; of other queries that hit nothing a warning says how many. No special token is added otherwise.
+    if there is one; other queries without an overlap are counted in a warning. No special token is added otherwise.
     All as gtars does it, and with the same ids.
 
     Parameters
@@ -56,7 +56,7 @@ class Tokenizer:
         as :class:`~scatacformer.ScAtacFormer` has it: ``<unk>`` is not among them, so that what hits nothing gives
         nothing.
     eos_names
-        What each ``<eos>`` stands for in a model with ``eos="region_class"``; the chromosomes by default.
+        Meaning of each ``<eos>`` in a model with ``eos="region_class"``; the chromosomes by default.
 
     Raises
     ------
@@ -106,8 +106,8 @@ class Tokenizer:
 
         Further columns, header lines before the first interval and blank lines are left out of account; order and
         overlaps are as they are. Raises FileNotFoundError, and ValueError, with the number of the line, for repeated
-        intervals, negative or reversed ones, spaces for tabs, what is no number; for an empty and a truncated file.
-        """
+        intervals, negative or reversed ones, spaces instead of tabs, positions that are not numbers; and for an empty
+        or truncated file."""
         return cls(read_universe(path, assembly), special_tokens)
 
     @classmethod
@@ -143,7 +143,7 @@ class Tokenizer:
         token
             Key to repositories that are not public.
         local_files_only
-            Take what is in the cache; never ask the hub.
+            Use only cached files, without a request to the Hub.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class Tokenizer:
         Raises
         ------
         ValueError
-            What is no region; negative positions; an end before its start; options that do not go together.
+            Input that is not a region; negative positions; an end before its start; options that cannot be combined.
         FileNotFoundError
             No such BED file.
         """
@@ -239,7 +239,7 @@ class Tokenizer:
         pad_to_multiple_of: int | None = None,
         return_tensors: Literal["pt", "np"] | None = None,
     ) -> TokenBatch:
-        """Examples that were tokenized one by one as one batch: what a collator calls, transformers' among them.
+        """Combine separately tokenized examples into one batch; called by collators such as those of transformers.
 
         ``encoded_inputs``: a list of mappings with ``"input_ids"``, or one mapping of lists; what else is in them, such
         as ``"labels"``, goes along. ValueError for examples without token ids, and for options that do not go together.
@@ -260,7 +260,7 @@ class Tokenizer:
     def tokenize_fragments(
         self, path: str | Path, barcodes: str | Path | Iterable[str] | None = None
     ) -> TokenizedCells:
-        """The token ids of each cell of a fragments file: what its fragments overlap.
+        """Token ids of each cell of a fragments file: the regions that its fragments overlap.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class Tokenizer:
         FileNotFoundError
             No such file.
         ValueError
-            The file is truncated, or has lines that are no fragments; no chromosome of it is in the vocabulary;
+            The file is truncated, or has lines that are not fragments; none of its chromosomes is in the vocabulary;
             fragments end beyond the chromosomes of the vocabulary's assembly; none of the barcodes is there.
 
         Notes
@@ -296,14 +296,14 @@ class Tokenizer:
 
         ``adata`` may be in memory or backed; ``layer`` names the counts, ``.X`` by default. ``.X`` of the result has
         the counts summed over the regions that overlap a token, ``.n_unknown`` the open regions that overlap none.
-        Raises ValueError where no region overlaps the vocabulary, assemblies differ, or ``.var`` does not say where the
-        regions lie."""
+        Raises ValueError if no region overlaps the vocabulary, assemblies differ, or ``.var`` does not contain the
+        positions of the regions."""
         return tokenize_anndata(adata, layer, self.vocabulary, self._index)
 
     # ── tokens and ids ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False) -> list[str]:
-        """The tokens of token ids, one or several; without the special ones if asked. ValueError for unknown ids."""
+        """The tokens of token ids, one or several; optionally without special tokens. ValueError for unknown ids."""
         tokens = self._names(np.atleast_1d(_as_ids(token_ids)))
         return [token for token in tokens if not (skip_special_tokens and token in self._special.ids)]
 
@@ -319,7 +319,7 @@ class Tokenizer:
     def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
         """The id of a token, or the list of those of several; that of ``<unk>`` for others (None where there is none).
 
-        A token stands for the very same interval; for regions that only overlap, call the tokenizer.
+        A token must have exactly this interval; for regions that only overlap, call the tokenizer.
         """
         if isinstance(tokens, str):
             return self._exact_ids([tokens])[0]
@@ -432,7 +432,7 @@ class Tokenizer:
         names = [number for number, token in enumerate(tokens) if token not in self._special.ids]
         try:
             regions = as_regions([tokens[number] for number in names])
-        except ValueError:  # one of them is no region: each by itself
+        except ValueError:  # one of them is not a region: parse each by itself
             if len(names) == 1:
                 return ids
             for number in names:
@@ -449,7 +449,7 @@ class Tokenizer:
     def _names(self, ids: np.ndarray) -> list[str]:
         if ids.size and not (0 <= ids.min() and ids.max() < len(self)):
             wrong = ids[(ids < 0) | (ids >= len(self))][0]
-            raise ValueError(f"{wrong} is no token id of this tokenizer; expected 0 … {len(self) - 1:,}.")
+            raise ValueError(f"{wrong} is not a token id of this tokenizer; expected 0 … {len(self) - 1:,}.")
         vocabulary, special = self.vocabulary, {number: token for token, number in self._special.ids.items()}
         names = vocabulary.chrom_names
         return [

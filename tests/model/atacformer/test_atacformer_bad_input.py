@@ -196,7 +196,7 @@ def test_cells_of_another_place_are_refused(model):
     with pytest.raises(ValueError, match=r"none of the .* overlaps .*Are chromosomes named alike"):
         model.get_latent_representation(adata)
     adata.var = pd.DataFrame(index=[f"gene{i}" for i in range(adata.n_vars)])
-    with pytest.raises(ValueError, match="does not say where its regions lie"):
+    with pytest.raises(ValueError, match="does not contain the positions of the regions"):
         model.get_latent_representation(adata)
 
 

@@ -92,7 +92,7 @@ def test_tokens_that_were_made_before(model, tmp_path):
 def test_bad_files_and_barcodes(model, tmp_path):
     path = saved(fragments(), tmp_path / "f.tsv.gz")
     for change, match in (
-        ({"barcodes": ["Z"]}, "None of the 1 barcodes given is in"),
+        ({"barcodes": ["Z"]}, "None of the 1 barcodes is in"),
         ({"min_tokens": 10_000}, "no barcode .* has 10,000 tokens"),
         ({"barcodes": ["A"], "min_tokens": 1}, "give one of the two"),
     ):

@@ -59,7 +59,7 @@ def check_chromosomes(
     scan.misplaced.judge(path, what, counted, stacklevel=3)
     if n_unknown > 0.05 * scan.n_fragments:
         warnings.warn(
-            f"{n_unknown:,} of {scan.n_fragments:,} fragments lie on chromosomes that {what} does not have "
+            f"{n_unknown:,} of {scan.n_fragments:,} fragments are on chromosomes that {what} does not have "
             f"({', '.join(unknown[:5])}{', …' * (len(unknown) > 5)}) and are left out. {naming_hint(unknown, sizes)}",
             UserWarning,
             stacklevel=3,
@@ -81,8 +81,8 @@ def _warn_of_organelles(scan: FragmentScan, counted: Mapping[str, int]) -> None:
     if dense:
         share = sum(found[name] for name in dense) / scan.n_fragments
         warnings.warn(
-            f"{share:.0%} of all fragments lie on {', '.join(dense)}, which is short: probably the DNA of mitochondria "
-            "or plastids, whose share says more of a cell's quality than of its type. To leave it out: "
+            f"{share:.0%} of all fragments are on {', '.join(dense)}, which is short: probably the DNA of mitochondria "
+            "or plastids, whose share reflects the quality of a cell rather than its type. To leave it out: "
             f"exclude_chroms=(*scatacformer.genome.DEFAULT_EXCLUDED, {', '.join(map(repr, dense))}).",
             UserWarning,
             stacklevel=4,
@@ -100,7 +100,7 @@ def warn_of_format(path: Path, scan: FragmentScan) -> None:
         unusual = "has a fifth column that does not hold whole numbers; a fragments file has five columns"
     if unusual is not None:
         warnings.warn(
-            f"{path} {unusual} (chromosome, start, end, barcode, count). Each line is taken as one fragment and the "
+            f"{path} {unusual} (chromosome, start, end, barcode, count). Each line is read as one fragment and the "
             "fourth column as its barcode.",
             UserWarning,
             stacklevel=3,
@@ -123,9 +123,9 @@ def warn_of_format(path: Path, scan: FragmentScan) -> None:
 
 
 def choose_cells(path: Path, scan: FragmentScan, wanted: list[str] | None, min_fragments: int) -> list[str]:
-    """The barcodes with ``min_fragments``: all, sorted by name, or those that are ``wanted``, in that order.
+    """The barcodes with ``min_fragments``: all, sorted by name, or those in ``wanted``, in that order.
 
-    Raises ValueError if there is none; warns of wanted ones that are left out.
+    Raises ValueError if there are none; warns about wanted barcodes that are left out.
     """
     per_barcode = scan.fragments_per_barcode
     if wanted is not None:

@@ -40,7 +40,9 @@ def count_fragments(
     column = vocabulary.lookup(Vocabulary.from_var(tiles.var))
     row = pd.Index(tiles.obs_names).get_indexer(cells)
     if (column < 0).any() or len(column) != vocabulary.n_bins or (row < 0).any():
-        raise RuntimeError(f"snapatac2 {snap.__version__} returned other bins or cells than it was asked for.")
+        raise RuntimeError(
+            f"snapatac2 {snap.__version__} returned different bins or cells than requested. Please report this."
+        )
     if not np.array_equal(row, np.arange(len(row))):
         X = X[row]
     X.indices = column.astype(X.indices.dtype)[X.indices]
@@ -61,7 +63,7 @@ def count_tiles(
 ) -> Any:
     """snapatac2's AnnData of cells × bins, in its own order of both; in memory, or in ``file``.
 
-    What it writes besides lies in ``folder``, and so does a copy of the fragments if the file is not one that it reads.
+    Its temporary files are in ``folder``, and so is a copy of the fragments if it cannot read the file directly.
     """
     import snapatac2 as snap
 
@@ -92,7 +94,7 @@ def count_tiles(
             )
             bar.update()
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # what a failure in Rust raises is no Exception
+            if type(error).__name__ != "PanicException":  # a panic in Rust is not an Exception
                 raise
             raise RuntimeError(f"snapatac2 {snap.__version__} failed on {path}: {error}") from None
         finally:

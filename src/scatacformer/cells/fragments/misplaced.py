@@ -93,5 +93,5 @@ class Misplaced:
             f"Fragments of {path} end beyond {len(beyond)} of {len(self.reach)} chromosomes of {what} (first: {where}; "
             f"in all {counts}; up to {percent(MAX_BEYOND)} would be left out). So many cannot end beyond the chromosomes "
             f"of {what} if they were aligned to it; "
-            + (f"they fit {' or '.join(fitting)}." if fitting else "they fit none of the assemblies known here.")
+            + (f"they fit {' or '.join(fitting)}." if fitting else "they fit none of the known assemblies.")
         )

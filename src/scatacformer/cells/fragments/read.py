@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 BLOCK = 1 << 24  # bytes of text parsed at once: 16 MB, some 400,000 fragments
-# columns of Cell Ranger's tables that say which barcodes are cells, and what they say of those that are
+# columns of Cell Ranger's tables that mark cells, and their values for cells
 CALLS_CELLS, IS_CELL = re.compile(r"is_(_|\w+_)?cell(_barcode)?"), ("1", "1.0", "true", "yes")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WANTED = "chromosome, start, end, barcode, count, separated by tabs"
@@ -34,7 +34,7 @@ class FragmentBlock(NamedTuple):
     barcode_names: list[str]
     n_columns: int  # of the file's first line
     has_counts: bool  # the fifth column, if there is one, holds whole numbers or "."
-    is_plain: bool  # as Cell Ranger writes it: nothing that another reader would stumble over
+    is_plain: bool  # as written by Cell Ranger, readable by any other program
     n_negative: int  # fragments that start before 0 and are left out
     first_negative: str | None  # what is wrong with the line of the first of them
 
@@ -99,7 +99,7 @@ def read_barcodes(barcodes: str | Path | Iterable[str]) -> list[str]:
         names = [str(barcode) for barcode in barcodes]
     unique = list(dict.fromkeys(name for name in names if name))
     if not unique:
-        raise ValueError("No barcode was given: `barcodes` is empty. Leave it out, and the file says which there are.")
+        raise ValueError("barcodes is empty; expected at least one. Leave it out to use the barcodes of the file.")
     return unique
 
 
@@ -110,8 +110,8 @@ def _called_cells(path: Path, rows: list[list[str]]) -> list[list[str]]:
     calls = [k for k, name in enumerate(rows[0]) if CALLS_CELLS.fullmatch(name.strip())]
     if len(calls) > 1:
         raise ValueError(
-            f"{path} has several columns that say which barcodes are cells: "
-            f"{', '.join(rows[0][k].strip() for k in calls)}. List the cells of one species in a file of their own."
+            f"{path} has several columns that mark cells: "
+            f"{', '.join(rows[0][k].strip() for k in calls)}. List the cells of one species in a separate file."
         )
     return [row for row in rows[1:] if not calls or (len(row) > calls[0] and row[calls[0]].strip().lower() in IS_CELL)]
 
@@ -215,7 +215,7 @@ def _bad_line(path: Path, block: bytes, first_line: int, reason: object) -> Valu
         if len(columns) < 5 and not (len(columns) == 4 and columns[3]):
             problem = f"has {len(columns)} column{'s' if len(columns) > 1 else ''}"
         elif not columns[1].isdigit() or not columns[2].strip().isdigit():
-            problem = "has a start or an end that is no position in bp"
+            problem = "has a start or an end that is not a position in bp"
         elif not columns[3]:
             problem = "has no barcode"
         else:

@@ -22,13 +22,13 @@ class FragmentScan:
     n_fragments: int = 0
     n_columns: int = 0
     has_counts: bool = True  # the fifth column, if there is one, holds whole numbers or "."
-    is_plain: bool = True  # nothing that another reader would stumble over, but for what is misplaced
+    is_plain: bool = True  # readable by any other program, except for misplaced fragments
     misplaced: Misplaced = field(default_factory=Misplaced)  # on the chromosomes that are counted
     n_empty: int = 0  # fragments whose end is not after their start
     fragments_per_chrom: dict[str, int] = field(default_factory=dict)
     fragments_per_barcode: dict[str, int] = field(default_factory=dict)  # on the chromosomes that are counted
     barcodes_contiguous: bool = True  # each barcode's fragments follow one another
-    unsorted_at: int | None = None  # number, from 1, of the first fragment that lies before the one above it
+    unsorted_at: int | None = None  # number, from 1, of the first fragment that is before the previous one
 
 
 def scan_fragments(path: Path, counted: Mapping[str, int]) -> FragmentScan:

@@ -24,7 +24,7 @@ def fragments_on_disk(
 
     ``barcodes`` are the cells; by default all with as many fragments as ``min_bins`` open bins take. Memory: a counter
     for each barcode of the file. Raises what :func:`scatacformer.pp.bin_fragments` does, and ValueError for a
-    vocabulary whose bins differ in width or whose chromosomes' sizes cannot be told."""
+    vocabulary whose bins differ in width or whose chromosome sizes cannot be determined."""
     width = vocabulary.bin_size
     if width is None:
         raise ValueError(
@@ -34,7 +34,7 @@ def fragments_on_disk(
     sizes = known_sizes(vocabulary)[0]
     if missing := [name for name in vocabulary.chrom_names if name not in sizes]:
         raise ValueError(
-            f"{path} holds fragments, and how long the chromosomes are cannot be told for {', '.join(missing[:5])}: "
+            f"{path} contains fragments, and the lengths of {', '.join(missing[:5])} cannot be determined: "
             "name the vocabulary's assembly (Vocabulary.from_bed(path, assembly=...))."
         )
     counted = {name: sizes[name] for name in vocabulary.chrom_names}
@@ -48,7 +48,9 @@ def fragments_on_disk(
     # a fragment of up to 2 kb opens at most 2 + 2000 / width bins
     least = 1 if barcodes is not None else max(1, min_bins // (2 + 2000 // width))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*barcodes given are left out")  # said by the caller, with open bins
+        warnings.filterwarnings(
+            "ignore", message=".*barcodes given are left out"
+        )  # reported by the caller, with open bins
         cells = choose_cells(path, scan, None if barcodes is None else list(barcodes), least)
     with scratch_folder() as folder:
         out = folder / "tiles.h5ad"
