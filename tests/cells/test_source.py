@@ -99,7 +99,7 @@ def test_a_mask_means_its_rows(source, matrix):
 
 @pytest.mark.parametrize("cell", [-1, 60])
 def test_a_row_that_is_not_there_is_refused(source, cell):
-    with pytest.raises(IndexError, match=f"no cell {cell}: row numbers go from 0 to 59"):
+    with pytest.raises(IndexError, match=f"no cell {cell}; expected row numbers from 0 to 59"):
         source.rows(np.array([0, cell]))
 
 

@@ -97,7 +97,10 @@ def test_wrong_usage(sources, capsys):
     (sources / "corpus.toml").write_text(CONFIG)
     for argv, message in (
         (("build", sources / "c"), "there are no inputs for the corpus"),
-        (("build", sources / "corpus.toml", "--genome", "hg38"), "options and inputs cannot be combined with a config file"),
+        (
+            ("build", sources / "corpus.toml", "--genome", "hg38"),
+            "options and inputs cannot be combined with a config file",
+        ),
         (("build", sources / "c", sources / "a.h5ad"), "Say which bins"),
         (("show", sources), "There is no corpus"),
     ):

@@ -129,8 +129,9 @@ def test_catlas(tmp_path, genome):
 
 
 def test_folders_without_what_is_looked_for(tmp_path):
-    for recipe in (hubmap_entries, catlas_entries, tenx_entries):
-        with pytest.raises(FileNotFoundError, match="There is no"):
+    found = {hubmap_entries: "There is no", catlas_entries: "has no table of cells", tenx_entries: "There is no"}
+    for recipe, message in found.items():
+        with pytest.raises(FileNotFoundError, match=message):
             recipe(tmp_path)
         with pytest.raises(FileNotFoundError, match="The folder .* does not exist"):
             recipe(tmp_path / "absent")

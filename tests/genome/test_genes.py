@@ -63,7 +63,9 @@ def test_without_a_strand_the_middle_is_taken_and_said():
 
 
 def test_tables_without_positions_name_their_columns_and_the_remedy():
-    with pytest.raises(ValueError, match=r"does not contain the positions.*found the columns \['gene_ids'\].*Genes.from_gtf"):
+    with pytest.raises(
+        ValueError, match=r"does not contain the positions.*found the columns \['gene_ids'\].*Genes.from_gtf"
+    ):
         Genes.from_var(var(gene_ids=["a", "b", "c"]))
     with pytest.raises(ValueError, match=r"None of 3 genes has a position.*Genes.from_gtf"):
         Genes.from_var(var(chrom=CHROM, tss=[np.nan] * 3))

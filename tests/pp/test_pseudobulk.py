@@ -143,5 +143,5 @@ def test_what_are_no_counts_is_refused(value, message):
 def test_regions_without_a_place_are_refused():
     cells = cells_of()
     cells.var = pd.DataFrame(index=[f"peak{i}" for i in range(cells.n_vars)])
-    with pytest.raises(ValueError, match="does not say where its regions lie"):
+    with pytest.raises(ValueError, match="does not contain the positions of the regions"):
         pseudobulk(cells, "type", min_cells=1, min_fragments=1)

@@ -19,7 +19,7 @@ def messages_on_stderr(quiet: bool) -> Iterator[None]:
     """Log messages and warnings of this package go to stderr; those of other libraries are suppressed.
 
     Lines have a time stamp in a log file, but not on a terminal, where progress bars show the time. ``quiet`` keeps
-    only warnings. """
+    only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
     level, propagate = logger.level, logger.propagate
