@@ -99,7 +99,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         (RecursionError(), "its values are nested too deeply"),
         (OSError("Unable to synchronously open file (truncated file)"), "Unable to synchronously open file"),
         (OverflowError("int too big"), "OverflowError: int too big"),
-        (MemoryError(), "more memory than there is"),
+        (MemoryError(), "more memory than is available"),
         (zlib.error("Error -3"), "Error -3"),
         (type("PanicException", (BaseException,), {})("index out of bounds"), "index out of bounds"),
     ],

@@ -40,9 +40,9 @@ TEXT = {"gtf": GTF, "genes": GTF, "homer": HOMER, "chain": CHAIN, "sizes": CHROM
 @pytest.mark.parametrize(
     ("kind", "text", "message"),
     [
-        ("genes", GENE % ("abc", "def", "G"), "expected a position of 1 .* found 'abc'"),
-        ("genes", GENE % ("9" * 20, "9" * 20, "G"), "expected a position of 1"),
-        ("genes", GENE % (0, 5, "G"), "expected a position of 1"),
+        ("genes", GENE % ("abc", "def", "G"), "found the position .*'abc'.*; expected 1"),
+        ("genes", GENE % ("9" * 20, "9" * 20, "G"), "found the position .*; expected 1"),
+        ("genes", GENE % (0, 5, "G"), "found the position .*; expected 1"),
         ("genes", GENE % (5, 9, "G\udcff"), "expected names in UTF-8"),
         ("gtf", GENE % ("9" * 20, "9" * 21, "G"), "positions are not 1 <= start <= end"),
         ("homer", HOMER + f"z\tchr1\t{'9' * 25}\t{'9' * 26}\tIntergenic\n", "not a table of HOMER's"),
@@ -54,7 +54,7 @@ TEXT = {"gtf": GTF, "genes": GTF, "homer": HOMER, "chain": CHAIN, "sizes": CHROM
         (
             "chain",
             CHAIN.replace("200000 + 0 200", "150 + 0 200"),
-            "line 1: a chain lies beyond the end of its sequence",
+            "line 1: a chain extends beyond the end of its sequence",
         ),
         ("chain", CHAIN.replace("200000 + 50 250", "200 + 50 250"), "beyond the end of its sequence"),
         ("chain", CHAIN.replace("chain 900", f"chain {'9' * 30}"), "line 1"),

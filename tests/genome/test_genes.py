@@ -190,5 +190,5 @@ def test_starts_of_all_transcripts_of_a_gene(tmp_path, dialect):
     assert own["tss"].tolist() == [599, 59, 100]
     assert own["gene"].tolist() == [0, 2, 3]
     assert len(gene_starts(path, ["missing"])) == 0
-    with pytest.raises(ValueError, match="tss is 'transcript' or 'gene'; found 'exon'"):
+    with pytest.raises(ValueError, match="tss is 'exon'; expected 'transcript' or 'gene'"):
         gene_starts(path, ["A"], tss="exon")

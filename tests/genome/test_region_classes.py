@@ -150,11 +150,13 @@ def test_chromosomes_that_are_nowhere_are_refused_with_both_spellings(bins, tmp_
 def test_another_assembly_is_told_by_what_the_file_says_and_by_where_genes_end(bins, tmp_path):
     hg19 = Vocabulary.from_chrom_sizes("hg19", 1_000_000)
     head = "##description: evidence-based annotation of the human genome (GRCh38), version 44 (Ensembl 110)\n"
-    with pytest.raises(ValueError, match=r"says that it is of hg38, the bins are of hg19.*Take the annotation of hg19"):
+    with pytest.raises(
+        ValueError, match=r"is labelled as hg38, but the bins are from hg19.*Take the annotation of hg19"
+    ):
         region_classes(hg19, written(tmp_path, random_genes(0), head=head))
     lifted = head.replace("(Ensembl 110)", "(Ensembl 110), mapped to GRCh37 with gencode-backmap")
     assert "promoter" in region_classes(hg19, written(tmp_path, random_genes(0), head=lifted)).names
-    with pytest.raises(ValueError, match="of mm10, the bins are of hg19"):
+    with pytest.raises(ValueError, match="labelled as mm10, but the bins are from hg19"):
         region_classes(hg19, written(tmp_path, random_genes(0), head="#!genome-version GRCm38.p6\n"))
     end = 83_250_000  # chr17 has 81,195,210 bp in hg19, 83,257,441 in hg38
     beyond = [("chr17", "+", end - 900, end, "A", "lncRNA", [([(end - 900, end)], [], None)])]
@@ -253,7 +255,7 @@ def test_tables_that_homer_did_not_make_are_refused(bins, tmp_path):
     with pytest.warns(UserWarning, match=r"no region in 194 of 202 bins \(first: chr1:2500-3000\)"):
         region_classes(bins, homer=homer(tmp_path))
     hg19 = Vocabulary.from_chrom_sizes("hg19", 1_000_000)
-    with pytest.raises(ValueError, match="of hg38, the bins are of hg19"):
+    with pytest.raises(ValueError, match="labelled as hg38, but the bins are from hg19"):
         region_classes(hg19, homer=homer(tmp_path, genome="GRCh38"))
     with pytest.raises(ValueError, match="not a table of HOMER's.*no column Annotation"):
         region_classes(bins, homer=homer(tmp_path, HOMER.replace("\tAnnotation", "\tOther")))
@@ -322,7 +324,7 @@ def test_a_class_of_a_bed_file_is_there_or_an_error(bins, tmp_path):
         region_classes(bins, bed={"enhancer": tmp_path / "absent.bed"})
     hg19 = Vocabulary.from_chrom_sizes("hg19", 1_000_000)
     (tmp_path / "c.bed").write_text("#assembly=mm10\nchr1\t1\t2\n")
-    with pytest.raises(ValueError, match="of mm10, the bins are of hg19"):
+    with pytest.raises(ValueError, match="labelled as mm10, but the bins are from hg19"):
         region_classes(hg19, bed={"enhancer": tmp_path / "c.bed"})
     with pytest.raises(ValueError, match="beyond their chromosome in hg19"):
         region_classes(hg19, bed={"enhancer": bed_file(tmp_path, [("chr17", 83_000_000, 83_000_500)])})
@@ -392,7 +394,7 @@ def test_bigwig_gives_bins_whose_mean_is_high(tmp_path):
     with pytest.raises(ValueError, match="no bins with a mean of at least 2.0. Lower"):
         region_classes(bins, bed={"conserved": path}, threshold=2)
     hg19 = Vocabulary.from_chrom_sizes("hg19", 1_000_000)
-    with pytest.raises(ValueError, match="another assembly than the bins: it says that chr1 has 2,200 bp; in hg19"):
+    with pytest.raises(ValueError, match="another assembly than the bins: there chr1 has 2,200 bp; in hg19"):
         region_classes(hg19, bed={"conserved": path}, threshold=0.1)
 
 

@@ -79,7 +79,7 @@ def test_chromosomes_may_be_called_otherwise(of_genes, of_bins):
 def test_genes_on_no_chromosome_of_the_bins_are_refused():
     bins = Vocabulary.from_chrom_sizes({"chr1": 20_000}, 5000)
     with pytest.raises(
-        ValueError, match=r"table of genes has no chromosome that has bins.*NC_01\.1; the bins lie on: chr1.*Rename"
+        ValueError, match=r"table of genes has no chromosome with bins.*NC_01\.1; the bins are on chr1.*Rename"
     ):
         window_pairs(Genes(["a"], ("NC_01.1",), [0], [5], ["+"]), bins)
     with pytest.raises(ValueError, match=r"None of 1 genes has a known position.*from_gtf"):

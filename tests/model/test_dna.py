@@ -199,7 +199,7 @@ def test_tables_that_do_not_fit_are_refused(path, tmp_path):
     for table in (5, np.array([["a"] * 2] * N_BINS)):
         with pytest.raises(TypeError, match="found"):
             fresh(planted(), dna=table)
-    with pytest.raises(FileNotFoundError, match="there is no DNA table"):
+    with pytest.raises(FileNotFoundError, match="the DNA table .* does not exist"):
         fresh(planted(), dna=tmp_path / "none.npy")
     reordered = planted()[:, ::-1].copy()
     for same in (path, np.load(path, mmap_mode="r")):

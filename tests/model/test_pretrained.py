@@ -144,7 +144,7 @@ def test_files_with_the_right_checksum_are_looked_into_as_well(folder, tmp_path)
     save_file(tensors, weights)
     refused("embedding.cls holds numbers that are not finite")
     weights.write_bytes(b"\xff" * 500)
-    refused("is no safetensors file")
+    refused("not a safetensors file")
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     refused("is a pointer of git-lfs")
 

@@ -96,6 +96,6 @@ def test_views_and_other_assemblies_are_refused(adata, files):
         annotate_bins(adata[:, :10], files[0])
     adata.uns["assembly"] = "hg38"
     files[0].write_text("#!genome-build GRCh37.p13\n" + GTF)
-    with pytest.raises(ValueError, match="of hg19, the bins are of hg38"):
+    with pytest.raises(ValueError, match="labelled as hg19, but the bins are from hg38"):
         annotate_bins(adata, files[0])
     assert "region_classes" not in adata.varm

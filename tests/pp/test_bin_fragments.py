@@ -177,7 +177,7 @@ def test_of_a_table_of_cell_ranger_the_cells_are_read(tmp_path, fragments):
     table.write_text("barcode,total,is__cell_barcode\nNO_BARCODE,99,0\n" + "".join(rows))
     assert list(bin_fragments(path, SIZES, barcodes=table).obs_names) == [names[1], names[4]]
     table.write_text(table.read_text().replace("total", "is_GRCh38_cell_barcode"))
-    with pytest.raises(ValueError, match="several columns that say which barcodes are cells: is_GRCh38_cell_barcode"):
+    with pytest.raises(ValueError, match="several columns that mark cells: is_GRCh38_cell_barcode"):
         bin_fragments(path, SIZES, barcodes=table)
     table.write_text("barcode,is_cell\n" + "".join(f"{name},0\n" for name in names))
     with pytest.raises(ValueError, match="barcodes is empty"):
@@ -446,7 +446,7 @@ def test_an_organelle_of_another_name_is_noticed_by_its_density(tmp_path):
         for start in np.sort(rng.integers(0, size - 60, n)).tolist()
     ]
     path = write(tmp_path / "f.tsv.gz", pd.DataFrame(rows))
-    with pytest.warns(UserWarning, match=r"35% of all fragments lie on scaffold_77.*exclude_chroms="):
+    with pytest.warns(UserWarning, match=r"35% of all fragments are on scaffold_77.*exclude_chroms="):
         bin_fragments(path, sizes)
 
 

@@ -202,7 +202,7 @@ def test_another_model_fasta_vocabulary_or_setting_is_refused_before_any_work(ma
         "precision": {"precision": "bfloat16"},
     }
     for name, changes in others.items():
-        with pytest.raises(ValueError, match=rf"of something else \({name}: \S+ there, \S+ now\)"):
+        with pytest.raises(ValueError, match=rf"with other inputs \({name}: \S+ there, \S+ now\)"):
             made(**changes)
     made(model=tmp_path / "same")  # the same weights, in another place
     assert (tmp_path / "dna.npy").read_bytes() == before
@@ -246,7 +246,7 @@ BROKEN = {
     "truncated": (_truncated, "cannot be loaded"),
     "without a layer": (_without_a_layer, "lacks weights of its network"),
     "pickled": (_pickled, "no weights in safetensors.*pytorch_model.bin is not opened"),
-    "own code": (_of_other_sizes_with_code, "code of its own .auto_map., which is not run"),
+    "own code": (_of_other_sizes_with_code, "requires its own code .auto_map., which is not run"),
     "unknown": (_of_an_unknown_kind, "cannot be loaded"),
     "proteins": (_of_proteins, "does not read DNA"),
     "empty": (lambda folder: (folder / "config.json").unlink(), "it has no config.json"),

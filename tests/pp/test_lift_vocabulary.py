@@ -257,7 +257,7 @@ def test_regions_that_become_one_do_so_once(chain):
 def test_chains_of_other_chromosomes_are_refused(chain):
     with pytest.raises(ValueError, match=r"no chromosome of the regions \(1, …\) is there .*named without 'chr'"):
         lift_vocabulary(vocabulary(("1", 0, 5)), chain)
-    with pytest.raises(ValueError, match=r"1 of 2 of the regions lie beyond .*first: chr1:10000-10005.*10,000 bp"):
+    with pytest.raises(ValueError, match=r"1 of 2 of the regions are beyond .*first: chr1:10000-10005.*10,000 bp"):
         lift_vocabulary(vocabulary(("chr1", 0, 5), ("chr1", 10_000, 10_005)), chain)
     with pytest.raises(ValueError, match=r"1 of 1 of the target's regions lie beyond"):
         lift_vocabulary(vocabulary(("chr1", 0, 5)), chain, vocabulary(("chr1", 20_000, 20_005)))
@@ -289,12 +289,12 @@ def test_damaged_chain_files_are_refused(tmp_path, chain):
     refused(whole.replace("\n400\t200", "\n401\t200"), r"chain 5 of 5")
     refused(whole.replace("\n500\n", "\n500\t1\n"), r"chain 4 of 5")
     refused(whole.replace("\n500\n", "\nmany\n"), r"truncated or damaged")
-    refused(header[:40], "line 1, is no header of a chain")
+    refused(header[:40], "line 1, is not the header of a chain")
     refused(whole.replace("chr2 4000", "chr2 4001", 1), "gives chr2 two sizes: 4,001 and 4,000")
-    refused("chr1\t5\t9\n", "is no header of a chain|is not a chain file")
+    refused("chr1\t5\t9\n", "is not the header of a chain|is not a chain file")
     refused("", "is not a chain file")
     refused("1000\n" + whole, "is not a chain file of UCSC.*begins with '1000")
-    with pytest.raises(FileNotFoundError, match="no chain file"):
+    with pytest.raises(FileNotFoundError, match="The chain file .* does not exist"):
         lift_vocabulary(regions, tmp_path / "absent.chain")
 
 

@@ -110,7 +110,7 @@ def write_twice(path, s):
 
 
 def test_what_is_no_fasta_file_is_refused(tmp_path, vocabulary):
-    with pytest.raises(FileNotFoundError, match="there is no FASTA file"):
+    with pytest.raises(FileNotFoundError, match="the FASTA file .* does not exist"):
         BinDna(tmp_path / "none.fa", vocabulary)
     (tmp_path / "a.fa").write_text("chr1\t0\t5000\n")
     with pytest.raises(ValueError, match="expected a FASTA file, which begins with .>."):

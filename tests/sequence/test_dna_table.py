@@ -25,7 +25,7 @@ def test_a_killed_table_goes_on_and_is_whole(tmp_path):
     first.save()
     first.append(ROWS[4:7])  # killed before these were saved
     del first
-    with pytest.raises(ValueError, match="is not finished"):
+    with pytest.raises(ValueError, match="is incomplete"):
         read_dna_table(path)
     again = writer(path)
     assert again.n_done == 4
@@ -49,7 +49,7 @@ def test_a_table_of_something_else_is_kept_unless_it_may_be_replaced(tmp_path, f
     one.append(ROWS)
     one.finish() if finished else one.close()
     other = {"n_bins": 10, "settings": {"model": "b", "vocabulary": "v"}}
-    with pytest.raises(ValueError, match=r"of something else \(model: a there, b now\).*overwrite=True"):
+    with pytest.raises(ValueError, match=r"with other inputs \(model: a there, b now\).*overwrite=True"):
         writer(path, other)
     same = writer(path)
     assert same.n_done == 10
@@ -88,7 +88,7 @@ def test_a_table_of_other_bins_is_refused(tmp_path):
 
 
 def test_what_is_no_table_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no DNA table"):
+    with pytest.raises(FileNotFoundError, match="the DNA table .* does not exist"):
         read_dna_table(tmp_path / "dna.npy")
     np.save(tmp_path / "dna.npy", ROWS)
     content = (tmp_path / "dna.npy").read_bytes()

@@ -99,7 +99,7 @@ def test_several_files_are_one_set(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty: there is no motif in it"),
+        ("", "is empty and contains no motifs"),
         ("chr1\t0\t100\n", "is not a file of motifs: its first line is 'chr1"),
         (MEME.replace("ALPHABET= ACGT", "ALPHABET= ACDEFGHIKLMNPQRSTVWY"), "Expected DNA"),
         (MEME.replace("w= 3", "w= 5"), "its header says w= 5. Is the file cut short"),

@@ -65,7 +65,7 @@ def test_ids_are_numbers_of_intervals_whatever_else_is_in_the_file(tmp_path, tex
         ("chrom\tstart\tend\n" + GOOD, "line 1 .*not integers; a line of column names must begin with '#'"),
         (GOOD + "chr3\t5\t3000000000\n", "line 4 .*beyond 2,147,483,647"),
         (GOOD + "chr3\t5\t99999999999999999999\n", "line 4 .*beyond 2,147,483,647"),
-        (GOOD + "\t5\t9\n", "line 4 .*names no chromosome"),
+        (GOOD + "\t5\t9\n", "line 4 .*has no chromosome"),
         (GOOD + "chr2\t50\t80\n", r"in all 1 line is a duplicate of another \(line 4\)"),
         (GOOD + "track name=x\n" + GOOD, "line 4 .*header after the first interval"),
         ("", "is empty"),

@@ -16,11 +16,11 @@ NOT_SAID = "Not stated by its authors."
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model says of itself: text that its author need not write.
+    """Facts about a model that its author need not write.
 
     ``title``; ``summary``, one sentence for readers where the author gives no description; ``example``, lines of
     Python; ``rows``, name and value of each line of the table; ``trained_on`` and ``losses``, lines of Markdown after
-    what the author says of data and metrics; ``tags`` for the hub beside those of all models."""
+    the author's text on data and metrics; ``tags`` for the Hub, in addition to those of all models."""
 
     title: str
     summary: str
@@ -45,7 +45,7 @@ def model_card(
     for name, value in (metrics or {}).items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"metrics are finite numbers by name, found {name!r}: {value!r}.")
-    # quoted as JSON, which is YAML: what a user writes cannot become another field
+    # quoted as JSON, which is YAML: text of the user cannot become another field
     front = ["---", "library_name: scatacformer", f"tags: {json.dumps([*TAGS, *facts.tags])}"]
     front += [f"license: {json.dumps(license)}"] if license else []
     parts = [

@@ -1,4 +1,4 @@
-"""What libraries say of files they cannot read or write, as one sentence: which file, what was found, what to do."""
+"""Errors of libraries that read or write files, as one sentence: which file, what was found, what to do."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 _WRITERS = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos|file write failed|Problems closing file")
 _ERRNO = re.compile(r"errno = (\d+)|os error (\d+)|\[Errno (\d+)\]")  # of h5py; of Rust; of Python
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# names of what is raised by libraries written in Rust: not an Exception, so that nobody catches it by chance
+# names of panics of libraries written in Rust, which are not an Exception
 _PANICS = ("PanicException",)
 
 
 @contextmanager
 def reading(path: str | os.PathLike, expected: str, remedy: str = "Copy it again") -> Iterator[None]:
-    """Within the block, whatever a library raises becomes a ValueError that names ``path``.
+    """Within the block, any error of a library becomes a ValueError that names ``path``.
 
-    ``{path} is not {expected}, or is damaged: {what was found}. {remedy}``. Errors that name the file already, that say
-    that it is not there or not readable, and what has nothing to do with it (an interruption, a missing package) pass.
+    ``{path} is not {expected}, or is damaged: {what was found}. {remedy}``. Errors that already name the file or
+    report that it does not exist or is not readable, and unrelated errors (an interruption, a missing package) pass.
     """
     try:
         yield
@@ -40,9 +40,9 @@ def reading(path: str | os.PathLike, expected: str, remedy: str = "Copy it again
 
 @contextmanager
 def writing(path: str | os.PathLike, kept: str | None = None) -> Iterator[None]:
-    """Within the block, a write that fails becomes an OSError that names ``path`` and the room on its disk.
+    """Within the block, a write that fails becomes an OSError that names ``path`` and the free space on its disk.
 
-    ``kept`` says what is still there; default: the earlier file, where there is one.
+    ``kept`` describes what still exists; default: the earlier file, if there is one.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def in_words(error: BaseException, longest: int = 200) -> str:
     if isinstance(error, RecursionError):
         return "its values are nested too deeply"
     if isinstance(error, MemoryError):
-        return "it asks for more memory than there is"
+        return "it needs more memory than is available"
     if isinstance(error, KeyError):
         return f"it has no {text}"
     if isinstance(error, UnicodeDecodeError):
@@ -79,7 +79,7 @@ def _names(error: Exception, path: str | os.PathLike) -> bool:
 
 
 def _failed_write(error: Exception, path: str | os.PathLike) -> int | None:
-    """The number of the system's error where ``error`` says that ``path`` could not be written; None for all others."""
+    """The system's error number if ``error`` means that ``path`` could not be written; None for all others."""
     text = str(error)
     if isinstance(error, OSError):
         if error.filename is not None and Path(str(error.filename)).parent != Path(path).parent:

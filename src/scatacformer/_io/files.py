@@ -128,7 +128,7 @@ def remove(path: Path) -> None:
 
 
 def refuse_to_replace(folder: Path, names: Iterable[str], overwrite: bool) -> None:
-    """ValueError where files of a model would be written over unasked, and for a file in place of the folder."""
+    """ValueError if files of a model would be overwritten without permission, and for a file instead of the folder."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a model is saved to a folder.")
     there = [name for name in names if (folder / name).exists()]
@@ -142,7 +142,7 @@ def inside(folder: Path, name: Any, named_by: Path) -> Path:
     parts = PurePosixPath(name).parts if isinstance(name, str) and "\0" not in name else ()
     if not parts or ".." in parts or parts[0].startswith("/"):
         raise ValueError(
-            f"{named_by} names the file {name!r}, which does not lie in {folder}. Nothing outside a folder is read; "
+            f"{named_by} names the file {name!r}, which is not in {folder}. Nothing outside a folder is read; "
             "copy the whole folder again."
         )
     path = folder.joinpath(*parts)
@@ -202,7 +202,7 @@ def _in_use(path: Path, pid: int) -> bool:
 def _runs(pid: int) -> bool:
     """Whether there is a process of that number."""
     try:
-        os.kill(pid, 0)  # asks, and sends nothing
+        os.kill(pid, 0)  # signal 0 only checks whether the process exists
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # another user's
@@ -211,7 +211,7 @@ def _runs(pid: int) -> bool:
 
 
 def _usual_mode(folder: Path) -> int:
-    """The mode of a new file here. Asked of a new file: reading the umask means setting it, for all threads."""
+    """The mode of a new file here, determined by creating one: reading the umask would change it for all threads."""
     probe = folder / f".{_PROBE}-{uuid.uuid4().hex}.{os.getpid()}.partial"
     handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
@@ -222,7 +222,7 @@ def _usual_mode(folder: Path) -> int:
 
 
 def _refuse_deep(content: Any) -> None:
-    """ValueError where objects and lists stand in one another more than 100 deep."""
+    """ValueError if objects and lists are nested more than 100 deep."""
     level = [content]
     for _ in range(_DEEPEST):
         level = [

@@ -63,7 +63,8 @@ class FolderWriter:
             remove(partial)
 
     def point(self, content: Mapping[str, Any]) -> None:
-        """What the pointer is to say, besides the names and SHA-256 of the files, which are added as ``"sha256"``."""
+        """Content of the pointer, in addition to the names and SHA-256 of the files, which are added as
+        ``"sha256"``."""
         self.content = dict(content)
 
 
@@ -82,7 +83,7 @@ def whole_folder(
     Parameters
     ----------
     folder
-        Made if it is not there; removed again where nothing was written.
+        Created if it does not exist; removed again if nothing was written.
     pointer
         Name of the JSON file that lists the others. :meth:`FolderWriter.point` says what else is in it.
     owns

@@ -56,7 +56,7 @@ def hub_folder(
     ImportError
         huggingface_hub is not there.
     ValueError
-        ``name`` is no name of a repository; it, or the revision, does not exist or is not open to this user.
+        ``name`` is not the name of a repository; it, or the revision, does not exist or is not accessible to this user.
     OSError
         The hub cannot be reached and the files are not in the cache.
     """
@@ -68,12 +68,12 @@ def hub_folder(
         from huggingface_hub import errors, snapshot_download
     except ImportError:
         raise ImportError(
-            f"{name!r} is no folder here; to look for it on the hub: pip install 'scatacformer[hub]'."
+            f"{name!r} is not a folder. To look for it on the Hub, pip install 'scatacformer[hub]'."
         ) from None
     where = f"{name} (revision {revision})" if revision else name
     offline: tuple[type[Exception], ...] = (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError)
     try:
-        import httpx  # what huggingface_hub 1 and later talk with; their errors are no OSError
+        import httpx  # used by huggingface_hub 1 and later; its errors are not an OSError
 
         offline = (*offline, httpx.TransportError)
     except ImportError:

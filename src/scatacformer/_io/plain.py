@@ -42,7 +42,7 @@ def decode(value: Any) -> Any:
 
 
 def _array(values: Any, dtype: str) -> np.ndarray:
-    """The array of a list. Its type is believed for numbers alone: that of texts says how much memory each takes."""
+    """The array of a list. Its dtype is used only for numbers: that of strings determines the memory of each."""
     if dtype == "object":
         return np.array(values, dtype=object)
     if dtype.startswith(("<U", "U", "str")):

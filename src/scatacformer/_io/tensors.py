@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TensorShape(NamedTuple):
-    """What the header of a safetensors file says of a tensor."""
+    """Entry of a tensor in the header of a safetensors file."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -21,7 +21,8 @@ class TensorShape(NamedTuple):
 
 
 def tensor_shapes(path: Path) -> dict[str, TensorShape]:
-    """Shape and type of each tensor of a safetensors file, of its header alone: nothing is allocated for the numbers.
+    """Shape and dtype of each tensor of a safetensors file, from its header only: no memory is allocated for the
+    values.
 
     Raises ValueError for a file that is truncated or is not safetensors, and for what git-lfs leaves in its place.
     """
@@ -47,7 +48,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is truncated or is no safetensors file ({error}; {path.stat().st_size:,} bytes). Download it again."
+            f"{path} is truncated or not a safetensors file ({error}; {path.stat().st_size:,} bytes). Download it again."
         ) from None
 
 
@@ -66,7 +67,7 @@ def check_tensors(path: Path, found: Mapping[str, Iterable[int]], expected: Mapp
     what = [f"{name} is missing" for name in sorted(want.keys() - have.keys())]
     what += [f"{name} is not of this network" for name in sorted(have.keys() - want.keys())]
     what += [
-        f"{name} is {have[name]}, expected {want[name]}"
+        f"{name} is {have[name]}; expected {want[name]}"
         for name in sorted(have.keys() & want.keys())
         if have[name] != want[name]
     ]

@@ -1,4 +1,4 @@
-"""Files that may be packed: what a small file unpacks to is bounded."""
+"""Files that can be compressed, with a limit on their decompressed size."""
 
 from __future__ import annotations
 

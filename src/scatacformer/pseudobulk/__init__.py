@@ -1,4 +1,4 @@
-"""What a group of cells says of its regions: counts, expression targets, windows of regions, minibatches of them."""
+"""Regions of groups of cells: counts, expression targets, windows of regions, and minibatches."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def sum_by_group(X: Any, group_of_cell: np.ndarray, n_groups: int, *, desc: str 
     n_groups
         Number of groups.
     desc
-        What the progress bar says.
+        Description of the progress bar.
 
     Raises
     ------

@@ -87,7 +87,7 @@ class RegionData:
         regions
             (n, n_regions), columns.
         accessibility
-            The last feature: ``"quantitative"`` as it is, ``"binary"`` 1 where it is above 0, ``"ones"`` 1 everywhere,
+            The last feature: ``"quantitative"`` unchanged, ``"binary"`` 1 where it is above 0, ``"ones"`` 1 everywhere,
             for models that predict accessibility from motifs.
         """
         valid = regions >= 0
@@ -119,7 +119,7 @@ class WindowLoader:
     data
         Groups × regions.
     source
-        :class:`Stretches`, of which windows are cut anew each epoch if ``shuffle``; or :class:`Windows` as they are.
+        :class:`Stretches`, from which windows are cut anew in each epoch if ``shuffle``; or fixed :class:`Windows`.
     n_regions
         Regions of a window; needed for stretches.
     batch_size
@@ -137,7 +137,7 @@ class WindowLoader:
         See :meth:`Stretches.tile`.
     rank, world_size
         Rank of this process and number of processes in distributed training: each reads its part of every minibatch. A
-        process for which no window is left reads the first one, with nothing scored.
+        process without a window reads the first one, without scoring it.
 
     Raises
     ------
@@ -167,9 +167,9 @@ class WindowLoader:
         if accessibility not in ("quantitative", "binary", "ones"):
             raise ValueError(f"accessibility is {accessibility!r}; expected 'quantitative', 'binary' or 'ones'.")
         if target == "expression" and data.expression is None:
-            raise ValueError("The target is the expression, and there is none. Map it with sf.pp.map_expression first.")
+            raise ValueError("The target is the expression, which is missing. Map it with sf.pp.map_expression first.")
         if not len(source):
-            raise ValueError("There are no regions to make windows of.")
+            raise ValueError("There are no regions; expected at least one to make windows of.")
         self.data, self.seed, self.shuffle, self.batch_size = data, seed, shuffle, batch_size
         self.target, self.accessibility = target, accessibility
         self.rank, self.world_size = rank, world_size
@@ -194,7 +194,7 @@ class WindowLoader:
 
     @property
     def sampler(self) -> WindowLoader | None:
-        """What Lightning calls ``set_epoch`` on. None without shuffle."""
+        """The object on which Lightning calls ``set_epoch``. None without shuffle."""
         return self if self.shuffle else None
 
     @property

@@ -21,7 +21,7 @@ class GeneRegions(NamedTuple):
     """Genes and the regions that contain their TSS: a row per gene, region and strand, sorted by gene and region."""
 
     gene: np.ndarray
-    """(n,) int64: index into the names asked for."""
+    """(n,) int64: index into the requested names."""
     region: np.ndarray
     """(n,) int64: column."""
     strand: np.ndarray
@@ -40,12 +40,12 @@ def genes_of_regions(
     extend: int = 300,
     tss: Literal["transcript", "gene"] = "transcript",
 ) -> GeneRegions:
-    """Find the regions that lie within ``extend`` bp of a TSS of each gene.
+    """Find the regions within ``extend`` bp of a TSS of each gene.
 
     Parameters
     ----------
     regions
-        Where the columns lie.
+        Positions of the columns.
     gtf
         GTF file of GENCODE, Ensembl or RefSeq, plain or gzip.
     names

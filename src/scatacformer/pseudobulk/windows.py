@@ -75,7 +75,7 @@ _PER_WINDOW = ("group", "chrom", "first", "length", "scored_first", "scored_stop
 class Stretches:
     """The kept regions of each chromosome in each group: windows are cut from these, and hold-outs are made of these.
 
-    Split these, not windows, into training and validation: a stretch lies on one chromosome and in one group, so no
+    Split these, not windows, into training and validation: a stretch is on one chromosome and in one group, so no
     window that is cut from a training stretch can touch a held-out one.
     """
 
@@ -122,7 +122,8 @@ class Stretches:
     ) -> Stretches:
         """The regions of each chromosome in each group.
 
-        Closed regions are removed *before* positions are computed, so that positions and columns cannot get out of step.
+        Closed regions are removed *before* positions are computed, so that positions and columns cannot get out of
+        step.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What the letters of DNA say: FASTA files, one-hot arrays, motifs, variants, and embeddings by language models."""
+"""DNA sequence: FASTA files, one-hot arrays, motifs, variants, and embeddings by language models."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class BinDna:
     """The DNA of each bin of a vocabulary: ``dna[bin]`` is a string of A, C, G, T and N, in capitals.
 
-    It is read from the disk when it is asked for; nothing is kept. A bin that ends beyond its chromosome has the bases
+    It is read from disk on demand and not cached. A bin that ends beyond its chromosome has the bases
     that there are. ``sizes`` is the length in bp of each sequence in the file.
 
     Parameters
@@ -34,9 +34,9 @@ class BinDna:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ValueError
-        It is no FASTA file; it lacks a chromosome of the bins, or has it shorter than they reach; its chromosomes are
+        It is not a FASTA file; a chromosome of the bins is missing or shorter than required; its chromosomes are
         not as long as those of the vocabulary's assembly.
     """
 
@@ -60,7 +60,7 @@ class BinDna:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 of the file: some 2 s for a human genome. Files that differ in what they mask are of one size."""
+        """SHA-256 of the file: some 2 s for a human genome. Files that differ only in masking have the same size."""
         return sha256(self.path)
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class BinDna:
         self._file.close()
 
     def _names_of_chroms(self, names: list[str], code: np.ndarray) -> list[str]:
-        """What each chromosome of the vocabulary is called in the file."""
+        """The name of each chromosome of the vocabulary in the file."""
         called: dict[int, list[str]] = {}
         for name, number in zip(names, code.tolist(), strict=True):
             called.setdefault(number, []).append(name)
@@ -90,7 +90,7 @@ class BinDna:
         return [called[number][0] for number in range(len(chroms))]
 
     def _refuse_short(self) -> None:
-        """A last bin that is left at full width is no sign of another assembly; a bin that begins past the end is."""
+        """A last bin of full width is not a sign of another assembly; a bin that begins past the end is."""
         v = self.vocabulary
         size = np.array([self.sizes[name] for name in self._name_of], dtype=np.int64)[v.chrom]
         beyond = v.end > size

@@ -1,4 +1,4 @@
-"""Bases of a genome, read from an indexed FASTA file when they are asked for."""
+"""Bases of a genome, read on demand from an indexed FASTA file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Fasta:
     """A FASTA file, plain or compressed by bgzip, of which any interval can be read.
 
     Nothing is kept in memory but the table of sequences. The index (``.fai``, and ``.gzi`` where the file is
-    compressed) is made beside the file if it is missing or older than the file; where that folder cannot be written
+    compressed) is created next to the file if it is missing or older than the file; where that folder cannot be written
     to, in a temporary folder that lasts as long as the object. The object can be pickled: each worker process opens
     the file for itself.
 
@@ -47,7 +47,7 @@ class Fasta:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ValueError
         It is not a FASTA file, cannot be indexed, or is compressed by gzip instead of bgzip.
     """
@@ -72,8 +72,8 @@ class Fasta:
         start, end
             The interval in bp, 0-based, half open.
         pad
-            Fill with :data:`N_CODE` what lies beyond the ends of the sequence. Without it, an interval that reaches
-            beyond an end is refused.
+            Fill positions beyond the ends of the sequence with :data:`N_CODE`. Otherwise, an interval that extends
+            beyond an end raises an error.
 
         Returns
         -------
@@ -109,14 +109,14 @@ class Fasta:
         return letters(self.codes(chrom, start, end, pad))
 
     def check(self, ends: Mapping[str, int], what: str = "the regions") -> None:
-        """Refuse a file of another assembly before work starts.
+        """Raise ValueError for a file of another assembly, before work starts.
 
         Parameters
         ----------
         ends
             The furthest position in bp that is needed of each chromosome, by name.
         what
-            What needs it, for the message.
+            Name of what needs the file, for the message.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Fasta:
         return f"Fasta({str(self.path)!r}: {len(self.sizes)} sequences, {sum(self.sizes.values()):,} bp)"
 
     def _file(self) -> Any:
-        """The open file. A process that was forked must not share the file position of its parent: it opens anew."""
+        """The open file. A forked process must not share the file position of its parent: it opens the file again."""
         if self._handle is None or self._process != os.getpid():
             if self._index is None or not self._index.exists():
                 self._index = _find_or_make_index(self.path, self)
@@ -170,7 +170,7 @@ def codes_of(sequence: str) -> np.ndarray:
 
 def _refuse_other_files(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no FASTA file {path}.")
+        raise FileNotFoundError(f"the FASTA file {path} does not exist. Check the path.")
     with path.open("rb") as file:
         head = file.read(18)
     if head[:2] == b"\x1f\x8b":
@@ -184,7 +184,7 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def _find_or_make_index(path: Path, owner: object) -> Path:
-    """The ``.fai`` file of a FASTA file; a ``.gzi`` lies beside it where the file is compressed."""
+    """The ``.fai`` file of a FASTA file; with a ``.gzi`` file next to it if the FASTA file is compressed."""
     index = Path(f"{path}.fai")
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"

@@ -1,9 +1,8 @@
 """The inner loops of the motif scan, compiled: thresholds by p-value, and the scores of the hits in each region.
 
-Weights are integers in units of 1/100 bit, so that p-values are exact and hits are the same on every machine. memelite's
-fimo is about twice as fast, but rounds scores only for its p-values: the consensus of a six-base motif, with p = 2.4e-4,
-passes a threshold of 1e-4. It also returns hits as tables, which grow with the number of regions.
-"""
+Weights are integers in units of 1/100 bit, so that p-values are exact and hits are the same on every machine.
+memelite's fimo is about twice as fast, but rounds scores only for its p-values: the consensus of a six-base motif, with
+p = 2.4e-4, passes a threshold of 1e-4. It also returns hits as tables, which grow with the number of regions."""
 
 from __future__ import annotations
 
@@ -170,8 +169,8 @@ def scan_all(
 ) -> np.ndarray:
     """Sum or maximum of the scores of the hits on both strands, (n_motifs, n_regions), int64, in units of STEP.
 
-    Motif m has the rows ``offsets[m]:offsets[m + 1]`` of ``weights``, (total width, 4). Region r lies at
-    ``bounds[r]:bounds[r + 1]`` of the indexed bases. A window that holds an N or leaves its region is no hit.
+    Motif m has the rows ``offsets[m]:offsets[m + 1]`` of ``weights``, (total width, 4). Region r is
+    ``bounds[r]:bounds[r + 1]`` of the indexed bases. A window that contains an N or leaves its region is not a hit.
     """
     n_motifs = len(offsets) - 1
     out = np.zeros((n_motifs, len(bounds) - 1), dtype=np.int64)

@@ -24,7 +24,7 @@ _PROBE = "".join(np.random.default_rng(0).choice(list("ACGT"), 997))  # 997 is p
 class DnaCheckpoint:
     """Tokenizer and network of a folder or a name on the Hugging Face hub; safetensors alone, no code from it is run.
 
-    Raises ValueError for a checkpoint that is broken, needs code of its own, or does not read DNA; ImportError
+    Raises ValueError for a checkpoint that is damaged, requires its own code, or is not for DNA; ImportError
     without transformers.
     """
 
@@ -41,15 +41,14 @@ class DnaCheckpoint:
 
     @property
     def d(self) -> int:
-        """Numbers of a hidden state."""
+        """Width of a hidden state."""
         return int(self.network.config.hidden_size)
 
     def embed(self, sequences: list[str], batch_size: int) -> np.ndarray:
         """Mean of the last hidden states over the tokens of known bases of each sequence.  (n, d), float32.
 
-        A sequence that is longer than the context is read in windows of equal length; all their tokens count alike.
-        One without any known base is zero.
-        """
+        A sequence that is longer than the context is read in windows of equal length; all their tokens have the same
+        weight. One without any known base is zero."""
         import torch
 
         owner, windows = [], []
@@ -86,7 +85,7 @@ class DnaCheckpoint:
             limits.append(int(config.max_position_embeddings))
         if (limit := min(limits)) > 10**6:
             raise ValueError(
-                f"{self.name} does not say how many tokens it reads: neither model_max_length in tokenizer_config.json "
+                f"{self.name} does not define its context length: neither model_max_length in tokenizer_config.json "
                 "nor max_position_embeddings in config.json. Set one of them."
             )
         if limit - self.tokens.n_special < 1:
@@ -94,7 +93,7 @@ class DnaCheckpoint:
         return limit
 
     def _checksum(self) -> str:
-        """SHA-256 of the weights that are read and of the tokenizer's vocabulary, wherever they lie."""
+        """SHA-256 of the weights that are read and of the tokenizer's vocabulary, independent of their location."""
         digest = hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
         for name, tensor in self.network.state_dict().items():
             if not name.startswith(_UNUSED):
@@ -106,7 +105,7 @@ class DnaCheckpoint:
 class DnaTokens:
     """From DNA to token ids: windows of a sequence, what of them is DNA, padded batches.
 
-    ``k``: bases of a token. Bases that are no multiple of k, or lie beside an N, may be tokens of one base.
+    ``k``: bases of a token. Remaining bases, and bases next to an N, can be tokens of one base.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
@@ -149,7 +148,7 @@ class DnaTokens:
         return [[*self.before, *part, *self.after] for part in parts if self.is_dna[part].any()]
 
     def padded(self, windows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ids (int64), what is no padding (int64), and what is DNA (bool) of windows.  (n, length) each."""
+        """Ids (int64), attention mask (int64), and mask of DNA tokens (bool) of windows.  (n, length) each."""
         import torch
 
         length = max(map(len, windows))
@@ -166,7 +165,7 @@ class DnaTokens:
         return self.tokenizer(sequence, add_special_tokens=False, verbose=False)["input_ids"]
 
     def _side_by_side(self, sequence: str) -> list[int] | None:
-        """k-mers from the left on, then single bases; None where one of them is no token."""
+        """k-mers from the left, then single bases; None if one of them is not a token."""
         id_of, end = self._id_of, len(sequence) // self.k * self.k
         try:
             return [id_of[sequence[i : i + self.k]] for i in range(0, end, self.k)] + [id_of[x] for x in sequence[end:]]
@@ -206,7 +205,7 @@ def _load(name: str) -> tuple[Any, Any]:
 
 @contextmanager
 def _quiet(logging: Any, local: bool) -> Iterator[None]:
-    """No report on weights that nobody reads, for a while; of a download the bar is shown."""
+    """Suppress reports on unused weights within the block; progress bars of downloads are shown."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     if local:
@@ -220,17 +219,17 @@ def _quiet(logging: Any, local: bool) -> Iterator[None]:
 
 
 def _check_folder(folder: Path) -> str:
-    """Refuses a folder that is no checkpoint in safetensors; says so if it would like to run code of its own."""
+    """Raise ValueError for a folder without a safetensors checkpoint; the message mentions code that it requires."""
     there = sorted(path.name for path in folder.iterdir())
     if "config.json" not in there:
         raise ValueError(f"{folder} is not a checkpoint: it has no config.json (found: {there[:5]}).")
     if not any(name.endswith(".safetensors") for name in there):
         raise ValueError(
             f"{folder} has no weights in safetensors (found: {there[:8]}). A pytorch_model.bin is not opened, for it may "
-            "run code: convert it once with transformers, AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...)."
+            "run code. Convert it once with transformers, AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...)."
         )
     config = read_json(folder / "config.json")
-    return "It names code of its own (auto_map), which is not run. " if config.get("auto_map") else ""
+    return "It requires its own code (auto_map), which is not run. " if config.get("auto_map") else ""
 
 
 def _device(device: str) -> torch.device:

@@ -23,7 +23,7 @@ _WANTED = (
 
 
 class Record(NamedTuple):
-    """A motif as a file has it."""
+    """A motif as stored in a file."""
 
     name: str
     matrix: np.ndarray
@@ -45,7 +45,7 @@ def read_motif_file(path: Path) -> list[Record]:
     lines = text.splitlines()
     filled = [line for line in lines if line.strip() and not line.startswith("#")]
     if not filled:
-        raise ValueError(f"{path} is empty: there is no motif in it. {_WANTED}")
+        raise ValueError(f"{path} is empty and contains no motifs. {_WANTED}")
     if filled[0].lstrip().lower().startswith("meme version"):
         return _read_meme(path, lines)
     if filled[0].startswith(">"):
@@ -91,7 +91,7 @@ def read_jaspar_release(release: str | None, tax_groups: list[str]) -> tuple[lis
         raise ValueError(f"pyjaspar has no release {release!r}. It has: {', '.join(releases)}.")
     database = jaspardb(release=chosen)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Zero motifs returned")  # said below
+        warnings.filterwarnings("ignore", message="Zero motifs returned")  # reported below
         found = database.fetch_motifs(collection="CORE", tax_group=tax_groups)
     if not found:
         raise ValueError(f"{chosen} has no CORE motifs of {', '.join(tax_groups)}. Try 'vertebrates' or 'plants'.")
@@ -164,7 +164,7 @@ def _numbers_below(path: Path, lines: list[str], number: int, name: str) -> tupl
         rows.append(values)
         number += 1
     if not rows:
-        raise ValueError(f"{path}: motif {name!r} is empty: there is no row of numbers below its header.")
+        raise ValueError(f"{path}: motif {name!r} is empty; expected rows of numbers below its header.")
     return rows, number
 
 

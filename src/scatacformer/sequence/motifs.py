@@ -13,7 +13,7 @@ import numpy as np
 
 from .motif_files import Record, read_cluster_table, read_jaspar_release, read_motif_file
 
-# what MEME assumes where a file does not say how many sites a motif was made of
+# MEME's default number of sites of a motif
 _DEFAULT_SITES = 20.0
 
 
@@ -32,7 +32,7 @@ class Motifs:
     clusters
         (n_motifs,), label of the cluster of each, or None, where each motif has its own column.
     source
-        Where the motifs come from; shown in errors.
+        Source of the motifs, shown in errors.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Motifs:
         object.__setattr__(self, "n_sites", np.array(self.n_sites, dtype=np.float64))
         where = f"{self.source}: " if self.source else ""
         if not self.names:
-            raise ValueError(f"{where}there is no motif.")
+            raise ValueError(f"{where}there are no motifs; expected at least one.")
         if not len(self.names) == len(matrices) == len(self.n_sites):
             raise ValueError(
                 f"{where}each motif needs one name, matrix and number of sites; found {len(self.names)}, "
@@ -94,7 +94,7 @@ class Motifs:
         ValueError
             A file is in none of these formats, is empty or truncated; and what :class:`Motifs` raises.
         FileNotFoundError
-            There is no such file.
+            The file does not exist.
         """
         records = [record for path in paths for record in read_motif_file(Path(path))]
         return cls._of(records, ", ".join(Path(path).name for path in paths))
@@ -149,7 +149,7 @@ class Motifs:
         ValueError
             A motif has no cluster.
         FileNotFoundError
-            There is no such file.
+            The file does not exist.
         """
         table = {str(k): str(v) for k, v in clusters.items()} if isinstance(clusters, Mapping) else None
         what = "the mapping of clusters" if table is not None else str(clusters)
@@ -237,7 +237,7 @@ class Motifs:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Motifs:
-        """The motifs that :meth:`to_dict` gave. Raises ValueError for what it did not give."""
+        """The motifs from the output of :meth:`to_dict`. Raises ValueError for anything else."""
         if missing := {"names", "widths", "matrices", "n_sites"} - set(content):
             raise ValueError(f"This is not a record of motifs: it lacks {', '.join(sorted(missing))}.")
         stops = np.cumsum(np.asarray(content["widths"], dtype=np.int64))

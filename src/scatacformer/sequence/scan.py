@@ -28,8 +28,8 @@ class ScanSettings:
     ----------
     p_value
         A window is a hit if a random sequence of equal bases scores as high with at most this probability, on one
-        strand, and its score is above 0 bits. At 1e-4, FIMO's default, about one in ten regions of 500 bp has a hit of a
-        given motif by chance.
+        strand, and its score is above 0 bits. At 1e-4, FIMO's default, about one in ten regions of 500 bp has a hit of
+        a given motif by chance.
     reduce
         The score of a motif in a region: the ``"sum"`` of its hits on both strands, or the ``"max"``. A palindrome is a
         hit on both.
@@ -75,7 +75,7 @@ def scan_regions(
     Parameters
     ----------
     regions
-        Where they lie, in any order.
+        Their positions, in any order.
     fasta
         The genome.
     motifs
@@ -129,7 +129,7 @@ def scan_sequences(
         There are no sequences.
     """
     if not len(sequences):
-        raise ValueError("There are no sequences to scan.")
+        raise ValueError("There are no sequences to scan; expected at least one.")
     codes = [codes_of(one) if isinstance(one, str) else np.asarray(one, dtype=np.uint8) for one in sequences]
     width = np.array([len(one) for one in codes], dtype=np.int64)
 

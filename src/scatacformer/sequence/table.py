@@ -21,12 +21,12 @@ SECONDS_BETWEEN_SAVES = 10.0
 
 
 def read_dna_table(path: str | Path, vocabulary: Vocabulary | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-    """(table, what it was made of) of a ``.npy`` file. The table is mapped into memory, (n_bins, d), read only.
+    """(Table, description of its inputs) of a ``.npy`` file. The table is memory-mapped, (n_bins, d), read only.
 
-    What it was made of stands in a JSON file beside it, as :func:`scatacformer.pp.dna_embeddings` writes it; of a
-    file without one nothing is known ({}).
+    The description is in a JSON file next to it, written by :func:`scatacformer.pp.dna_embeddings`; it is empty ({})
+    for a file without one.
 
-    Raises FileNotFoundError, and ValueError for a file that is no table, that is not finished, or, with ``vocabulary``,
+    Raises FileNotFoundError, and ValueError for a file that is not a table, is incomplete, or, with ``vocabulary``,
     that is of other bins.
     """
     path = Path(path)
@@ -45,8 +45,8 @@ def _table_and_notes(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     file = _file_of(path, notes)
     if not file.is_file():
         if _partial(path).exists():
-            raise ValueError(f"{path} is not finished: run sf.pp.dna_embeddings with the same arguments, it goes on.")
-        raise FileNotFoundError(f"there is no DNA table {path}; sf.pp.dna_embeddings makes one.")
+            raise ValueError(f"{path} is incomplete. Run sf.pp.dna_embeddings with the same arguments to resume.")
+        raise FileNotFoundError(f"the DNA table {path} does not exist. Compute one with sf.pp.dna_embeddings.")
     notes.pop("sha256", None)
     with reading(file, "a NumPy array (.npy)", "Make it again with sf.pp.dna_embeddings"):
         table = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -58,11 +58,11 @@ def _table_and_notes(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 class DnaTableWriter:
-    """A table that is filled from its first row to its last, and goes on where an earlier process was killed.
+    """A table that is filled row by row, and resumes where an earlier process was killed.
 
-    Rows go to a memory-mapped ``.<name>.partial`` beside ``path``, how many are whole to a small JSON file.
+    Rows are written to a memory-mapped ``.<name>.partial`` next to ``path``, and their number to a small JSON file.
     :meth:`finish` puts it in the place of an earlier table, which is whole until then. A table at ``path`` that was
-    made of the very same things is ``done``.
+    with the same inputs is ``done``.
 
     Parameters
     ----------
@@ -71,15 +71,15 @@ class DnaTableWriter:
     shape, dtype
         (n_bins, d); float16 or float32.
     made_of
-        What the table is made of: a dict for JSON, in it ``settings``, which decide the numbers. A table that is there,
-        finished or not, of other settings is refused.
+        Inputs of the table: a dict for JSON, with ``settings``, which determine the numbers. An existing complete or
+        incomplete table with other settings raises an error.
     overwrite
         Whether such a table is replaced instead.
 
     Raises
     ------
     ValueError
-        A table of other things is there, and ``overwrite`` is not set; the message says what differs.
+        A table with other inputs exists, and ``overwrite`` is not set; the message names the differences.
     RuntimeError
         Another process is making this table.
     """
@@ -121,13 +121,13 @@ class DnaTableWriter:
             self.save()
 
     def save(self) -> None:
-        """Bring what there is to the disk: a process that goes on begins after it."""
+        """Flush the rows to disk: a resuming process starts after them."""
         self._rows.flush()  # first the rows, then that they are there
         _write_json(_progress(self.path), {"n_done": self.n_done, "made_of": self.made_of})
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Save what there is, if it is not finished, and let others go on with it."""
+        """Save the rows if the table is incomplete, and release it for other processes."""
         if not self.done:
             self.save()
             self._lock.close()
@@ -151,7 +151,7 @@ class DnaTableWriter:
         return read_dna_table(self.path)[0]
 
     def _is_ours(self, found: dict[str, Any], where: Path) -> bool:
-        """Whether the settings are the same: what decides the numbers. Where files lay is only told."""
+        """Whether the settings, which determine the numbers, are the same. Paths of files are not compared."""
         ours, theirs = self.made_of["settings"], _settings(found)
         differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
         if differ and not self._overwrite:
@@ -159,13 +159,13 @@ class DnaTableWriter:
                 f"{name}: {_short(theirs.get(name))} there, {_short(ours.get(name))} now" for name in differ
             )
             raise ValueError(
-                f"{where} is a table of something else ({said}). Choose another `out`, or replace it (overwrite=True)."
+                f"{where} is a table with other inputs ({said}). Choose another path for out, or replace it with overwrite=True."
             )
         return not differ
 
 
 def _lock(partial: Path, path: Path) -> BinaryIO:
-    """The file that rows go to, locked: the lock goes with the process. RuntimeError where another one has it."""
+    """The file for the rows, locked until the process ends. RuntimeError if another process has the lock."""
     import fcntl
 
     with writing(path):
@@ -181,7 +181,7 @@ def _lock(partial: Path, path: Path) -> BinaryIO:
 
 
 def _begun(partial: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.memmap | None:
-    """The rows that an earlier process has left; None where they are not such a table, and it begins anew."""
+    """The rows of an earlier process; None if they are not a table with these inputs, so that it starts again."""
     try:
         rows = np.lib.format.open_memmap(partial, mode="r+")
     except (ValueError, OSError):
@@ -216,7 +216,7 @@ def _link(partial: Path, file: Path) -> None:
 
 
 def _file_of(path: Path, notes: dict[str, Any]) -> Path:
-    """Where the table that the notes describe lies."""
+    """Path of the table that the notes describe."""
     sums = notes.get("sha256")
     return path if path.is_symlink() or not isinstance(sums, dict) else listed_file(path.parent, path.name, sums)
 
@@ -246,7 +246,7 @@ def _short(value: Any) -> str:
 def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
     if default is not None and not path.exists():
         return default
-    return read_json(path, "Delete it and the table beside it")
+    return read_json(path, "Delete it and the table next to it")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

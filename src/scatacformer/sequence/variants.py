@@ -53,7 +53,7 @@ class VariantReader:
     fasta
         The genome whose bases the reference alleles must have.
     mismatch
-        What to do about a reference allele that the genome does not have: ``"raise"`` or ``"skip"`` and count.
+        How to treat a reference allele that differs from the genome: ``"raise"`` or ``"skip"`` and count.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class VariantReader:
         if self.mismatch not in ("raise", "skip"):
             raise ValueError(f"mismatch is {self.mismatch!r}; expected 'raise' or 'skip'.")
         if isinstance(self.source, str | Path) and not Path(self.source).is_file():
-            raise FileNotFoundError(f"there is no file of variants {self.source}.")
+            raise FileNotFoundError(f"the file of variants {self.source} does not exist. Check the path.")
         if hasattr(self.source, "columns"):
             _columns_of(self.source)
         self.check_first()
@@ -137,7 +137,7 @@ def allele_codes(fasta: Fasta, variant: Variant, length: int, shift: int = 0) ->
     """DNA around the reference and the alternative allele, each allele in the middle of its window.
 
     The flanks of the shorter allele reach further into the genome on both sides, so that both windows have ``length``
-    bp. What lies beyond the ends of the chromosome is N.
+    bp. Positions beyond the ends of the chromosome are N.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def allele_codes(fasta: Fasta, variant: Variant, length: int, shift: int = 0) ->
     length
         Length of a window in bp.
     shift
-        By how many bp the window lies further right.
+        Offset of the window to the right, in bp.
 
     Returns
     -------

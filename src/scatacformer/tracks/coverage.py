@@ -209,7 +209,7 @@ def _stretches(bins: pd.DataFrame, bin_size: int) -> list[tuple[str, int, int, i
 
 
 def _columns(bins: pd.DataFrame, bin_size: int, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Of each chromosome: the column of each of its bins, int32; -1 where no window lies."""
+    """Of each chromosome: the column of each of its bins, int32; -1 outside all windows."""
     out = {}
     for chrom, start, column, n in _stretches(bins, bin_size):
         if chrom not in out:

@@ -1,4 +1,4 @@
-"""Minibatches of windows: DNA × conservation and the signal of all tracks, read when they are asked for."""
+"""Minibatches of windows: DNA × conservation and the signal of all tracks, read on demand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WindowData:
     seq_len, bin_size, crop
         See :class:`SequenceWindows`.
     conservation
-        bigWig file of phastCons or the like; None: every base counts alike.
+        bigWig file of phastCons or the like; None: all bases have the same weight.
     signal
         ``(n_tracks, n_bins)``, in memory or an h5py data set; None where windows are only predicted.
     first

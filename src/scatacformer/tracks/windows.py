@@ -79,10 +79,10 @@ def place_windows(
     regions: str | Path | Sequence[str] | pd.DataFrame | None = None,
     blacklist: str | Path | None = None,
 ) -> SequenceWindows:
-    """Windows that tile the genome, or that lie around regions.
+    """Windows that tile the genome, or that are centred on regions.
 
-    Tiled windows follow each other so that their predicted parts touch. A region needs no window of its own if its
-    centre lies in the predicted part of the one before. Windows with an N, with a base of the blacklist, or that reach
+    Tiled windows follow each other so that their predicted parts touch. A region gets no window of its own if its
+    centre is in the predicted part of the previous one. Windows with an N, with a base of the blacklist, or that reach
     beyond an end of their chromosome are dropped and counted.
 
     Parameters
@@ -96,7 +96,7 @@ def place_windows(
     regions
         BED file, names such as ``"chr1:0-5000"``, or a table with columns ``chrom``, ``start``, ``end``; None: tile.
     blacklist
-        BED file of what must not lie in a window.
+        BED file of regions that must not be in a window.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def place_windows(
 def windows_at(
     fasta: Fasta, regions: str | Path | Sequence[str] | pd.DataFrame, *, seq_len: int, bin_size: int, crop: int
 ) -> SequenceWindows:
-    """The given windows and no other, in their order: each must be ``seq_len`` long and lie on the grid of the bins.
+    """Only the given windows, in their order: each must be ``seq_len`` long and aligned to the grid of the bins.
 
     Raises ValueError for one that does not, with its position.
     """
@@ -212,7 +212,7 @@ def _around(
     if (code < 0).any():
         unknown = sorted(set(regions[0][code < 0].tolist()))
         raise ValueError(
-            f"{int((code < 0).sum()):,} of {len(code):,} regions lie on chromosomes without DNA or signal: "
+            f"{int((code < 0).sum()):,} of {len(code):,} regions are on chromosomes without DNA or signal: "
             f"{', '.join(unknown[:5])}. Those that have both: {', '.join(names[:5])}."
         )
     centre = (regions[1] + regions[2]) // 2
@@ -272,7 +272,7 @@ def _off_the_blacklist(
     code = np.array([code_of.get(name, -1) for name in black_chrom], dtype=np.int64)
     if (code < 0).all():
         raise ValueError(
-            f"no interval of the blacklist {blacklist} lies on a chromosome of the windows. It has: "
+            f"no interval of the blacklist {blacklist} is on a chromosome of the windows. Its chromosomes are "
             f"{', '.join(dict.fromkeys(map(str, black_chrom)))[:80]}; the windows: {', '.join(names[:5])}."
         )
     known = code >= 0

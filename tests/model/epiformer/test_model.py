@@ -212,7 +212,7 @@ def test_data_that_do_not_fit_are_refused(tracks: AnnData, model: sf.Epiformer, 
     del bare.uns["scatacformer_epiformer"]
     with pytest.raises(ValueError, match="set up your AnnData with Epiformer.setup_anndata"):
         sf.Epiformer(bare)
-    with pytest.raises(FileNotFoundError, match="no FASTA file"):
+    with pytest.raises(FileNotFoundError, match="the FASTA file .* does not exist"):
         sf.Epiformer.setup_anndata(bare, fasta=Path("nowhere.fa"))
     with pytest.raises(TypeError, match="has no size 'depth'"):
         sf.Epiformer(tracks, depth=3)

@@ -1,4 +1,4 @@
-"""What is wrong with a BED file, and in which line: asked only after reading it has failed."""
+"""Diagnosis of an invalid BED file: used only after reading it has failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ HEADERS = (b"#", b"track", b"browser")
 
 
 def bed_problem(content: bytes) -> str | None:
-    """The first line of a BED file that is no interval, or is one for the second time; None where all are fine."""
+    """The first line of a BED file that is not an interval or is a duplicate; None if all are valid."""
     seen: dict[tuple[bytes, int, int], int] = {}
     again: list[tuple[int, int, bytes]] = []
     in_head = True
@@ -29,7 +29,7 @@ def bed_problem(content: bytes) -> str | None:
             return f"line {number:,} ({shown!r}): start and end are not integers{header}"
         in_head = False
         if not columns[0].strip():
-            return f"line {number:,} ({shown!r}): it names no chromosome"
+            return f"line {number:,} ({shown!r}): it has no chromosome"
         if max(start, end) > 2**31 - 1:
             return f"line {number:,} ({shown!r}): a position beyond 2,147,483,647"
         if start < 0:

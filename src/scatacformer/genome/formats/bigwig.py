@@ -32,7 +32,7 @@ class BigWig:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ValueError
         It is not a bigWig file, or it is damaged.
     ImportError
@@ -52,7 +52,7 @@ class BigWig:
         """
         if chrom not in self.sizes or start >= self.sizes[chrom] or end <= 0:
             return np.zeros(end - start, dtype=np.float32)
-        # uncovered bases are NaN in pybigtools unless told otherwise
+        # uncovered bases are NaN in pybigtools by default
         low, high = max(start, 0), min(end, self.sizes[chrom])
         inside = np.asarray(self._file().values(chrom, low, high, fillna=0.0), dtype=np.float32)
         return inside if (low, high) == (start, end) else np.pad(inside, (low - start, end - high))
@@ -92,7 +92,7 @@ def write_bigwig(path: str | Path, sizes: Mapping[str, int], values: Iterable[tu
 
 def _open(path: Path) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no bigWig file {path}.")
+        raise FileNotFoundError(f"the bigWig file {path} does not exist. Check the path.")
     with path.open("rb") as file:
         head = file.read(4)
     if b"\x26\xfc\x8f\x88" not in (head, head[::-1]):

@@ -48,11 +48,11 @@ def read_chains(path: str | Path) -> Chains:
     FileNotFoundError
         No such file.
     ValueError
-        Truncated; blocks do not add up to what their header says; no chain file at all; a chromosome of two sizes.
+        Truncated; blocks do not add up to what their header says; not a chain file; a chromosome with two sizes.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no chain file {path}.")
+        raise FileNotFoundError(f"The chain file {path} does not exist. Check the path.")
     content = read_content(path)
     text = np.frombuffer(content + b"\n", dtype=np.uint8).copy()
     line_end = np.flatnonzero(text == ord("\n"))
@@ -132,7 +132,7 @@ class _Header:
         )
         if match is None:
             raise ValueError(
-                f"{path}, line {line:,}, is no header of a chain: {shown[:100]!r}. Expected {_WHAT}; if the line stops "
+                f"{path}, line {line:,}, is not the header of a chain: {shown[:100]!r}. Expected {_WHAT}; if the line stops "
                 "short, copy the file again."
             )
         score, chrom, size, start, end, target, target_size, strand, target_start, target_end = match.groups()
@@ -141,7 +141,7 @@ class _Header:
             and int(target_start) < int(target_end) <= int(target_size) <= LAST_BASE
         ):
             raise ValueError(
-                f"{path}, line {line:,}: a chain lies beyond the end of its sequence: {shown[:100]!r}. Download it again."
+                f"{path}, line {line:,}: a chain extends beyond the end of its sequence: {shown[:100]!r}. Download it again."
             )
         return cls(
             line,
@@ -191,7 +191,7 @@ def _damaged(
     """The error that names the chain whose blocks do not add up."""
     if number is None:
         number = len(headers) - 1
-        if n_blocks.all():  # a line with more or fewer numbers than its place asks for
+        if n_blocks.all():  # a line with more or fewer numbers than expected
             lines = content.splitlines()
             for at, header in enumerate(headers):
                 blocks = [line.split() for line in lines[header.line :][: int(n_blocks[at])]]
@@ -204,5 +204,5 @@ def _damaged(
     header = headers[number]
     return ValueError(
         f"{path} is truncated or damaged: the blocks of chain {number + 1:,} of {len(headers):,} (line {header.line:,}) "
-        f"do not add up to {header.chrom}:{header.start}-{header.end}, as its header says. Download it again."
+        f"do not add up to {header.chrom}:{header.start}-{header.end}, the interval in its header. Download it again."
     )

@@ -45,7 +45,7 @@ def read_gtf_genes(path: str | Path) -> pd.DataFrame:
 def read_gtf_starts(path: str | Path) -> pd.DataFrame:
     """Where transcription starts: as :func:`read_gtf_genes`, with a row for each start of a transcript of a gene.
 
-    Rows of a gene that are alike stand once. A gene without a line of type transcript has the start of its own line.
+    Identical rows of a gene are listed once. A gene without a line of type transcript has the start of its own line.
     Raises ValueError for a file without a line of a gene, and FileNotFoundError.
     """
     import pandas as pd
@@ -73,7 +73,7 @@ def read_gtf_starts(path: str | Path) -> pd.DataFrame:
 
 
 def no_genes(path: str | Path) -> str:
-    """What to say of a file without a line of a gene."""
+    """The message for a file without genes."""
     return (
         f"{path} has no line of type 'gene' (third column) with a gene_id. Expected a GTF file of GENCODE, Ensembl "
         "or RefSeq; UCSC's tables hold transcripts alone."
@@ -119,11 +119,11 @@ def _parse(line: bytes, kind: bytes = b"gene") -> tuple[str, str, str, str, int]
     # 1-based closed: the last base of a gene on - is where it starts
     at = fields[4] if strand == "-" else fields[3]
     if not at.isdigit() or len(at) > 10 or not 1 <= int(at) <= LAST_BASE:
-        raise ValueError(f"expected a position of 1 ... {LAST_BASE:,}, found {_shown(at)} in {_shown(line)}.")
+        raise ValueError(f"found the position {_shown(at)} in {_shown(line)}; expected 1 ... {LAST_BASE:,}.")
     try:
         return name.decode(), (gene_id[1] if gene_id else name).decode(), fields[0].decode(), strand, int(at) - 1
     except UnicodeDecodeError:
-        raise ValueError(f"expected names in UTF-8, found {_shown(line)}.") from None
+        raise ValueError(f"found {_shown(line)}; expected names in UTF-8.") from None
 
 
 def _shown(text: bytes) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _TRANSCRIPT = re.compile(rb'(?<![A-Za-z_])transcript_id[ =]"?([^";\r]+)')
 _GENE = re.compile(rb'(?<![A-Za-z_])gene_id[ =]"?([^";\r]+)')
-# GENCODE says gene_type, Ensembl and RefSeq gene_biotype
+# gene_type in GENCODE, gene_biotype in Ensembl and RefSeq
 _TYPE = re.compile(rb'(?<![A-Za-z_])gene_(?:bio)?type[ =]"?([^";\r]+)')
 # Of genes whose RNA is the product; besides all that end in RNA (lncRNA, miRNA, lincRNA, Mt_tRNA, ...).
 _NON_CODING = {
@@ -28,7 +28,7 @@ _NON_CODING = {
     b"sense_intronic",
     b"sense_overlapping",
 }
-# the last in the line: GENCODE's lifted files say "human genome (GRCh38), version 44, mapped to GRCh37"
+# the last in the line: GENCODE's lifted files have "human genome (GRCh38), version 44, mapped to GRCh37"
 _BUILD = re.compile(rb"#.*\b((?:GRC[hmz]\d+|hg\d+|mm\d+|T2T-CHM13v2(?:\.0)?)(?:\.p\d+)?)\b")
 
 
@@ -45,12 +45,12 @@ class Parts(NamedTuple):
     """int64."""
 
     def of(self, rows: np.ndarray) -> Parts:
-        """Some of them: a mask or indices."""
+        """A subset, by a mask or indices."""
         return Parts(*(column[rows] for column in self))
 
 
 class Transcripts(NamedTuple):
-    """What a GTF file says; an owner is a transcript on one chromosome, its strand and type are ``...[owner]``."""
+    """Content of a GTF file; an owner is a transcript on one chromosome, its strand and type are ``...[owner]``."""
 
     chrom_names: list[str]
     exons: Parts
@@ -65,22 +65,22 @@ class Transcripts(NamedTuple):
     gene_is_minus: np.ndarray
     """(n_genes,), bool."""
     has_types: bool
-    """Whether the file says what kinds of genes there are."""
+    """Whether the file has types of genes."""
     assembly: str | None
-    """What the comments at its head name, if they do."""
+    """The assembly in the comments of its header, if any."""
 
 
 def read_gtf_transcripts(path: str | Path) -> Transcripts:
     """The lines of type gene, exon, CDS and stop_codon of a GTF file of GENCODE, Ensembl or RefSeq, plain or gzip.
 
     The order of the lines does not matter. Lines of exons without a transcript_id belong to one transcript of their
-    gene. A strand that is neither + nor - counts as +. Untranslated parts are told from exons and CDS, not from the
+    gene. A strand that is neither + nor - counts as +. Untranslated parts are derived from exons and CDS, not from the
     lines that some dialects have for them.
 
     Raises
     ------
     ValueError
-        No line of a gene; exons that name neither a transcript nor a gene; a position that is no number.
+        No line of a gene; exons without a transcript and a gene; a position that is not a number.
     FileNotFoundError
     """
     chroms: dict[bytes, int] = {}

@@ -43,11 +43,11 @@ class HomerTable(NamedTuple):
 
 
 def read_homer(path: str | Path) -> HomerTable:
-    """Regions of annotatePeaks.pl with the class that stands before the brackets in the column ``Annotation``.
+    """Regions of annotatePeaks.pl with the class before the brackets in the column ``Annotation``.
 
     ``"promoter-TSS (NM_1)"`` becomes promoter, ``"non-coding (NR_1, exon 2 of 3)"`` and the kinds of RNA become ncRNA;
     classes of one's own annotation file keep their name. Starts are 1-based in the file. Raises ValueError for a file
-    that is no such table, and FileNotFoundError.
+    that is not such a table, and FileNotFoundError.
     """
     import pandas as pd
 
