@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ContactNetwork(nn.Module):
-    """Positions of regions to the logarithm of their contacts: three 3 × 3 convolutions over the distance map.
+MIN_DISTANCE = 5_000  # bp: contact maps know nothing below
 
-    In addition to the distance, the convolutions use the density of regions around the two. The output is symmetric and
-    at least 0.
+
+class ContactNetwork(nn.Module):
+    """Positions of regions to the logarithm of their contacts: a power law and, added to it, three convolutions.
+
+    The 3 × 3 convolutions read the map of distances, and so the density of regions around the two. The output is
+    symmetric and at least 0. The published network has neither the power law nor a least distance, and must learn both.
 
     Parameters
     ----------
@@ -39,15 +42,17 @@ class ContactNetwork(nn.Module):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+        self.slope, self.offset = nn.Parameter(torch.tensor(-1.0)), nn.Parameter(torch.tensor(0.0))
 
     def forward(self, positions: Tensor) -> Tensor:
         """Centres of regions in bp, (B, R), to log10(contacts + 1), (B, R, R)."""
-        x = torch.log10((positions[:, :, None] - positions[:, None]).abs().to(next(self.parameters()).dtype) + 1)
-        x = x[:, None] - 4  # (B, 1, R, R); 10 kb is zero
+        distance = (positions[:, :, None] - positions[:, None]).abs().clamp_min(MIN_DISTANCE)
+        logged = torch.log10(distance.to(self.slope.dtype) + 1) - 5  # (B, R, R); 100 kb is zero
+        x = logged[:, None]
         for layer in self.layers[:-1]:
-            x = F.gelu(layer(x))
+            x = F.gelu(layer(x))  # (B, channels, R, R)
         x = self.layers[-1](x)[:, 0]
-        return F.softplus((x + x.mT) / 2)
+        return F.softplus((x + x.mT) / 2 + self.slope * logged + self.offset)
 
 
 def contact_loss(predicted: Tensor, measured: Tensor) -> Tensor:

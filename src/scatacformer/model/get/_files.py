@@ -36,6 +36,7 @@ class FilesMixin(SharingMixin):
             "scanner": self.scanner_,
             "binary": self.binary_,
             "open_only": self.open_only_,
+            "stride": self.stride_,
             "seed": self.seed_,
             "is_trained": self.is_trained_,
             "training": self.training_,
@@ -71,6 +72,7 @@ class FilesMixin(SharingMixin):
             motif_scale=scale,
             binary=state["binary"],
             open_only=state["open_only"],
+            stride=state["stride"],
             seed=state["seed"],
         )
         model.is_trained_, model.training_, model.history_ = state["is_trained"], state["training"], state["history"]
@@ -209,6 +211,7 @@ class FilesMixin(SharingMixin):
             motif_scale=prepared.data.motif_scale,
             binary=binary,
             open_only=open_only,
+            stride=None,
             seed=seed,
         )
         model._set_data(prepared)

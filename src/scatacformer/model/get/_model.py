@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from scatacformer.nn import GETConfig, GETNetwork
 
+from ._enhancers import EnhancerMixin
 from ._files import FilesMixin, scanner_of
 from ._interpret import InterpretationMixin
+from ._perturb import PerturbationMixin
 from ._predict import PredictionMixin
 from ._setup import Prepared, Setup, prepare, record_setup, setup_of
 from ._training import TrainingMixin
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scatacformer")
 
 
-class GET(TrainingMixin, PredictionMixin, InterpretationMixin, FilesMixin):
+class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin, EnhancerMixin, FilesMixin):
     """General Expression Transformer: a transformer over the neighbouring regions of a chromosome.
 
     A region is read as its motif scores and its accessibility in a group of cells; what the regions of a window tell
@@ -43,6 +45,9 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, FilesMixin):
     open_only
         Windows hold the regions that are open in the group, and skip the others: the same number of regions then reaches
         further. Genes whose region is closed are not predicted.
+    stride
+        Regions from one window to the next, in training and in prediction; each region counts in the window that shows
+        most of its neighbours on either side. None: half a window. Fewer than that shows more, and takes longer.
     seed
         Of the first weights and of training.
     **sizes
@@ -71,6 +76,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, FilesMixin):
         *,
         binary: bool = False,
         open_only: bool = False,
+        stride: int | None = None,
         seed: int = 0,
         **sizes: Any,
     ) -> None:
@@ -84,6 +90,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, FilesMixin):
             motif_scale=prepared.data.motif_scale,
             binary=binary,
             open_only=open_only,
+            stride=stride,
             seed=seed,
         )
         self._set_data(prepared)
@@ -97,12 +104,17 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, FilesMixin):
         motif_scale: np.ndarray,
         binary: bool,
         open_only: bool,
+        stride: int | None,
         seed: int,
     ) -> None:
         """Everything that a model is, but for its data; what is saved ends with ``_``."""
         self.module = module
         self.setup_, self.motif_names_, self.motif_scale_ = setup, tuple(motif_names), motif_scale
         self.binary_, self.open_only_, self.seed_ = bool(binary), bool(open_only), int(seed)
+        n = module.config.n_regions
+        self.stride_ = max(1, n // 2) if stride is None else int(stride)
+        if not 1 <= self.stride_ <= n:
+            raise ValueError(f"stride is from 1 to the {n} regions of a window, found {stride}")
         self.is_trained_ = False
         self.training_: dict[str, Any] = {}  # on which groups and chromosomes, and what was held out
         self.history_: dict[str, pd.DataFrame] = {}

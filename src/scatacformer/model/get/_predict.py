@@ -37,7 +37,7 @@ class PredictionMixin:
     ) -> pd.DataFrame | None:
         """Predicted expression, log10(TPM + 1), of genes in groups, seen in training or not.
 
-        Windows overlap by half, and each region is read where most of its neighbours are in view.
+        Windows overlap, and each region is read in the one that shows most of its neighbours on either side.
 
         Parameters
         ----------
@@ -198,8 +198,7 @@ class PredictionMixin:
         """Output of every region of these groups, (all groups, regions, outputs) float32; NaN where not predicted."""
         from tqdm.auto import tqdm
 
-        n = self.config_.n_regions
-        windows = stretches_of(prepared, groups, self.open_only_).tile(n, stride=max(1, n // 2))
+        windows = stretches_of(prepared, groups, self.open_only_).tile(self.config_.n_regions, stride=self.stride_)
         loader = WindowLoader(
             prepared.data, windows, batch_size=batch_size, target=None, accessibility=self._accessibility
         )

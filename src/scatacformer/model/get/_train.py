@@ -92,6 +92,7 @@ def train_model(
     model.module = module
     common: dict[str, Any] = {
         "n_regions": model.config_.n_regions,
+        "stride": model.stride_,
         "batch_size": options.batch_size,
         "seed": options.seed,
         "target": None if target == "reconstruction" else target,
