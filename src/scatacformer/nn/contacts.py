@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 MIN_DISTANCE = 5_000  # bp: contact maps know nothing below
 
 

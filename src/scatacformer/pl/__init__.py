@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from ._calibration import calibration
     from ._coverage import coverage
     from ._embedding import embedding
+    from ._gene_by_motif import gene_by_motif
     from ._genome_track import genome_track
     from ._links import links
+    from ._predicted_expression import predicted_expression
     from ._qc_sentences import qc_sentences
+    from ._regulation import regulation
     from ._sequence_logo import sequence_logo
     from ._track_correlation import track_correlation
     from ._training_curves import training_curves
@@ -22,9 +25,12 @@ __all__ = [
     "calibration",
     "coverage",
     "embedding",
+    "gene_by_motif",
     "genome_track",
     "links",
+    "predicted_expression",
     "qc_sentences",
+    "regulation",
     "sequence_logo",
     "track_correlation",
     "training_curves",

@@ -25,6 +25,7 @@ def make_regions(seed=0, n_groups=N_GROUPS, per_chrom=PER_CHROM, noise=0.02):
     motif = (rng.random((n, len(MOTIFS))) < 0.35) * rng.uniform(0.5, 1.0, (n, len(MOTIFS)))
     promoter = place % 6 == 3
     motif[promoter, 0] = 0
+    motif[promoter, 1] = (rng.random(promoter.sum()) < 0.6) * rng.uniform(0.5, 1.0, promoter.sum())
     strand = rng.integers(2, size=n)
     motif[:, 2], motif[:, 3] = promoter * (strand == 0), promoter * (strand == 1)
     domain = np.arange(n) // DOMAIN

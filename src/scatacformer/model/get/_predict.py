@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from scatacformer.pseudobulk import WindowLoader
+from scatacformer.training import hold_out
 
+from ._setup import check_expression, measured_at, setup_of
 from ._windows import focused, site_windows, stretches_of
 
 if TYPE_CHECKING:
@@ -132,6 +134,116 @@ class PredictionMixin:
             return None
         names = [prepared.group_names[row] for row in rows]
         return pd.DataFrame(found[rows], index=names, columns=prepared.adata.var_names)
+
+    def get_expression_tables(
+        self, adata: AnnData | None = None, *, batch_size: int = 32
+    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+        """Predicted and measured expression of the same genes in the same groups, and the genes' chromosomes.
+
+        Parameters
+        ----------
+        adata
+            Groups × regions with measured expression. None: the model's own.
+        batch_size
+            Windows of a minibatch.
+
+        Returns
+        -------
+        tuple
+            Two tables genes × groups, log10(TPM + 1), and the chromosome of each gene.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained on expression.
+        ValueError
+            The AnnData has no expression.
+        """
+        import pandas as pd
+
+        self._check_target("expression")
+        prepared = self._prepared_of(adata)
+        check_expression(prepared.adata, setup_of(prepared.adata, self.setup_))
+        predicted = self.get_predicted_expression(adata, batch_size=batch_size)
+        assert predicted is not None
+        sites = prepared.sites()
+        measured = pd.DataFrame(measured_at(prepared, sites).T, index=sites["gene"], columns=prepared.group_names)
+        chrom = np.asarray(prepared.regions.chrom_names)[prepared.regions.chrom[sites["column"]]]
+        chroms = pd.Series(chrom, index=sites["gene"], name="chrom").groupby(level=0, sort=False).first()
+        return predicted, measured.groupby(level=0, sort=False).mean().loc[predicted.index], chroms.loc[predicted.index]
+
+    def compare_baselines(
+        self,
+        adata: AnnData | None = None,
+        *,
+        holdout_chromosomes: str | Sequence[str] | None = None,
+        holdout_groups: str | Sequence[str] | None = None,
+        baselines: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Scores of the model and of simpler methods on the same held-out genes and groups.
+
+        Baselines are fitted to the same groups and chromosomes as the model was, on the regions with a TSS:
+        ``group_mean`` and ``nearest_group`` read the measured expression of the gene in the groups trained on, wherever it
+        lies; ``ridge``, ``linear_svr``, ``random_forest`` (10 trees of depth 10) and ``mlp`` (512, 256) read the region
+        alone; ``cnn`` (128, 64, 32) its neighbours in order.
+
+        Parameters
+        ----------
+        adata
+            Groups × regions with measured expression. None: the model's own.
+        holdout_chromosomes, holdout_groups
+            What is scored. None: what training held out. Early stopping has looked at that: for a score of data that
+            nothing has looked at, train on an AnnData without them and name them here.
+        baselines
+            Names of the methods; None: all.
+        seed
+            Of the baselines.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Methods × ``pearson, r2, rmse, pearson_specific, n`` over the held-out (gene, group) entries.
+            ``pearson_specific`` subtracts the gene's measured mean over the groups trained on.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained on expression.
+        ValueError
+            Nothing is held out, an unknown baseline, or no expression.
+        """
+        from ._baselines import BASELINES, Task, compare
+
+        self._check_target("expression")
+        prepared = self._prepared_of(adata)
+        check_expression(prepared.adata, setup_of(prepared.adata, self.setup_))
+        sites = prepared.sites()
+        chrom = np.asarray(prepared.regions.chrom_names)[prepared.regions.chrom[sites["column"]]]
+        named = holdout_chromosomes is not None or holdout_groups is not None
+        held_chroms = holdout_chromosomes if named else self.training_.get("holdout_chromosomes") or None
+        held_groups = holdout_groups if named else self.training_.get("holdout_groups") or None
+        names = np.asarray(prepared.group_names)
+        rows = hold_out(
+            np.tile(chrom, len(names)),
+            np.repeat(names, len(chrom)),
+            holdout_chromosomes=held_chroms,
+            holdout_groups=held_groups,
+            what="genes",
+        )
+        train, test = (np.zeros(len(names) * len(chrom), bool) for _ in range(2))
+        train[rows.train], test[rows.validation] = True, True
+        shape = (len(names), len(chrom))
+        train, test = train.reshape(shape), test.reshape(shape)
+        if self.training_.get("groups"):  # no more than the model was trained on
+            train &= np.isin(names, self.training_["groups"])[:, None]
+            train &= np.isin(chrom, self.training_["chromosomes"])[None]
+        found = self._predict_regions(prepared, np.flatnonzero(test.any(1)), 2, 32)
+        task = Task(
+            prepared, measured_at(prepared, sites), train, test, sites["column"].to_numpy(), sites["strand"].to_numpy(),
+            self._accessibility, self.config_.n_regions, self.stride_, seed,
+        )  # fmt: skip
+        return compare(task, found[:, task.columns, task.strand], BASELINES if baselines is None else baselines)
 
     @torch.inference_mode()
     def get_region_embedding(

@@ -210,6 +210,17 @@ def check_expression(adata: AnnData, setup: Setup) -> None:
         )
 
 
+def measured_at(prepared: Prepared, sites: pd.DataFrame) -> np.ndarray:
+    """Measured expression of each gene's region on its strand.  (groups, sites) float32"""
+    assert prepared.data.expression is not None
+    column, strand = sites["column"].to_numpy(), sites["strand"].to_numpy()
+    found = np.empty((len(prepared.group_names), len(sites)), np.float32)
+    for s, layer in enumerate(prepared.data.expression):
+        part = layer[:, column[strand == s]]
+        found[:, strand == s] = part.toarray() if sparse.issparse(part) else part
+    return found
+
+
 def _motifs(adata: AnnData, key: str) -> tuple[Any, tuple[str, ...]]:
     import pandas as pd
 
