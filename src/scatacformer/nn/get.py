@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ class GETConfig:
         Width inside a block's MLP; None: four times ``d_model``.
     drop_path
         Probability that the last block is skipped for a window in training; it rises from 0 at the first block.
+    n_groups
+        Number of groups whose accessibility is predicted from the motifs: outputs of that head.
     """
 
     n_features: int
@@ -48,11 +50,12 @@ class GETConfig:
     n_heads: int = 12
     d_feedforward: int | None = None
     drop_path: float = 0.1
+    n_groups: int = 1
 
     def __post_init__(self) -> None:
         if self.d_feedforward is None:
             object.__setattr__(self, "d_feedforward", 4 * self.d_model)
-        for name in ("n_features", "n_regions", "d_model", "n_layers", "n_heads", "d_feedforward"):
+        for name in ("n_features", "n_regions", "d_model", "n_layers", "n_heads", "d_feedforward", "n_groups"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
@@ -82,7 +85,7 @@ class GETNetwork(nn.Module):
     """From windows of regions to expression, accessibility or the masked regions themselves.
 
     ``target`` selects the head: ``"expression"`` gives (B, R, 2) for the + and the - strand, ``"accessibility"`` gives
-    (B, R, 1) and replaces the accessibility column of the input by ones; both are at least 0 (softplus).
+    (B, R, n_groups) and replaces the accessibility column of the input by ones; both are at least 0 (softplus).
     ``"reconstruction"`` gives (B, R, n_features) for windows with masked regions. ``seed`` determines the weights and
     the blocks that are skipped in training."""
 
@@ -99,7 +102,7 @@ class GETNetwork(nn.Module):
         self.norm = nn.LayerNorm(d, eps=1e-6)
         if target == "reconstruction":
             self.mask_token = nn.Parameter(torch.zeros(1, 1, d))
-        self.head = nn.Linear(d, {"expression": 2, "accessibility": 1}.get(target, config.n_features))
+        self.head = nn.Linear(d, {"expression": 2, "accessibility": config.n_groups}.get(target, config.n_features))
         self.sampled = torch.Generator().manual_seed(seed)  # on the CPU: the same blocks are skipped on every device
         self.initialise(torch.Generator().manual_seed(seed))
 
@@ -158,9 +161,9 @@ class GETNetwork(nn.Module):
         x = self.blocks[-1](x, seen, self.sampled, None if read is None else read + 1)
         return self.norm(x if read is not None else x[:, 1:])
 
-    def with_target(self, target: str, seed: int = 0) -> GETNetwork:
+    def with_target(self, target: str, seed: int = 0, n_groups: int = 1) -> GETNetwork:
         """A network with another head (and mask token), sampled by ``seed``; all other weights are copied."""
-        other = GETNetwork(self.config, target, seed).to(self.device)
+        other = GETNetwork(replace(self.config, n_groups=n_groups), target, seed).to(self.device)
         shared = {name: value for name, value in self.state_dict().items() if name.split(".")[0] not in _OWN}
         other.load_state_dict(other.state_dict() | shared)
         return other
@@ -343,6 +346,7 @@ def _from_published(state: Mapping[str, Tensor], n_heads: int | None, n_regions:
         len(layers),
         n_heads or max(d_model // 64, 1),
         d_feedforward=len(state["encoder.blocks.0.mlp.fc1.weight"]),
+        n_groups=len(state[f"{_HEADS[target]}weight"]) if target == "accessibility" else 1,
     )
     network = GETNetwork(config, target)
     ours = {_published_name(name, target): name for name in network.state_dict()}

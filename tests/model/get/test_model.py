@@ -139,6 +139,12 @@ def test_accessibility_is_trained_without_seeing_it(regions):
     shuffled = regions.copy()
     shuffled.layers["acpm"] = shuffled.layers["acpm"][:, ::-1].copy()
     np.testing.assert_allclose(model.get_predicted_accessibility(shuffled), found, atol=1e-6)
+    assert list(model.get_predicted_accessibility(groups="g2").index) == ["g2"]
+    assert np.abs(found.loc["g1"] - found.loc["g2"]).max() > 1e-4
+    with pytest.raises(ValueError, match="Hold out chromosomes"):
+        model.train(1, target="accessibility", holdout_groups="g1", **QUIET)
+    with pytest.raises(KeyError, match="not trained on a group 'NK'"):
+        model.get_predicted_accessibility(groups="NK")
     with pytest.raises(RuntimeError, match="predicts accessibility, and this needs one that predicts expression"):
         model.get_predicted_expression()
 

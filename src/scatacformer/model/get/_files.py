@@ -39,6 +39,7 @@ class FilesMixin(SharingMixin):
             "stride": self.stride_,
             "seed": self.seed_,
             "is_trained": self.is_trained_,
+            "accessibility_groups": self.accessibility_groups_,
             "training": self.training_,
             "history": self.history_,
         }
@@ -76,6 +77,7 @@ class FilesMixin(SharingMixin):
             seed=state["seed"],
         )
         model.is_trained_, model.training_, model.history_ = state["is_trained"], state["training"], state["history"]
+        model.accessibility_groups_ = list(state["accessibility_groups"])
         model.scanner_, model.regions_ = state["scanner"], files.vocabulary
         model._prepared = prepared
         return model
@@ -127,11 +129,11 @@ class FilesMixin(SharingMixin):
         state = {name: value.cpu().contiguous() for name, value in adapter_state(self.module).items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial:
-            save_file(state, partial, metadata={"format": "pt", "model": "GET adapter", "target": self.target_})
+            save_file(state, partial, metadata={"format": "pt"})
         return path
 
     def load_adapter(self, path: str | os.PathLike) -> None:
-        """Put low-rank changes and a head that :meth:`save_adapter` wrote into a model of the same base weights.
+        """Put low-rank changes and a head that :meth:`save_adapter` wrote into a model of the same base weights and target.
 
         Parameters
         ----------
@@ -144,14 +146,8 @@ class FilesMixin(SharingMixin):
             Not an adapter of such a network; the model has an adapter already.
         """
         state = read_tensors(Path(path))
-        heads = {"expression": 2, "accessibility": 1}
-        n = len(state.get("head.weight", ()))
-        target = next((name for name, size in heads.items() if size == n), None)
-        if target is None:
-            raise ValueError(f"{path} is no adapter of GET: it has no head of one or two outputs")
-        module = self.module if self.target_ == target else self.module.with_target(target, self.seed_)
-        load_adapter_state(module, state)
-        self.module = module.eval()
+        load_adapter_state(self.module, state)
+        self.module.eval()
         self.is_trained_ = True
 
     @classmethod
@@ -216,6 +212,8 @@ class FilesMixin(SharingMixin):
         )
         model._set_data(prepared)
         model.is_trained_ = network.target != "reconstruction"
+        if network.target == "accessibility":
+            model.accessibility_groups_ = [f"output_{i}" for i in range(network.config.n_groups)]
         return model
 
     def save_published(self, path: str | os.PathLike) -> Path:

@@ -115,6 +115,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         self.stride_ = max(1, n // 2) if stride is None else int(stride)
         if not 1 <= self.stride_ <= n:
             raise ValueError(f"stride is from 1 to the {n} regions of a window, found {stride}")
+        self.accessibility_groups_: list[str] = []  # of the outputs of a network that predicts accessibility
         self.is_trained_ = False
         self.training_: dict[str, Any] = {}  # on which groups and chromosomes, and what was held out
         self.history_: dict[str, pd.DataFrame] = {}

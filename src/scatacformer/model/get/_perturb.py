@@ -138,8 +138,8 @@ class PerturbationMixin:
         """Activity of elements inserted at accessible places of the genome: an in-silico reporter assay.
 
         The motif scores of an element are added to those of a region that is accessible in the group (no score above the
-        largest of its motif), whose accessibility is set to the largest of the group; the prediction there, of the
-        stronger strand, is averaged over random regions, which are the same for all elements.
+        largest of its motif), whose accessibility is set to the largest of the group; the prediction there (of the
+        stronger strand, or of the group's accessibility) is averaged over random regions, which are the same for all elements.
 
         Parameters
         ----------
@@ -187,12 +187,13 @@ class PerturbationMixin:
         x, padding, read = self._insertion_sites(prepared, group, n_insertions, seed)
         at = torch.arange(len(x), device=x.device)
         top = torch.clamp(x[at, read, :-1], min=1.0)  # a region of new data may score above the scale already
-        plain = self._reporter(x, padding, read, batch_size)
+        outputs = [0, 1] if self.target_ == "expression" else self._accessibility_outputs(group)
+        plain = self._reporter(x, padding, read, outputs, batch_size)
         activity = np.empty((len(scores), len(x)), np.float32)
         for row in tqdm(range(len(scores)), desc="Inserting elements", disable=len(scores) < 20, leave=False):
             changed = x.clone()
             changed[at, read, :-1] = torch.minimum(x[at, read, :-1] + scores[row], top)
-            activity[row] = self._reporter(changed, padding, read, batch_size)
+            activity[row] = self._reporter(changed, padding, read, outputs, batch_size)
         return pd.DataFrame(
             {
                 "activity": activity.mean(1),
@@ -245,12 +246,14 @@ class PerturbationMixin:
         )
         return x, padding, read
 
-    def _reporter(self, x: torch.Tensor, padding: torch.Tensor, read: torch.Tensor, batch_size: int) -> np.ndarray:
-        """The stronger strand's prediction at each window's region."""
+    def _reporter(
+        self, x: torch.Tensor, padding: torch.Tensor, read: torch.Tensor, outputs: list[int], batch_size: int
+    ) -> np.ndarray:
+        """The largest of these outputs at each window's region."""
         found = []
         for first in range(0, len(x), batch_size):
             part = slice(first, first + batch_size)
-            found.append(self.module(x[part], padding[part], read=read[part][:, None])[:, 0].amax(-1))
+            found.append(self.module(x[part], padding[part], read=read[part][:, None])[:, 0, outputs].amax(-1))
         return torch.cat(found).float().cpu().numpy()
 
     def _read(self, x: torch.Tensor, padding: torch.Tensor, read: torch.Tensor, strand: torch.Tensor) -> np.ndarray:

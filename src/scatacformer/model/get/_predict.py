@@ -95,21 +95,21 @@ class PredictionMixin:
         inplace: bool = False,
         batch_size: int = 32,
     ) -> pd.DataFrame | None:
-        """Predicted accessibility (aCPM) of regions from their motifs and those of their neighbours.
+        """Predicted accessibility (aCPM) of regions in the groups trained on, from their motifs and their neighbours'.
 
-        The network does not read the accessibility, so that the groups do not differ in their prediction: what it gives
-        is the accessibility that the motifs explain in the groups that it was trained on.
+        The network does not read the accessibility: what it gives is what the motifs explain of it.
 
         Parameters
         ----------
         adata
-            As in :meth:`get_predicted_expression`.
+            Regions with the model's motifs, the model's own or others. None: the model's own.
         groups
-            Which groups; None: all.
+            Which of the groups trained on; None: all.
         inplace
-            Write to ``adata.layers["get_accessibility"]`` instead of returning a table.
+            Write to ``adata.layers["get_accessibility"]`` instead of returning a table; the rows of groups that the model
+            was not trained on, or that were not asked for, are NaN.
         batch_size
-            Windows of a minibatch.
+            Windows of a minibatch; the result does not depend on it.
 
         Returns
         -------
@@ -121,19 +121,27 @@ class PredictionMixin:
         RuntimeError
             The model was not trained with ``target="accessibility"``.
         KeyError
-            No such group.
+            The model was not trained on such a group.
         """
         import pandas as pd
 
         self._check_target("accessibility")
         prepared = self._prepared_of(adata)
-        rows = prepared.group_rows(groups)
-        found = self._predict_regions(prepared, rows, 1, batch_size)[..., 0]
-        if inplace:
-            prepared.adata.layers[ACCESSIBILITY_LAYER] = found
-            return None
-        names = [prepared.group_names[row] for row in rows]
-        return pd.DataFrame(found[rows], index=names, columns=prepared.adata.var_names)
+        outputs = self._accessibility_outputs(groups)
+        names = [self.accessibility_groups_[i] for i in outputs]
+        found = self._predict_regions(prepared, np.arange(1), self.config_.n_groups, batch_size)[0].T[outputs]
+        table = pd.DataFrame(found, index=names, columns=prepared.adata.var_names)
+        if not inplace:
+            return table
+        prepared.adata.layers[ACCESSIBILITY_LAYER] = table.reindex(prepared.group_names).to_numpy(np.float32)
+        return None
+
+    def _accessibility_outputs(self, groups: str | Sequence[str] | None) -> list[int]:
+        known = self.accessibility_groups_
+        wanted = known if groups is None else [groups] if isinstance(groups, str) else [str(name) for name in groups]
+        if absent := [name for name in wanted if name not in known]:
+            raise KeyError(f"the model was not trained on a group {absent[0]!r}; it was on {', '.join(known[:6])}")
+        return [known.index(name) for name in wanted]
 
     def get_expression_tables(
         self, adata: AnnData | None = None, *, batch_size: int = 32
@@ -310,7 +318,8 @@ class PredictionMixin:
         """Output of every region of these groups, (all groups, regions, outputs) float32; NaN where not predicted."""
         from tqdm.auto import tqdm
 
-        windows = stretches_of(prepared, groups, self.open_only_).tile(self.config_.n_regions, stride=self.stride_)
+        open_only = self.open_only_ and self.target_ != "accessibility"
+        windows = stretches_of(prepared, groups, open_only).tile(self.config_.n_regions, stride=self.stride_)
         loader = WindowLoader(
             prepared.data, windows, batch_size=batch_size, target=None, accessibility=self._accessibility
         )

@@ -221,6 +221,11 @@ def measured_at(prepared: Prepared, sites: pd.DataFrame) -> np.ndarray:
     return found
 
 
+def dense(matrix: Any) -> np.ndarray:
+    """Groups × something, as an array."""
+    return np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix)
+
+
 def _motifs(adata: AnnData, key: str) -> tuple[Any, tuple[str, ...]]:
     import pandas as pd
 

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -15,7 +16,7 @@ from scatacformer.pseudobulk import WindowLoader
 from scatacformer.training import FitOptions, Fitting, Losses, TrainingPlan, hold_out, n_processes, schedule
 
 from ._adapter import add_adapter, has_adapter
-from ._setup import check_expression
+from ._setup import check_expression, dense
 from ._windows import stretches_of
 
 if TYPE_CHECKING:
@@ -71,8 +72,13 @@ def train_model(
         check_expression(prepared.adata, model.setup_)
     if lora is None and has_adapter(model.module):
         raise ValueError("the model has an adapter: merge_adapter() or remove_adapter() before training all weights")
-    open_only = model.open_only_ and target != "accessibility"
-    stretches = stretches_of(prepared, None, open_only)
+    of_motifs = target == "accessibility"  # every group has the same windows: those of one are enough
+    if of_motifs and holdout_groups:
+        raise ValueError(
+            "accessibility is predicted from motifs alone, by an output for each group: a group that is held out would have "
+            "none. Hold out chromosomes"
+        )
+    stretches = stretches_of(prepared, np.arange(1) if of_motifs else None, model.open_only_ and not of_motifs)
     parts = hold_out(
         stretches.chroms,
         stretches.groups,
@@ -83,11 +89,12 @@ def train_model(
     )
     fit_options = _fit_options(options, trainer_kwargs)
     before, module = model.module, model.module
-    if model.target_ != target:
-        module = module.with_target(target, options.seed)
+    n_groups = len(prepared.group_names) if of_motifs else 1
+    if model.target_ != target or (of_motifs and model.accessibility_groups_ != prepared.group_names):
+        module = module.with_target(target, options.seed, n_groups)
     if lora is not None and not has_adapter(module):
         add_adapter(module, lora, options.seed)
-    plan = GETPlan(module, options)
+    plan = GETPlan(module, options, dense(prepared.data.accessibility).T.copy() if of_motifs else None)
     fitting = Fitting(plan, fit_options)
     model.module = module
     common: dict[str, Any] = {
@@ -95,8 +102,8 @@ def train_model(
         "stride": model.stride_,
         "batch_size": options.batch_size,
         "seed": options.seed,
-        "target": None if target == "reconstruction" else target,
-        "accessibility": model._accessibility,
+        "target": "expression" if target == "expression" else None,
+        "accessibility": "ones" if of_motifs else "binary" if model.binary_ else "quantitative",
         "rank": fitting.trainer.global_rank,
         "world_size": fitting.n_processes,
     }
@@ -110,10 +117,11 @@ def train_model(
         raise
     model.module.to(before.device).eval()
     model.history_ = outcome.history.frames()
+    model.accessibility_groups_ = prepared.group_names if of_motifs else []
     model.is_trained_ = target != "reconstruction" or model.is_trained_
     model.training_ = {
         "target": target,
-        "groups": sorted(set(stretches.groups[parts.train].tolist())),
+        "groups": prepared.group_names if of_motifs else sorted(set(stretches.groups[parts.train].tolist())),
         "chromosomes": sorted(set(stretches.chroms[parts.train].tolist())),
         "holdout_groups": _listed(holdout_groups),
         "holdout_chromosomes": _listed(holdout_chromosomes),
@@ -128,9 +136,11 @@ class GETPlan(TrainingPlan):
 
     several_processes = True
 
-    def __init__(self, module: GETNetwork, options: Options) -> None:
+    def __init__(self, module: GETNetwork, options: Options, accessibility: np.ndarray | None = None) -> None:
         super().__init__(module)
         self.options = options
+        # (regions, groups), the targets of a network that predicts the accessibility of all groups at once
+        self.accessibility = None if accessibility is None else torch.from_numpy(accessibility.astype(np.float32))
         self.masks = torch.Generator().manual_seed(options.seed)
         self.same_masks = torch.Generator()
         self._sums = [0.0] * 6  # n, and sums of predicted, measured, their squares and products
@@ -149,7 +159,7 @@ class GETPlan(TrainingPlan):
             counted = batch["scored"][..., None].expand_as(output)
             if self.module.target == "expression" and "tss" in batch:
                 counted = counted & batch["tss"]
-            a, b = output[counted].double(), batch["targets"][counted].double()
+            a, b = output[counted].double(), self._targets(batch)[counted].double()
             found = [float(len(a)), *(float(x.sum()) for x in (a, b, a * a, b * b, a * b))]
             self._sums = [x + y for x, y in zip(self._sums, found, strict=True)]
         return Losses(total, {"validation_loss": total / n.clamp_min(1)}, float(n))
@@ -198,9 +208,15 @@ class GETPlan(TrainingPlan):
             total = masked_error(output, x, counted) * n if counted.any() else 0.0 * output.sum()
             return total, n, output
         output = self.module(x, padding)
-        predicted, measured = output[scored].float(), batch["targets"][scored]
+        predicted, measured = output[scored].float(), self._targets(batch)[scored]
         total = F.poisson_nll_loss(predicted, measured, log_input=False, reduction="sum")
         return total, torch.tensor(predicted.numel(), device=x.device), output
+
+    def _targets(self, batch: Batch) -> Tensor:
+        """(B, R, outputs); of a window's missing regions anything, for they are not scored."""
+        if self.accessibility is None:
+            return batch["targets"]
+        return self.accessibility[batch["regions"].cpu()].to(batch["features"].device)
 
     def _moments(self) -> tuple[float, float, float]:
         """Variances of what was predicted and measured, and their covariance."""

@@ -1,0 +1,336 @@
+"""GET: planted regulation, real DNA, a blood type that was left out, CRISPRi, contacts, reporters, speed.
+
+    python benchmarks/get.py --crispri        the published pairs of K562: seconds
+    python benchmarks/get.py --contacts       the mouse map beside a power law
+    python benchmarks/get.py --blood          expression of blood types that were left out
+    python benchmarks/get.py --planted        a made-up genome, three seeds, with all baselines
+    python benchmarks/get.py --accessibility  motifs -> DNase of hg38 windows, and reporters with that model
+    python benchmarks/get.py --cage           accessibility and motifs -> CAGE of the same windows
+    python benchmarks/get.py --pretraining    masked regions; a tenth of the labels
+    python benchmarks/get.py --speed          windows and Jacobians per second; a quiet machine
+    python benchmarks/get.py --write          put what has been measured into results/get.md
+
+Measurements are kept in ``--cache``; what is there is not repeated, so that an interrupted run continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from _common import Cache, environment, peak_mb, spread, table, write
+from _get_real import accessibility, blood, cage, contacts, crispri
+
+PLANTED = {"n_regions": 12, "stride": 4, "d_model": 48, "n_layers": 2, "n_heads": 4}
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+HELD_GROUPS = ["type1", "type2"]
+
+
+# ---- planted regulation
+
+
+def planted(seed: int) -> dict[str, Any]:
+    """A made-up genome: the last chromosome and two groups are seen by nothing, the one before it stops training."""
+    import scatacformer as sf
+
+    with tempfile.TemporaryDirectory() as folder:
+        sim = sf.datasets.simulated_regulation(folder, n_chroms=10, n_promoters=60, n_groups=10, seed=seed)
+        regions = sim.regions
+        sf.pp.scan_motifs(regions, sim.fasta, sim.motifs)
+        sf.pp.map_expression(regions, sim.rna, sim.gtf)
+    sf.GET.setup_anndata(regions)
+    test_chrom, stop_chrom = "chr10", "chr9"
+    seen = regions[~regions.obs_names.isin(HELD_GROUPS), regions.var["chrom"] != test_chrom].copy()
+    began = time.perf_counter()
+    model = sf.GET(seen, seed=seed, **PLANTED)
+    model.train(14, lr=2e-3, batch_size=64, holdout_chromosomes=stop_chrom, early_stopping_patience=14, **QUIET)
+    seconds = time.perf_counter() - began
+    # the model has its own data; what is scored is the whole, of which it saw a part
+    scores = model.compare_baselines(regions, holdout_chromosomes=test_chrom, holdout_groups=HELD_GROUPS, seed=seed)
+    found = {"scores": scores.to_dict("index"), "seconds": seconds}
+    return (
+        found
+        | _planted_motifs(model, sim, regions)
+        | _planted_links(model, sim, regions, test_chrom)
+        | _reporters(model, sim, regions)
+    )
+
+
+def _planted_motifs(model: Any, sim: Any, regions: Any) -> dict[str, Any]:
+    """Ranks of the activator and of its partner among all motifs, by mean |v_g| of expressed genes of each strand."""
+    gbm = model.get_gene_by_motif(adata=regions, groups=HELD_GROUPS)
+    ranks = {}
+    for strand, pair in {
+        "+": (sim.roles.activator_pos, sim.roles.promoter_pos),
+        "-": (sim.roles.activator_neg, sim.roles.promoter_neg),
+    }.items():
+        rows = (gbm.obs["strand"] == strand) & (gbm.obs["predicted"] > 1)
+        strength = pd.Series(np.abs(gbm.X[rows.to_numpy()]).mean(0), index=gbm.var_names)
+        place = strength.rank(ascending=False).astype(int)
+        ranks |= {f"activator {strand}": int(place[pair[0]]), f"partner {strand}": int(place[pair[1]])}
+    return {"ranks": ranks}
+
+
+def _planted_links(model: Any, sim: Any, regions: Any, chrom: str) -> dict[str, Any]:
+    """Knocked-out regions, and enhancer scores against what closing a region does by the law."""
+    import scatacformer as sf
+
+    links = sim.links[sim.links["group"].isin(HELD_GROUPS) & sim.links["region"].str.startswith(f"{chrom}:")]
+    names = links["region"].unique()
+    change = model.perturb(regions=list(names), groups=HELD_GROUPS, adata=regions).rename(columns={"regions": "region"})
+    scored = model.score_enhancers(list(links["gene"].unique()), HELD_GROUPS, adata=regions)
+    keys = ["gene", "group", "region"]
+    links = links.merge(change[[*keys, "change"]], on=keys).merge(scored.drop(columns="distance"), on=keys)
+    positive = (links["effect"] < -0.2).to_numpy()
+    level = regions.layers["acpm"][
+        regions.obs_names.get_indexer(links["group"]), regions.var_names.get_indexer(links["region"])
+    ]
+    by = {
+        "GET, knock-out": -links["change"], "GET, Jacobian": links["jacobian"], "GET, score": links["score"],
+        "accessibility": level, "1 / distance": 1 / (1 + links["distance"]),
+    }  # fmt: skip
+    auprc = {name: sf.metrics.auprc(value, positive, n_resamples=0)["auprc"] for name, value in by.items()}
+    decoy = (links["effect"] == 0).to_numpy()
+    return {
+        "auprc": auprc | {"base rate": float(positive.mean())},
+        "knockout": float(links["change"][positive].mean()),
+        "knockout of a decoy": float(links["change"][decoy].mean()),
+        "agreement": float(np.corrcoef(links["change"], links["effect"])[0, 1]),
+    }
+
+
+def _reporters(model: Any, sim: Any, regions: Any) -> dict[str, Any]:
+    """A minimal promoter with the activator, with the same letters shuffled, and with the repressor."""
+    rng = np.random.default_rng(0)
+    best = dict(
+        zip(sim.motifs.names, ["".join("ACGT"[i] for i in m.argmax(0)) for m in sim.motifs.matrices], strict=True)
+    )
+    roles = sim.roles
+    minimal = best[roles.core] + "TA" + best[roles.promoter_pos]
+    inserted = {"activator": best[roles.activator_pos] * 2, "repressor": best[roles.repressor] * 2}
+    inserted["scrambled"] = "".join(rng.permutation(list(inserted["activator"])))
+    elements = pd.Series({name: "TATA" + part + "TA" + minimal + "TATA" for name, part in inserted.items()})
+    found = model.predict_reporter(elements, HELD_GROUPS[0], n_insertions=300, adata=regions)
+    return {"reporter": found["activity"].to_dict()}
+
+
+# ---- pretraining
+
+
+def pretraining(seed: int) -> dict[str, Any]:
+    """Masked regions against the column means and a linear autoencoder; then a tenth of the labels."""
+    import scatacformer as sf
+
+    with tempfile.TemporaryDirectory() as folder:
+        sim = sf.datasets.simulated_regulation(folder, n_chroms=6, n_promoters=60, n_groups=8, seed=seed)
+        regions = sim.regions
+        sf.pp.scan_motifs(regions, sim.fasta, sim.motifs)
+        sf.pp.map_expression(regions, sim.rna, sim.gtf)
+    sf.GET.setup_anndata(regions)
+    model = sf.GET(regions, seed=seed, **PLANTED)
+    model.pretrain(8, lr=2e-3, batch_size=64, holdout_chromosomes="chr6", **QUIET)
+    masked = float(model.history["validation_loss"].min().iloc[0])
+    prepared = model._prepared
+    held = np.flatnonzero((regions.var["chrom"] == "chr6").to_numpy())
+    other = np.flatnonzero((regions.var["chrom"] != "chr6").to_numpy())
+    x, train = (
+        prepared.data.features(np.zeros(len(rows), int), rows[:, None], "quantitative")[:, 0] for rows in (held, other)
+    )
+    means = float(((x - train.mean(0)) ** 2).mean())
+    # of one region by itself nothing is left once it is masked: a linear autoencoder gives back the mean as well
+    few = regions[:, regions.var["chrom"].isin(["chr1", "chr5", "chr6"])].copy()
+    keep = (few.var["chrom"] == "chr1") & (np.arange(few.n_vars) < 0.3 * 720)
+    few = few[:, (keep | (few.var["chrom"] != "chr1")).to_numpy()].copy()
+    found = {"masked": masked, "column means": means}
+    for name in ("pretrained", "from scratch"):
+        start = sf.GET.load_query_data(few, model) if name == "pretrained" else sf.GET(few, seed=seed, **PLANTED)
+        start._prepared = start._prepared_of(few)
+        start.train(
+            60, lr=2e-3, batch_size=16, holdout_chromosomes=["chr5", "chr6"], early_stopping_patience=20, **QUIET
+        )
+        found[name] = float(start.history["validation_pearson"].max().iloc[0])
+    return found
+
+
+# ---- speed
+
+
+def speed() -> dict[str, Any]:
+    """Windows per second of training and of Jacobians, beside torch's own encoder of the same sizes."""
+    import torch
+
+    from scatacformer.nn import GETConfig, GETNetwork, jacobian
+
+    config = GETConfig.of_size("small", 283)
+    network = GETNetwork(config)
+    x = torch.rand(16, config.n_regions, 283, generator=torch.Generator().manual_seed(0))
+    y = torch.rand(16, config.n_regions, 2, generator=torch.Generator().manual_seed(1))
+    layer = torch.nn.TransformerEncoderLayer(
+        config.d_model, config.n_heads, config.d_feedforward, 0.0, "gelu", batch_first=True, norm_first=True
+    )
+    plain = torch.nn.Sequential(
+        torch.nn.Linear(283, config.d_model),
+        torch.nn.TransformerEncoder(layer, config.n_layers, enable_nested_tensor=False),
+        torch.nn.Linear(config.d_model, 2),
+        torch.nn.Softplus(),
+    )
+
+    def step(module: torch.nn.Module) -> Callable[[], None]:
+        def run() -> None:
+            torch.nn.functional.poisson_nll_loss(module(x), y, log_input=False).backward()
+
+        return run
+
+    read, strand = torch.full((16,), config.n_regions // 2), torch.zeros(16, dtype=torch.long)
+    network.train()
+    found = {"training": 16 / _seconds(step(network)), "training, torch's encoder": 16 / _seconds(step(plain))}
+    network.eval()
+    found["Jacobians"] = 16 / _seconds(lambda: jacobian(network, x, read, strand))
+    return found | {"threads": torch.get_num_threads(), "peak_mb": peak_mb()}
+
+
+def _seconds(run: Callable[[], Any], n: int = 8) -> float:
+    run()
+    taken = []
+    for _ in range(n):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
+
+
+# ---- the table
+
+
+def report(cache: Cache, seeds: list[int]) -> str:
+    """Markdown of all that was measured."""
+    parts = ["# GET\n", environment("torch", "scikit-learn", "scatacformer") + "\n"]
+    if runs := [found for seed in seeds if (found := cache.get("planted", seed))]:
+        parts += _report_planted(runs)
+    for name, make in (("accessibility", _report_real), ("cage", _report_real), ("blood", _report_blood)):
+        if found := cache.get(name):
+            parts += make(name, found)
+    if found := cache.get("crispri"):
+        rows = [[r["score"], r["distance"], f"{r['auprc']:.3f}", f"{r['low']:.3f}–{r['high']:.3f}", r["n_positive"], r["n"]]
+                for r in found["rows"]]  # fmt: skip
+        parts += [
+            "## CRISPRi in K562\n",
+            "AUPRC of score functions on the published pairs, with 95 % intervals by resampling pairs; no GET model is in "
+            "them. Accessibility is log10(DHS RPM + 1); contact is the power law, flat below 5 kb.\n",
+            table(["score", "distance, bp", "AUPRC", "interval", "regulated", "pairs"], rows),
+        ]
+    if found := cache.get("contacts"):
+        parts += [
+            "## Contacts\n",
+            f"Mouse chr1 (mm9), 20 kb, raw counts; the last fifth of the chromosome held out. Pearson of log10(contacts + 1) "
+            f"of {found['n_pairs']:,} pairs up to 4 Mb apart: `DistanceContactMap` {found['network']:.3f}, power law "
+            f"{found['powerlaw']:.3f}.\n",
+        ]
+    if runs := [found for seed in seeds if (found := cache.get("pretraining", seed))]:
+        parts += [
+            "## Pretraining\n",
+            table(
+                ["", "median (range)"],
+                [[name, spread([run[name] for run in runs])] for name in ("masked", "column means", "pretrained", "from scratch")],
+            ),
+            "Masked: mean squared error of masked regions on a held-out chromosome, lower is better; column means is also "
+            "what an autoencoder of single regions gives. Pretrained, from scratch: Pearson on held-out chromosomes after "
+            "training on 216 regions.\n",
+        ]  # fmt: skip
+    if found := cache.get("speed"):
+        parts += [
+            "## Speed\n",
+            f"Size `small`, windows of 50 regions × 283 features, {found['threads']} threads: windows per second, training "
+            f"{found['training']:,.0f} (torch's own encoder {found[chr(116) + 'raining, torch' + chr(39) + 's encoder']:,.0f}), "
+            f"Jacobians {found['Jacobians']:,.0f}.\n",
+        ]
+    return "\n".join(parts)
+
+
+def _report_planted(runs: list[dict[str, Any]]) -> list[str]:
+    methods = list(runs[0]["scores"])
+    columns = ["pearson", "r2", "rmse", "pearson_specific"]
+    rows = [[m, *(spread([v for run in runs if (v := run["scores"][m][c]) == v]) for c in columns)] for m in methods]
+    auprc = [[name, spread([run["auprc"][name] for run in runs])] for name in runs[0]["auprc"]]
+    ranks = [[name, ", ".join(str(run["ranks"][name]) for run in runs)] for name in runs[0]["ranks"]]
+    reporter = [
+        [name, spread([run["reporter"][name] for run in runs])] for name in ("activator", "scrambled", "repressor")
+    ]
+    n, seconds = runs[0]["scores"]["GET"]["n"], [run["seconds"] for run in runs]
+    return [
+        "## Planted regulation\n",
+        f"{len(runs)} seeds: 10 chromosomes, 7,200 regions, 10 groups. A chromosome and two groups that nothing has looked "
+        f"at ({n:.0f} entries of gene and group); another chromosome stops training. Training took {spread(seconds, 0)} s on "
+        "a busy machine. `group_mean` and `nearest_group` read the measured expression of the gene in other groups.\n",
+        table(["method", "Pearson", "R²", "RMSE", "Pearson, specific to the group"], rows),
+        "Ranks among 20 motifs by mean |v_g| of expressed genes, by seed:\n",
+        table(["motif", "rank"], ranks),
+        "AUPRC of regions whose closing lowers a gene by more than 0.2 (held-out chromosome and groups):\n",
+        table(["score", "AUPRC"], auprc),
+        f"Predicted change where such a region is knocked out {spread([run['knockout'] for run in runs])}, where a region "
+        f"without effect is {spread([run['knockout of a decoy'] for run in runs])}; correlation with the true effect "
+        f"{spread([run['agreement'] for run in runs])}.\n",
+        "Reporters (a minimal promoter with ...), predicted activity:\n",
+        table(["element", "activity"], reporter),
+    ]  # fmt: skip
+
+
+def _report_real(name: str, found: dict[str, Any]) -> list[str]:
+    titles = {
+        "accessibility": "## Motifs → accessibility, real DNA\n",
+        "cage": "## Accessibility and motifs → CAGE, real DNA\n",
+    }
+    rows = [[method, *(f"{value:.3f}" for value in values)] for method, values in found["scores"].items()]
+    parts = [titles[name], found["note"] + "\n", table(["method", *found["columns"]], rows)]
+    if "reporters" in found:
+        rows = [[method, f"{value:.3f}"] for method, value in found["reporters"].items()]
+        parts += [
+            f"Reporters: {found['n_elements']:,} elements of `mpra_three_lines`, Spearman with the activity measured in "
+            "HepG2. The model saw HepG2's accessibility and no reporter.\n",
+            table(["score", "Spearman"], rows),
+        ]
+    return parts
+
+
+def _report_blood(name: str, found: dict[str, Any]) -> list[str]:
+    header = ["method", "left-out type", "specific", "left-out type and chromosomes", "specific"]
+    rows = [[method, *(f"{v:.3f}" if v == v else "–" for v in values)] for method, values in found["scores"].items()]
+    return ["## Expression of a blood type that was left out\n", found["note"] + "\n", table(header, rows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    single: dict[str, Callable[[], dict[str, Any]]] = {
+        "crispri": crispri, "contacts": contacts, "blood": blood, "accessibility": accessibility, "cage": cage,
+        "speed": speed,
+    }  # fmt: skip
+    seeded: dict[str, Callable[[int], dict[str, Any]]] = {"planted": planted, "pretraining": pretraining}
+    for name in (*single, *seeded, "write"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--cache", type=Path)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    cache = Cache(arguments.cache)
+    for name, run in single.items():
+        if getattr(arguments, name) and cache.get(name) is None:
+            cache.put(name, value=run())
+            print(name, cache.get(name), flush=True)
+    for name, of_seed in seeded.items():
+        for seed in arguments.seeds if getattr(arguments, name) else []:
+            if cache.get(name, seed) is None:
+                cache.put(name, seed, value=of_seed(seed))
+                print(name, seed, cache.get(name, seed), flush=True)
+    if arguments.write:
+        write("get", report(cache, arguments.seeds))
+
+
+if __name__ == "__main__":
+    main()
