@@ -11,19 +11,21 @@ import scatacformer as sf
 SIZES = {"d_stem": 16, "d_model": 24, "n_layers": 1, "n_heads": 2, "d_feedforward": 32}
 GEOMETRY = {"seq_len": 1024, "bin_size": 32, "crop": 4}
 MOTIFS = {"A": "TGACTCATGG", "B": "GGGCGTGACC"}
-N_CHROMS, LENGTH = 4, 1024 + 24 * 40 * 8
 
 
-def make_genome(folder: Path, seed: int = 0) -> tuple[Path, dict[str, str], dict[str, dict[str, np.ndarray]]]:
+def make_genome(
+    folder: Path, seed: int = 0, n_chroms: int = 4, n_windows: int = 10
+) -> tuple[Path, dict[str, str], dict[str, dict[str, np.ndarray]]]:
     """A genome in which a motif, on either strand, makes 64 bp around it open in its track, and nothing else does."""
     rng = np.random.default_rng(seed)
     sequences, signal = {}, {name: {} for name in MOTIFS}
-    for number in range(N_CHROMS):
+    length = 1024 + 768 * n_windows
+    for number in range(n_chroms):
         chrom = f"chr{number + 1}"
-        bases = rng.choice(list("ACGT"), LENGTH)
+        bases = rng.choice(list("ACGT"), length)
         for track in MOTIFS:
-            signal[track][chrom] = np.full(LENGTH, 0.05, dtype=np.float32)
-        for place in range(100, LENGTH - 150, 192):
+            signal[track][chrom] = np.full(length, 0.05, dtype=np.float32)
+        for place in range(100, length - 150, 192):
             track = (*MOTIFS, None)[rng.integers(3)]
             if track is None:
                 continue

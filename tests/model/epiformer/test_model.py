@@ -1,4 +1,4 @@
-"""Epiformer's class: hold-outs, training, prediction, files. What it learns is in ``test_learning.py``."""
+"""Epiformer's class: hold-outs, training, prediction, files. What it learns is in ``test_planted_motifs.py``."""
 
 from __future__ import annotations
 
