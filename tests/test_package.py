@@ -18,6 +18,9 @@ import scatacformer
 SOURCE = Path(scatacformer.__file__).parent
 ROOMS = ("cells", "corpus", "datasets", "genome", "metrics", "model", "nn", "pl", "pp", "sequence", "tl", "tokenizer")
 ROOMS += ("pseudobulk", "tracks", "training")
+# Older than the rules on length (450 lines a file, 79 of code a function); nothing is to be added here.
+LONG_FILES = {"tokenizer/tokenizer.py"}
+LONG_FUNCTIONS = {"model/scatacformer/_train.py:train"}
 HEAVY = ("anndata", "bioframe", "lightning", "matplotlib", "mudata", "muon", "numba", "pandas", "scanpy", "scipy")
 HEAVY += ("scvi", "sklearn", "snapatac2", "torch", "zarr")
 
@@ -170,13 +173,71 @@ def test_docstrings_have_no_unfilled_placeholder_and_name_real_parameters():
         if isinstance(found, property):
             continue
         target = found.__init__ if inspect.isclass(found) else found
-        section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n?\w+\n-{3,}|\Z)", text, re.DOTALL)
-        if section is None:
-            continue
-        documented = re.findall(r"^(\*{0,2}\w[\w, *]*)(?: : .*)?$", section[1], re.MULTILINE)
-        documented = {one.strip(" *") for entry in documented for one in entry.split(",")}
+        documented = entries(text, "Parameters")
         parameters = set(inspect.signature(target).parameters)
         assert documented <= parameters, f"{name} documents {documented - parameters}, which it does not have"
+
+
+def entries(text, section):
+    """What a section of a docstring lists."""
+    found = re.search(rf"^{section}\n-+\n(.*?)(?:\n\n?\w+\n-{{3,}}|\Z)", text, re.DOTALL | re.MULTILINE)
+    names = re.findall(r"^(\*{0,2}\w[\w, *]*)(?: : .*)?$", found[1], re.MULTILINE) if found else []
+    return {one.strip(" *") for entry in names for one in entry.split(",")}
+
+
+def test_parameters_list_every_parameter():
+    n_checked, left_out = 0, {}
+    for name, found in public_objects():
+        text = inspect.getdoc(found) or ""
+        documented = set() if isinstance(found, property) else entries(text, "Parameters")
+        if not documented:
+            continue
+        n_checked += 1
+        signature = inspect.signature(found.__init__ if inspect.isclass(found) else found)
+        missing = set(signature.parameters) - {"self", "cls"} - documented - entries(text, "Attributes")
+        if missing:
+            left_out[name] = sorted(missing)
+    assert n_checked > 100
+    assert left_out == {}
+
+
+def imports_within(rooms, types_too):
+    """Module -> modules of the package that it imports, of the files of some rooms."""
+    paths = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = ["scatacformer", *path.relative_to(SOURCE).with_suffix("").parts]
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {}
+    for module, path in paths.items():
+        if rooms is not None and module.split(".")[1:2] and module.split(".")[1] not in rooms:
+            continue
+        package = ["scatacformer", *path.relative_to(SOURCE).parts[:-1]]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        guarded = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for inner in ast.walk(node)
+        }
+        graph[module] = set()
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or (id(node) in guarded and not types_too):
+                continue
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                graph[module].add(f"{base}.{alias.name}" if f"{base}.{alias.name}" in paths else base)
+    return {module: {one for one in found if one in graph and one != module} for module, found in graph.items()}
+
+
+@pytest.mark.parametrize(("rooms", "types_too"), [(None, False), (("genome", "cells", "pp"), True)])
+def test_files_do_not_import_in_circles(rooms, types_too):
+    graph = imports_within(rooms, types_too)
+    assert len(graph) > 60
+    while graph:  # take away what imports nothing that is left
+        free = {module for module, found in graph.items() if not found}
+        assert free, f"a circle among {sorted(graph)}"
+        graph = {module: found - free for module, found in graph.items() if module not in free}
 
 
 def paths_of_a_machine(text):
@@ -216,5 +277,16 @@ def test_the_tree_holds_no_path_of_a_machine():
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_file_is_one_idea(path):
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 500
+    assert text.count("\n") <= (450 if str(path.relative_to(SOURCE)) not in LONG_FILES else 500)
     assert ast.get_docstring(ast.parse(text)), "the file does not say what it is"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            n_lines = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node) is not None:  # what is said to users may be long
+                n_lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+            name = f"{path.relative_to(SOURCE).as_posix()}:{node.name}"
+            assert n_lines < 80 or name in LONG_FUNCTIONS, f"{name} has {n_lines} lines"

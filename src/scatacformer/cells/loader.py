@@ -43,10 +43,20 @@ class SentenceLoader:
 
     Parameters
     ----------
+    source
+        Where the rows are read.
     cells
         Row numbers or a mask; all cells by default.
+    batch_size
+        Cells of a minibatch.
+    shuffle
+        Whether the order of the cells is random.
+    seed
+        Of that order.
     collate
         From :class:`RaggedBatch` to the tensors of a minibatch; runs in the worker. By default :func:`collate_bins`.
+    drop_last
+        Leave out a last minibatch of fewer than ``batch_size`` cells.
     num_workers
         Processes that read and collate. They share the matrix (forked on Linux; through shared memory elsewhere), and
         open a file on disk for themselves.
@@ -57,8 +67,12 @@ class SentenceLoader:
         Shuffle so that the disk is read in long stretches: blocks of ``chunk_cells`` neighbouring cells are sampled,
         ``buffer_batches`` minibatches of them are read at once, and shuffled in memory. By default for data on disk.
         Memory: the open bins of ``batch_size * buffer_batches`` cells in each process.
+    chunk_cells, buffer_batches
+        Cells of a block, and minibatches in memory at once, with ``chunk_shuffle``.
     counts
         Hand the counts to ``collate`` as well.
+    multiprocessing_context
+        How workers are started, such as ``"fork"``, as in torch's ``DataLoader``; the platform's way by default.
     rank, world_size
         Which of how many processes that train together this is. The minibatches are planned as for one process, and
         each reads its part of every one: ``batch_size`` is that of all together.

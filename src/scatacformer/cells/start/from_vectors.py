@@ -32,12 +32,18 @@ def start_from_vectors(
 
     Parameters
     ----------
+    source
+        The open bins of the cells.
     vectors
         (source.n_bins, d). Rows with NaN, and bins that no cell has open, are not compared.
     cells
         Row numbers; at most ``max_cells`` of them, sampled by the seed, are used.
     d_embed
         Maximum number of dimensions.
+    max_cells
+        Most cells to use.
+    seed
+        Of the cells that are used, and of the halves of their bins.
 
     Raises
     ------

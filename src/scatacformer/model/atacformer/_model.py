@@ -238,6 +238,8 @@ class Atacformer(SavingMixin):
         ----------
         vocabulary
             The bins; or a model, which has a vocabulary.
+        fill
+            Vector of a bin without a region: ``"nan"``, or ``"mean"`` of those with one.
 
         Raises
         ------
@@ -279,31 +281,30 @@ class Atacformer(SavingMixin):
         num_workers: int = 0,
         **trainer_kwargs: Any,
     ) -> None:
-        """Train all weights on, and keep those of the epoch that does best on held-out cells.
+        """Train all weights further, and keep those of the epoch that does best on held-out cells.
 
-        ``"replaced_tokens"``, which the models were pretrained by: each region is replaced with probability
-        ``replaced_share`` by any other, drawn evenly, and the model is to tell which ones were. Needs no labels.
-        ``"triplet"``: a cell is to be nearer, by ``margin``, to another one of its label than to one of another label;
-        distances are Euclidean between embeddings. Both of the others are drawn anew in each epoch; those of held-out
-        cells are held-out cells themselves and stay the same.
-
-        AdamW; the learning rate rises over ``warmup_steps`` (a tenth of all, at most 500) and falls to zero as a cosine;
-        gradients are clipped to length 1. Only the rows of the region table that a step has read are touched.
-        ``model.history`` has the losses by epoch, and ``validation_accuracy``: the share of held-out tokens that are told
-        rightly, or of held-out cells that are nearer to their own label. Memory: four times the weights.
+        AdamW; only the rows of the region table that a step has read are updated. ``model.history`` has the losses and
+        ``validation_accuracy``, of tokens or of triplets. Memory: four times the weights.
 
         Parameters
         ----------
         adata
-            Cells x regions, as for :meth:`get_latent_representation`. Default: the model's own.
-        labels_key, unlabeled_category
-            Column of ``obs`` with labels for ``"triplet"``; cells that have the category, or NaN, take no part. Default:
-            as ``adata`` was set up.
-        batch_size
-            Cells of a step; of triplets, cells that two others are drawn for.
-        max_tokens
-            Regions of a cell that are read in a step, drawn anew in each epoch.
-        **trainer_kwargs
+            Cells x regions. Default: the model's own.
+        objective
+            ``"replaced_tokens"``, as in pretraining: to recognise regions that were replaced by random ones.
+            ``"triplet"``: a cell becomes nearer to one of its label than to one of another label (Euclidean distance).
+        layer, labels_key, unlabeled_category
+            Layer with the counts; column with labels for ``"triplet"``, and what it says of cells without. Default: as
+            ``adata`` was set up.
+        replaced_share, margin
+            Probability that a region is replaced; by how much the distances of a triplet shall differ.
+        max_epochs, batch_size, max_tokens, lr, weight_decay, warmup_steps
+            Most passes over the cells; cells of a step; regions of a cell in it; of AdamW (warm-up: at most 500).
+        train_size, validation_size, early_stopping, early_stopping_patience
+            Shares of the cells; whether to stop after so many epochs without an improvement on held-out cells.
+        num_workers
+            Processes that read cells.
+        accelerator, **trainer_kwargs
             For Lightning's trainer: ``precision``, ``callbacks``, ``enable_progress_bar``, ...
 
         Raises

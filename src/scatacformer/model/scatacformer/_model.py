@@ -66,6 +66,8 @@ class ScAtacFormer(
     adata
         AnnData that was registered by :meth:`setup_anndata`: cells x regions, counts, CSR; or MuData that was registered
         by :meth:`setup_mudata`, with paired RNA.
+    registry
+        scvi-tools' registry of a set-up, for a model without ``adata``, as loading makes one.
     size
         ``"small"``: 128 wide, 2 layers, for a laptop. ``"base"``: 512 wide, 12 layers, for a GPU.
     d_model, n_layers, n_heads, d_embed, max_tokens
@@ -100,6 +102,8 @@ class ScAtacFormer(
         A table of numbers of each region's DNA, (n_regions, d), from :func:`scatacformer.pp.dna_embeddings` or any other
         source: a ``.npy`` file, which is mapped into memory, an array or a tensor. It is frozen; projections of it,
         which start at zero and are trained, are added to what encoder and decoder read of a region.
+    vocabulary
+        The regions, for a model without ``adata``; otherwise they are those of ``adata``.
     seed
         Of everything that is drawn. The same seed gives the same weights on the same machine. Default:
         ``scvi.settings.seed``, or 0.
@@ -211,6 +215,8 @@ class ScAtacFormer(
             part in what is learned of labels, and in everything else.
         organ_key
             Column of ``obs`` with a second label, which a ``supervised`` model learns beside the first.
+        **kwargs
+            For scvi-tools' ``AnnDataManager.register_fields``, such as ``source_registry``.
 
         Raises
         ------
