@@ -80,22 +80,25 @@ def _rows(
     for column in ("gene", "group"):
         if column not in gbm.obs:
             raise KeyError(f"gbm.obs has no column {column!r}: expected the AnnData of GET.get_gene_by_motif")
-    chosen = {}
-    for column, wanted in (("gene", genes), ("group", groups)):
-        known = gbm.obs[column].astype(str)
-        names = None if wanted is None else [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
-        absent = [] if names is None else [name for name in names if name not in set(known)]
-        if absent:
-            raise KeyError(f"gbm has no {column} {absent[0]!r}; there are {', '.join(known.unique()[:5])}, ...")
-        chosen[column] = names
     gene, group = (gbm.obs[column].astype(str).to_numpy() for column in ("gene", "group"))
-    kept = np.ones(gbm.n_obs, bool) if chosen["group"] is None else np.isin(group, chosen["group"])
-    if chosen["gene"] is None:
+    wanted, kept_groups = _known(gene, genes, "gene"), _known(group, groups, "group")
+    kept = np.ones(gbm.n_obs, bool) if kept_groups is None else np.isin(group, kept_groups)
+    if wanted is None:
         size = np.abs(np.asarray(abs(gbm.X).max(1)).ravel())
         best = dict.fromkeys(gene[np.argsort(-size * kept, kind="stable")])
-        chosen["gene"] = list(best)[:n_genes]
-    order = [row for name in chosen["gene"] for row in np.flatnonzero((gene == name) & kept)]
+        wanted = list(best)[:n_genes]
+    order = [row for name in wanted for row in np.flatnonzero((gene == name) & kept)]
     return np.array(order, np.intp)
+
+
+def _known(names: NDArray[np.str_], wanted: str | Sequence[str] | None, what: str) -> list[str] | None:
+    """The names asked for as a list. KeyError for one that is not there."""
+    if wanted is None:
+        return None
+    asked = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    if absent := [name for name in asked if name not in set(names)]:
+        raise KeyError(f"gbm has no {what} {absent[0]!r}; there are {', '.join(list(dict.fromkeys(names))[:5])}, ...")
+    return asked
 
 
 def _bars(values: NDArray[np.float64], names: NDArray[np.str_], title: str, ax: Axes | None) -> Axes:

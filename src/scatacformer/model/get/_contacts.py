@@ -127,28 +127,8 @@ class DistanceContactMap:
             for part, n in zip(parts, (n_windows, max(1, n_windows // 4)), strict=True)
         )
         network = ContactNetwork(width, seed)
-        optimizer = torch.optim.Adam(network.parameters(), lr)
-
-        def minibatches(epoch: int) -> Iterator[np.ndarray]:
-            order = np.random.default_rng([seed, epoch]).permutation(len(train.positions))
-            yield from np.array_split(order, max(1, len(order) // batch_size))
-
-        def loss(rows: np.ndarray) -> torch.Tensor:
-            return contact_loss(network(train.positions[rows]), train.contacts[rows])
-
-        def validate() -> dict[str, float]:
-            return {"validation_loss": float(contact_loss(network(held_out.positions), held_out.contacts))}
-
-        outcome = descend(
-            loss,
-            minibatches,
-            optimizer,
-            DescendOptions(what="contacts", max_epochs=max_epochs, patience=8, seed=seed),
-            describe=lambda rows: f"windows {rows.tolist()}",
-            validate=validate,
-            modules=[network],
-        )
-        found = cls(network, outcome.history.frames())
+        history = _descend(network, train, held_out, max_epochs, batch_size, lr, seed)
+        found = cls(network, history)
         found.scores = _compare(found, train, held_out)
         return found
 
@@ -292,6 +272,40 @@ def _windows(
     return ContactWindows(
         torch.from_numpy(np.stack(positions)), torch.from_numpy(np.stack(contacts).astype(np.float32))
     )
+
+
+def _descend(
+    network: ContactNetwork,
+    train: ContactWindows,
+    held_out: ContactWindows,
+    max_epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Train the network in place; losses by epoch."""
+    optimizer = torch.optim.Adam(network.parameters(), lr)
+
+    def minibatches(epoch: int) -> Iterator[np.ndarray]:
+        order = np.random.default_rng([seed, epoch]).permutation(len(train.positions))
+        yield from np.array_split(order, max(1, len(order) // batch_size))
+
+    def loss(rows: np.ndarray) -> torch.Tensor:
+        return contact_loss(network(train.positions[rows]), train.contacts[rows])
+
+    def validate() -> dict[str, float]:
+        return {"validation_loss": float(contact_loss(network(held_out.positions), held_out.contacts))}
+
+    outcome = descend(
+        loss,
+        minibatches,
+        optimizer,
+        DescendOptions(what="contacts", max_epochs=max_epochs, patience=8, seed=seed),
+        describe=lambda rows: f"windows {rows.tolist()}",
+        validate=validate,
+        modules=[network],
+    )
+    return outcome.history.frames()
 
 
 def _compare(model: DistanceContactMap, train: ContactWindows, held_out: ContactWindows) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 from scatacformer.metrics import enhancer_scores, powerlaw_contact
 from scatacformer.nn import jacobian
 
+from ._state import GETState
 from ._windows import focused, site_windows
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ._contacts import DistanceContactMap
 
 
-class EnhancerMixin:
+class EnhancerMixin(GETState):
     """``score_enhancers`` of :class:`~scatacformer.GET`."""
 
     def score_enhancers(

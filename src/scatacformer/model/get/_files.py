@@ -13,16 +13,15 @@ from scatacformer.nn import GETConfig, GETNetwork
 
 from ._adapter import adapter_state, load_adapter_state, plain_state
 from ._setup import Setup, prepare, setup_of
+from ._state import GETState
 
 if TYPE_CHECKING:
     from typing import Self
 
     from anndata import AnnData
 
-_SCANNER = ("motifs", "checksum", "p_value", "reduce", "cluster_reduce", "pseudocount")  # of uns, by sf.pp.scan_motifs
 
-
-class FilesMixin(SharingMixin):
+class FilesMixin(SharingMixin, GETState):
     """``save`` and ``load``, adapters, and published checkpoints of :class:`~scatacformer.GET`."""
 
     _needed_files = (CONFIG, WEIGHTS)
@@ -237,14 +236,6 @@ class FilesMixin(SharingMixin):
         with whole_file(path) as partial:
             torch.save({"state_dict": plain.to_published()}, partial)
         return path
-
-
-def scanner_of(adata: AnnData, motif_key: str) -> dict[str, Any]:
-    """What ``sf.pp.scan_motifs`` noted: the motifs and how they were scanned; empty where scores are of other origin."""
-    recorded = adata.uns.get(motif_key)
-    if not isinstance(recorded, dict) or "motifs" not in recorded:
-        return {}
-    return {name: recorded[name] for name in _SCANNER if name in recorded}
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

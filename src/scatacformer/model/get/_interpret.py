@@ -8,6 +8,7 @@ import numpy as np
 
 from scatacformer.nn import jacobian
 
+from ._state import GETState
 from ._windows import focused, site_windows
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ._setup import Prepared
 
 
-class InterpretationMixin:
+class InterpretationMixin(GETState):
     """Getters of :class:`~scatacformer.GET` that say why."""
 
     def get_jacobian(

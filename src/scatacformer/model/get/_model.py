@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, Any
 from scatacformer.nn import GETConfig, GETNetwork
 
 from ._enhancers import EnhancerMixin
-from ._files import FilesMixin, scanner_of
+from ._files import FilesMixin
 from ._interpret import InterpretationMixin
 from ._perturb import PerturbationMixin
 from ._predict import PredictionMixin
-from ._setup import Prepared, Setup, prepare, record_setup, setup_of
+from ._setup import Setup, prepare, record_setup, setup_of
 from ._training import TrainingMixin
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import torch
     from anndata import AnnData
 
-    from scatacformer.genome import Vocabulary
 
 logger = logging.getLogger("scatacformer")
 
@@ -95,38 +91,6 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         )
         self._set_data(prepared)
 
-    def _take(
-        self,
-        module: GETNetwork,
-        *,
-        setup: Setup,
-        motif_names: tuple[str, ...],
-        motif_scale: np.ndarray,
-        binary: bool,
-        open_only: bool,
-        stride: int | None,
-        seed: int,
-    ) -> None:
-        """Everything that a model is, but for its data; what is saved ends with ``_``."""
-        self.module = module
-        self.setup_, self.motif_names_, self.motif_scale_ = setup, tuple(motif_names), motif_scale
-        self.binary_, self.open_only_, self.seed_ = bool(binary), bool(open_only), int(seed)
-        n = module.config.n_regions
-        self.stride_ = max(1, n // 2) if stride is None else int(stride)
-        if not 1 <= self.stride_ <= n:
-            raise ValueError(f"stride is from 1 to the {n} regions of a window, found {stride}")
-        self.accessibility_groups_: list[str] = []  # of the outputs of a network that predicts accessibility
-        self.is_trained_ = False
-        self.training_: dict[str, Any] = {}  # on which groups and chromosomes, and what was held out
-        self.history_: dict[str, pd.DataFrame] = {}
-        self.scanner_: dict[str, Any] = {}  # how sequences are scanned for the motifs, where known
-        self.regions_: Vocabulary | None = None
-        self._prepared: Prepared | None = None
-
-    def _set_data(self, prepared: Prepared) -> None:
-        self._prepared, self.regions_ = prepared, prepared.regions
-        self.scanner_ = scanner_of(prepared.adata, self.setup_.motif_key)
-
     @classmethod
     def setup_anndata(
         cls,
@@ -186,64 +150,6 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         model.setup_ = setup_of(adata, reference_model.setup_)
         model._prepared, model.regions_ = prepared, prepared.regions
         return model
-
-    @property
-    def adata(self) -> AnnData | None:
-        """The AnnData that the model was made with, or None."""
-        return self._prepared.adata if self._prepared is not None else None
-
-    @property
-    def config_(self) -> GETConfig:
-        """Sizes of the network."""
-        return self.module.config
-
-    @property
-    def target_(self) -> str:
-        """What the network predicts: ``"expression"``, ``"accessibility"`` or, after pretraining alone, the input."""
-        return self.module.target
-
-    @property
-    def history(self) -> dict[str, pd.DataFrame]:
-        """Losses and scores by epoch, one frame a metric."""
-        return self.history_
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether :meth:`train` was called, or trained weights were read."""
-        return self.is_trained_
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.module.device
-
-    def to_device(self, device: str | int | torch.device) -> GET:
-        """Move the weights, as in ``model.to_device("cuda")``; returns the model."""
-        self.module.to(device)
-        return self
-
-    @property
-    def _accessibility(self) -> str:
-        """What the last feature is; see ``RegionData.features``."""
-        if self.target_ == "accessibility":
-            return "ones"
-        return "binary" if self.binary_ else "quantitative"
-
-    def _prepared_of(self, adata: AnnData | None) -> Prepared:
-        if adata is None:
-            if self._prepared is None:
-                raise ValueError("the model was read without data: hand it an AnnData, as in adata=regions")
-            return self._prepared
-        return prepare(adata, setup_of(adata, self.setup_), self.motif_names_, self.motif_scale_)
-
-    def _check_target(self, *targets: str) -> None:
-        if not self.is_trained_:
-            raise RuntimeError("the model is not trained: call train() first")
-        if self.target_ not in targets:
-            raise RuntimeError(
-                f"the model predicts {self.target_}, and this needs one that predicts {' or '.join(targets)}: "
-                f"train(target={targets[0]!r})"
-            )
 
     def __repr__(self) -> str:
         c = self.config_

@@ -11,6 +11,7 @@ import torch
 
 from scatacformer.sequence import Motifs, ScanSettings, scan_sequences
 
+from ._state import GETState
 from ._windows import focused, site_windows, stretches_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Knockout:
     motif_label: str
 
 
-class PerturbationMixin:
+class PerturbationMixin(GETState):
     """Getters of :class:`~scatacformer.GET` that change what the network reads."""
 
     @torch.inference_mode()
@@ -84,8 +85,6 @@ class PerturbationMixin:
         KeyError
             A name that is not there.
         """
-        import pandas as pd
-
         self._check_target("expression")
         prepared = self._prepared_of(adata)
         knockouts = _knockouts(prepared, regions, motifs)
@@ -104,25 +103,8 @@ class PerturbationMixin:
                 changed = self._read(x, part.padding[here], part.read[here], part.strand[here])
                 window = np.arange(part.rows.start, part.rows.stop)[here]
                 found.append((np.full(len(window), k), window, reference[here], changed))
-        columns = ["regions", "motifs", "gene", "group", "reference", "perturbed", "change"]
-        if not found:
-            return pd.DataFrame(columns=columns)
-        k, window, before, after = (np.concatenate(column) for column in zip(*found, strict=True))
-        table = pd.DataFrame(
-            {
-                "knockout": k,
-                "regions": np.array([one.region_label for one in knockouts], object)[k],
-                "motifs": np.array([one.motif_label for one in knockouts], object)[k],
-                "gene": sites["gene"].to_numpy()[site[window]],
-                "group": np.asarray(prepared.group_names)[group[window]],
-                "reference": before,
-                "perturbed": after,
-            }
-        )
-        keys = ["knockout", "regions", "motifs", "gene", "group"]
-        table = table.groupby(keys, sort=False)[["reference", "perturbed"]].mean().reset_index()
-        table["change"] = table["perturbed"] - table["reference"]
-        return table.sort_values("knockout", kind="stable")[columns].reset_index(drop=True)
+        genes_of, groups_of = sites["gene"].to_numpy()[site], np.asarray(prepared.group_names)[group]
+        return _table(knockouts, found, genes_of, groups_of)
 
     @torch.inference_mode()
     def predict_reporter(
@@ -260,6 +242,33 @@ class PerturbationMixin:
         """Prediction of one strand of one region of each window, (B,)."""
         out = self.module(x, padding, read=read[:, None])[:, 0]
         return out.gather(1, strand[:, None])[:, 0].float().cpu().numpy()
+
+
+def _table(
+    knockouts: list[Knockout], found: list[tuple[np.ndarray, ...]], genes: np.ndarray, groups: np.ndarray
+) -> pd.DataFrame:
+    """One row for each knock-out, gene and group; ``found`` has knock-out, window, prediction before and after."""
+    import pandas as pd
+
+    columns = ["regions", "motifs", "gene", "group", "reference", "perturbed", "change"]
+    if not found:
+        return pd.DataFrame(columns=columns)
+    k, window, before, after = (np.concatenate(column) for column in zip(*found, strict=True))
+    table = pd.DataFrame(
+        {
+            "knockout": k,
+            "regions": np.array([one.region_label for one in knockouts], object)[k],
+            "motifs": np.array([one.motif_label for one in knockouts], object)[k],
+            "gene": genes[window],
+            "group": groups[window],
+            "reference": before,
+            "perturbed": after,
+        }
+    )
+    keys = ["knockout", "regions", "motifs", "gene", "group"]
+    table = table.groupby(keys, sort=False)[["reference", "perturbed"]].mean().reset_index()
+    table["change"] = table["perturbed"] - table["reference"]
+    return table.sort_values("knockout", kind="stable")[columns].reset_index(drop=True)
 
 
 def _knockouts(prepared: Prepared, regions: str | Names | None, motifs: str | Names | None) -> list[Knockout]:

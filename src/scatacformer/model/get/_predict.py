@@ -11,6 +11,7 @@ from scatacformer.pseudobulk import WindowLoader
 from scatacformer.training import hold_out
 
 from ._setup import check_expression, measured_at, setup_of
+from ._state import GETState
 from ._windows import focused, site_windows, stretches_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ EXPRESSION_LAYERS = ("get_exp_pos", "get_exp_neg")
 ACCESSIBILITY_LAYER = "get_accessibility"
 
 
-class PredictionMixin:
+class PredictionMixin(GETState):
     """Getters of :class:`~scatacformer.GET` that predict."""
 
     def get_predicted_expression(

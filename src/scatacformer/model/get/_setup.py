@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SETUP = "scatacformer_get"  # key of uns
 GENE_TSS = "gene_tss"  # the same; written by sf.pp.map_expression
+SCANNER = ("motifs", "checksum", "p_value", "reduce", "cluster_reduce", "pseudocount")  # the same; by sf.pp.scan_motifs
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,14 @@ def prepare(
     scale = np.asarray(motif_scale, np.float32)
     data = RegionData(motif, _rows(adata.layers[setup.accessibility_layer]), expression, tss, scale)
     return Prepared(adata, regions, data, names)
+
+
+def scanner_of(adata: AnnData, motif_key: str) -> dict[str, Any]:
+    """What ``sf.pp.scan_motifs`` noted: the motifs and how they were scanned; empty where scores are of other origin."""
+    recorded = adata.uns.get(motif_key)
+    if not isinstance(recorded, dict) or "motifs" not in recorded:
+        return {}
+    return {name: recorded[name] for name in SCANNER if name in recorded}
 
 
 def _check_keys(adata: AnnData, setup: Setup) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._adapter import remove_adapter
+from ._state import GETState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class TrainingMixin:
+class TrainingMixin(GETState):
     """What changes the weights of :class:`~scatacformer.GET`."""
 
     def pretrain(
