@@ -101,15 +101,18 @@ def test_a_loss_that_is_not_finite_names_data_set_and_barcode(folder, capsys):
         ),
         (
             ("d_model = 16", 'region_classes = {gtf = "a.gtf"}'),
-            "region_classes are read with eos = 'region_class' alone",
+            "region_classes are used only with eos = 'region_class'",
         ),
         (("d_model = 16", 'eos = "region_class"\nregion_classes = {bed = {a = "no.bed"}}'), "no.bed"),
-        (('data = "corpus"', ""), "must name data in quotes"),
-        (('data = "corpus"', 'data = "corpsu"'), "there is no"),
+        (('data = "corpus"', ""), "expected a path in quotes"),
+        (('data = "corpus"', 'data = "corpsu"'), "does not exist"),
         (('data = "corpus"', 'data = "first.txt"'), "neither the folder of a corpus nor an .h5ad file"),
         (('data = "corpus"', 'data = "empty"'), "There is no corpus in"),
         (("max_epochs = 2", "max_epochs = "), "is not TOML"),
-        (('["second"]', '["third"]'), "names 'third', which is no data set here; there are first, second"),
+        (
+            ('["second"]', '["third"]'),
+            "validation contains 'third', which is not a data set; the data sets are first, second",
+        ),
     ],
     ids=str,
 )

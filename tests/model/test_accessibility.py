@@ -135,7 +135,7 @@ def test_annotate_to_a_store_on_disk(model, tmp_path):
     np.testing.assert_allclose(array[:], model.get_normalized_accessibility(return_numpy=True), atol=1e-5)
     assert os.listdir(tmp_path) == ["open.zarr"]
     assert "scatacformer" not in adata.layers
-    with pytest.raises(FileExistsError, match="exists; name another store"):
+    with pytest.raises(FileExistsError, match="exists. Choose another store"):
         model.annotate(adata, store=tmp_path / "open.zarr")
 
 

@@ -150,8 +150,8 @@ def test_without_setup_the_remedy_is_named():
     [
         ({"train_size": 1.5}, ValueError, "train_size"),
         ({"train_size": 0.9, "validation_size": 0.5}, ValueError, "between 0 and 1"),
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
-        ({"datasplitter_kwargs": {"shuffle": True}}, TypeError, "takes external_indexing alone.*shuffle"),
+        ({"batch_size": 0}, ValueError, "batch_size is .*; expected at least 1"),
+        ({"datasplitter_kwargs": {"shuffle": True}}, TypeError, "has .*shuffle.*expected only external_indexing"),
         ({"sentence_kwargs": {"max_tokens": 0}}, ValueError, "max_tokens"),
         ({"sentence_kwargs": {"n_closed": 0}}, ValueError, "n_closed"),
         ({"sentence_kwargs": {"max_targets": 0}}, ValueError, "max_targets"),

@@ -91,7 +91,7 @@ def test_within_batches(model):
         ({"groupby": "type", "idx1": [0, 1]}, "either groupby.*or idx1"),
         ({"groupby": "kind"}, "no column 'kind'; it has"),
         ({"groupby": "type", "group1": "neuron"}, "no value 'neuron'; it has"),
-        ({"idx1": [0]}, "group 'idx1' has 1 cells; a comparison needs at least 2"),
+        ({"idx1": [0]}, "group 'idx1' has 1 cells; expected at least 2"),
         ({"idx1": [0, 1, 2], "idx2": [2, 3, 4]}, "share 1 cells"),
         ({"idx1": [0, 99_999]}, "idx1: indices reach 0 ... 99999"),
         ({"idx1": [True, False]}, "idx1: indices is a mask of shape .2,"),

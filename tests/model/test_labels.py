@@ -155,7 +155,7 @@ def test_a_query_with_labels_of_its_own_can_be_learned_from(supervised):
     model.train_labels()
     assert (model.predict() == query.obs["truth"]).mean() > 0.9
     frozen = SF.load_query_data(partly(90, seed=8), supervised)
-    with pytest.raises(ValueError, match="a query, which keeps what its reference has learned"):
+    with pytest.raises(ValueError, match="a query, whose weights are those of its reference"):
         frozen.train_labels()
 
 
@@ -166,17 +166,18 @@ def test_an_unsupervised_model_says_how_to_make_a_supervised_one(model):
     for call in (model.predict, model.train_labels):
         with pytest.raises(ValueError, match=r"not supervised.*labels_key.*supervised=True.*train\(\)"):
             call()
-    with pytest.raises(ValueError, match="labels are learned by a supervised model"):
+    with pytest.raises(ValueError, match="labels can be fitted by a supervised model"):
         with quiet():
             fresh(planted()).train(**TRAINING, labels_kwargs={"lr": 0.1})
     with pytest.raises(
-        ValueError, match=r"label_weight is for a supervised model: ScAtacFormer\(adata, supervised=True"
+        ValueError,
+        match=r"label_weight is given for a model without labels. Create it with ScAtacFormer\(adata, supervised=True",
     ):
         fresh(planted()).train(**TRAINING | {"plan_kwargs": {"label_weight": 1.0}})
 
 
 def test_a_supervised_model_needs_labels():
-    with pytest.raises(ValueError, match=r"supervised=True needs labels: .*labels_key"):
+    with pytest.raises(ValueError, match=r"supervised=True is set, but no labels are registered.*labels_key"):
         fresh(planted(), supervised=True)
     adata = planted()
     adata.obs["type"] = "a"
@@ -232,7 +233,7 @@ def test_labels_that_the_model_does_not_know_are_refused(supervised, tmp_path):
     [
         ({"class_weight": "rare"}, ValueError, "class_weight must be None or 'balanced', found 'rare'"),
         ({"lr": 0}, ValueError, "lr > 0"),
-        ({"max_epochs": 0}, ValueError, "max_epochs must be at least 1"),
+        ({"max_epochs": 0}, ValueError, "max_epochs is .*; expected at least 1"),
         ({"patience": 3}, TypeError, "labels_kwargs takes max_epochs.*found 'patience'"),
     ],
 )
@@ -243,7 +244,7 @@ def test_settings_that_make_no_sense_are_refused(wrong, error, message):
 
 
 def test_tasks_are_those_that_were_set_up(supervised):
-    with pytest.raises(ValueError, match=r"task must be one of \('labels', 'organ'\).*found 'tissue'"):
+    with pytest.raises(ValueError, match=r"task is 'tissue'; expected one of \('labels', 'organ'\)"):
         supervised.predict(task="tissue")
     untrained = fresh(partly(30), setup=SETUP, supervised=True)
     with pytest.raises((ValueError, RuntimeError), match="train"):

@@ -331,7 +331,9 @@ def test_pairs_are_not_asked_of_a_model_of_atac_alone(mdata):
     atac = mdata["atac"].copy()
     SF.setup_anndata(atac)
     model = SF(atac, d_model=16, n_layers=1, n_heads=2, d_embed=6)
-    with pytest.raises(ValueError, match="paired_kwargs is for a model of a MuData; this one was made of an AnnData"):
+    with pytest.raises(
+        ValueError, match="paired_kwargs is for a model of a MuData, but this one was made of an AnnData"
+    ):
         model.train(**TRAINING, paired_kwargs=PAIRED)
     assert not model.is_trained
     with quiet():
@@ -355,7 +357,7 @@ def test_pairs_are_not_asked_of_a_model_of_atac_alone(mdata):
 
 
 def test_a_modality_must_be_one_of_three(model):
-    with pytest.raises(ValueError, match="modality must be one of .*'rna'"):
+    with pytest.raises(ValueError, match="modality is .*; expected one of .*'rna'"):
         model.get_latent_representation(modality="rna")
 
 
@@ -367,7 +369,7 @@ def test_cells_without_rna_have_no_expression(mdata, model):
     has = part["atac"].obs_names.isin(part["rna"].obs_names)
     with pytest.raises(ValueError, match="8 of 20 cells have no RNA"):
         model.get_latent_representation(part, modality="expression")
-    with pytest.raises(ValueError, match="every cell needs both"):
+    with pytest.raises(ValueError, match="expected RNA for every cell"):
         model.chromatin_potential(part)
     joint = model.get_latent_representation(part)
     atac = model.get_latent_representation(part, modality="accessibility")

@@ -72,7 +72,7 @@ def test_a_model_without_data_asks_for_cells(saved):
     loaded = SF.load(saved, adata=False)
     for ask in (loaded.get_latent_representation, loaded.predict_expression, loaded.chromatin_potential,
                 loaded.modality_distance):  # fmt: skip
-        with pytest.raises(ValueError, match="no cells of its own.*name adata"):
+        with pytest.raises(ValueError, match="the model has no cells.*Pass adata"):
             ask()
 
 
@@ -139,9 +139,9 @@ def test_a_query_with_a_new_batch_keeps_what_the_reference_knows(model, saved, m
             query.get_latent_representation(mdata, modality=modality),
             model.get_latent_representation(modality=modality),
         )
-    with pytest.raises(ValueError, match="this one is a query, which keeps what its reference has learned"):
+    with pytest.raises(ValueError, match="this one is a query, whose weights are those of its reference"):
         query.train(**TRAINING, paired_kwargs=PAIRED)
-    with pytest.raises(ValueError, match=r"keeps what its reference has learned.*unfrozen=True"):
+    with pytest.raises(ValueError, match=r"keeps the pairs.* weights of its reference.*unfrozen=True"):
         query.train_pairs()
 
 
@@ -220,7 +220,7 @@ def test_a_mudata_s_regions_are_not_changed_for_it(model):
     cells.mod["atac"] = cells["atac"][:, 10:].copy()
     with pytest.raises(ValueError, match="there are 990, the model has 1,000"):
         SF.load_query_data(cells, model)
-    with pytest.raises(ValueError, match="a MuData is not written to"):
+    with pytest.raises(ValueError, match="inplace_subset_query_vars is set for a MuData"):
         SF.load_query_data(cells, model, inplace_subset_query_vars=True)
 
 

@@ -228,16 +228,16 @@ def test_every_pairing_trains(small, new_cells, pairing):
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"pairing": "teachers"}, ValueError, "pairing must be one of .*'teachers'"),
-        ({"temperature": 0}, ValueError, "temperature must be greater than 0, found 0"),
-        ({"lr": -1.0}, ValueError, "lr must be greater than 0"),
-        ({"dropout": 1.5}, ValueError, "dropout must lie in 0 ... 1, found 1.5"),
-        ({"batch_size": 1}, ValueError, "batch_size must be at least 2.*found 1"),
-        ({"n_latent": 0}, ValueError, "n_latent must be at least 1, found 0"),
-        ({"n_components": 0}, ValueError, "n_components must be at least 1, found 0"),
-        ({"early_stopping_patience": 0}, ValueError, "early_stopping_patience must be at least 1, found 0"),
-        ({"max_epochs": -1}, ValueError, "max_epochs must be at least 0, found -1"),
-        ({"weight_decay": -1}, ValueError, "weight_decay must not be negative"),
+        ({"pairing": "teachers"}, ValueError, "pairing is .*; expected one of .*'teachers'"),
+        ({"temperature": 0}, ValueError, "temperature is 0; expected greater than 0"),
+        ({"lr": -1.0}, ValueError, "lr is .*; expected greater than 0"),
+        ({"dropout": 1.5}, ValueError, "dropout is 1.5; expected 0 ... 1"),
+        ({"batch_size": 1}, ValueError, "batch_size is 1; expected at least 2"),
+        ({"n_latent": 0}, ValueError, "n_latent is 0; expected at least 1"),
+        ({"n_components": 0}, ValueError, "n_components is 0; expected at least 1"),
+        ({"early_stopping_patience": 0}, ValueError, "early_stopping_patience is 0; expected at least 1"),
+        ({"max_epochs": -1}, ValueError, "max_epochs is -1; expected at least 0"),
+        ({"weight_decay": -1}, ValueError, "weight_decay is .*; expected 0 or more"),
         ({"link_window": -5}, ValueError, "link_window is a distance in bp.*found -5"),
         ({"epochs": 5}, TypeError, "paired_kwargs takes max_epochs, .*found 'epochs'"),
     ],
@@ -255,7 +255,7 @@ def test_arguments_are_looked_at_before_anything_is_trained(small, kwargs, error
 
 
 def test_pairs_need_a_trained_atac_part(small):
-    with pytest.raises(ValueError, match=r"ATAC part is not trained: call train\(\).*from_atac_model"):
+    with pytest.raises(ValueError, match=r"ATAC part is not trained. Call train\(\).*from_atac_model"):
         fresh(small).train_pairs()
 
 

@@ -134,7 +134,7 @@ def test_a_query_is_saved_and_loaded_with_its_batches(model, tmp_path):
 def test_an_untrained_reference_is_refused():
     adata = planted()
     SF.setup_anndata(adata, batch_key="sample")
-    with pytest.raises(ValueError, match="reference model is not trained; call its train"):
+    with pytest.raises(ValueError, match="reference model is not trained. Call its train"):
         SF.load_query_data(query_cells(), SF(adata))
 
 
@@ -162,7 +162,7 @@ def test_regions_are_put_in_order_left_out_and_filled_up(model, saved, source):
     shuffled = ad.concat([cells[:, order], extra], axis=1, merge="first")
     shuffled.layers["twice"] = shuffled.X * 2
     shuffled.obs["kept"] = "yes"
-    with pytest.warns(UserWarning, match=r"2 of 352 regions of adata are not the model's.*chr1:990000000"):
+    with pytest.warns(UserWarning, match=r"2 of 352 regions of adata are not in the model.*chr1:990000000"):
         prepared = SF.prepare_query_anndata(shuffled, model if source == "model" else saved, inplace=False)
     assert shuffled.n_vars == 352
     assert prepared.var_names.tolist() == model.adata.var_names.tolist()

@@ -240,17 +240,19 @@ def test_fine_tuning_keeps_the_classes_of_the_same_regions_and_reads_those_of_ot
 def test_regions_without_classes_are_refused(annotate):
     with pytest.raises(ValueError, match=r"no region classes in varm\['region_classes'\].*sf.pp.annotate_bins"):
         fresh(planted(), eos="region_class")
-    with pytest.raises(ValueError, match=r"eos must be one of \('chromosome', 'region_class'\), found 'class'"):
+    with pytest.raises(ValueError, match=r"eos is 'class'; expected one of \('chromosome', 'region_class'\)"):
         fresh(planted(), eos="class")
     few = annotate(planted())[:, :100].copy()
     with pytest.raises(ValueError, match="The class 'enhancer' has none of the 100 bins.*Leave it out"):
         fresh(few, eos="region_class")
     classes = by_chromosome(planted(3))
-    with pytest.raises(ValueError, match="region_classes are of 400 regions, adata has 100.*annotate_bins"):
+    with pytest.raises(ValueError, match="region_classes are for 400 regions, but adata has 100.*annotate_bins"):
         fresh(few, eos="region_class", region_classes=classes)
-    with pytest.raises(ValueError, match="eos='region_class'; found eos='chromosome'"):
+    with pytest.raises(ValueError, match="given with eos='chromosome'; expected eos='region_class'"):
         fresh(planted(), region_classes=classes)
-    with pytest.raises(ValueError, match="without adata a model with eos='region_class' needs its region_classes"):
+    with pytest.raises(
+        ValueError, match="region_classes are missing. Without adata, a model with eos='region_class' needs them"
+    ):
         model = fresh(planted())
         SF(registry=model.registry, vocabulary=model.vocabulary, eos="region_class")
     assert fresh(planted()).region_classes is None

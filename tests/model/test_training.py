@@ -112,11 +112,11 @@ def test_a_process_that_was_killed_leaves_a_checkpoint_that_ends_like_the_whole_
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, found 0"),
-        ({"sentence_kwargs": {"n_neighbors": 0}}, "n_neighbors must be at least 1, found 0"),
-        ({"sentence_kwargs": {"n_closed": 0}}, "n_closed must be at least 1"),
-        ({"sentence_kwargs": {"neighbor_share": 1.5}}, "neighbor_share must lie in 0"),
-        ({"devices": 2, "accelerator": "cpu"}, "training runs on one device, found 2"),
+        ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        ({"sentence_kwargs": {"n_neighbors": 0}}, "n_neighbors is 0; expected at least 1"),
+        ({"sentence_kwargs": {"n_closed": 0}}, "n_closed is .*; expected at least 1"),
+        ({"sentence_kwargs": {"neighbor_share": 1.5}}, "neighbor_share is .*; expected 0"),
+        ({"devices": 2, "accelerator": "cpu"}, "devices selects 2 devices; expected one"),
     ],
 )
 def test_a_refused_argument_leaves_the_weights_alone(adata, wrong, message):
@@ -176,7 +176,7 @@ def test_early_stopping_without_held_out_cells_is_refused(adata):
     model = fresh(adata)
     with pytest.raises(ValueError, match="early stopping needs cells"):
         train(model, train_size=1.0)
-    with pytest.raises(ValueError, match="early stopping needs held-out cells"):
+    with pytest.raises(ValueError, match="there are no held-out cells; expected some for early stopping"):
         train(model, datasplitter_kwargs={"external_indexing": [np.arange(50)]})
     train(model, train_size=1.0, early_stopping=False, max_epochs=2)
     assert "validation_loss" not in model.history

@@ -1,4 +1,4 @@
-"""How scvi-tools' registry sees the open bins: the matrix where it lies, its regions, and nothing made dense."""
+"""Fields of scvi-tools' registry for the open bins: a reference to the sparse matrix, and its regions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scvi.data import AnnDataManager
 
-NEW_BATCH = "new cells"  # of a query whose cells have no column of batches: one batch that the model does not know
+NEW_BATCH = "new cells"  # batch of a query whose cells have no batch column
 
 
 class OpenBinsField(BaseAnnDataField):
     """``adata.X`` or a layer, cells x regions, CSR, in memory or backed.
 
-    scvi-tools' own field refuses ``csr_array`` and keeps every region's name in the registry; this one keeps their
-    number and a checksum.
+    scvi-tools' field does not support ``csr_array`` and stores every region's name in the registry; this one stores
+    their number and a checksum.
     """
 
     def __init__(self, registry_key: str, layer: str | None) -> None:
@@ -57,7 +57,7 @@ class OpenBinsField(BaseAnnDataField):
         if self._layer is None:
             return adata.X
         if self._layer not in adata.layers:
-            raise KeyError(f"adata has no layer {self._layer!r}; it has {sorted(filter(None, adata.layers))} and X")
+            raise KeyError(f"adata has no layer {self._layer!r}; it has {sorted(filter(None, adata.layers))} and X.")
         return adata.layers[self._layer]
 
     def validate_field(self, adata: AnnData) -> None:
@@ -67,7 +67,7 @@ class OpenBinsField(BaseAnnDataField):
     def register_field(self, adata: AnnData) -> dict:
         super().register_field(adata)
         vocabulary = regions_of(adata)
-        if assembly_name(vocabulary.assembly) is not None:  # one whose chromosomes are known
+        if assembly_name(vocabulary.assembly) is not None:  # an assembly with known chromosomes
             vocabulary.validate_assembly()
         return _state(vocabulary, adata.n_obs)
 
@@ -77,7 +77,7 @@ class OpenBinsField(BaseAnnDataField):
         _check_assembly(found, state_registry["assembly"])
         if found.checksum != state_registry["checksum"]:
             raise ValueError(_difference(state_registry, found))
-        # an empty cell can be embedded (at the origin), though not trained on
+        # an empty cell can be embedded (at the origin), but not used in training
         validate_counts(self.source(adata_target), adata_target.obs_names, empty="warn")
         return _state(found, adata_target.n_obs)
 
@@ -89,17 +89,17 @@ class OpenBinsField(BaseAnnDataField):
 
 
 class BatchField(CategoricalObsField):
-    """The batch in ``obs``, by name: ``1`` and ``"1"`` are the same batch, categories that no cell has are none.
+    """The batch in ``obs``, by name: ``1`` and ``"1"`` are the same batch, and unused categories are ignored.
 
-    A query (``extend_categories``) may have batches that the model does not know, or no such column at all: its cells
-    are then one new batch.
+    A query (``extend_categories``) may have new batches, or no such column: its cells are
+    then one new batch.
     """
 
     def register_field(self, adata: AnnData) -> dict:
         if self.is_default:
             return super().register_field(adata)
         if self._original_attr_key not in adata.obs:
-            raise KeyError(f"adata.obs has no column {self._original_attr_key!r}; it has {_listed(adata.obs)}")
+            raise KeyError(f"adata.obs has no column {self._original_attr_key!r}; it has {_listed(adata.obs)}.")
         return self._code(adata, self._names(adata), adata.obs[self._original_attr_key])
 
     def transfer_field(
@@ -114,7 +114,7 @@ class BatchField(CategoricalObsField):
                 raise ValueError(
                     f"adata.obs has no column {key!r}, which names the batch of each cell (it has "
                     f"{_listed(adata_target.obs)}). Add it, or embed the cells as one new batch: "
-                    "ScAtacFormer.load_query_data(adata, model)"
+                    "ScAtacFormer.load_query_data(adata, model)."
                 )
             column = pd.Series(NEW_BATCH, index=adata_target.obs_names)
             return self._code(adata_target, known if NEW_BATCH in known else np.append(known, NEW_BATCH), column)
@@ -124,17 +124,17 @@ class BatchField(CategoricalObsField):
             raise ValueError(
                 f"{len(new)} of the {len(found)} batches in adata.obs[{key!r}] are not the model's (first: {str(new[0])!r}; the "
                 f"model's: {', '.join(known[:10])}{', ...' * (len(known) > 10)}). Rename them, or add them to the model: "
-                "ScAtacFormer.load_query_data(adata, model)"
+                "ScAtacFormer.load_query_data(adata, model)."
             )
         return self._code(adata_target, np.concatenate([known, new]), adata_target.obs[key])
 
     def _names(self, adata: AnnData) -> np.ndarray:
-        """The batches that cells have, as strings, in the order of their categories."""
+        """The batches of the cells, as strings, in the order of their categories."""
         column = adata.obs[self._original_attr_key]
         if (missing := np.flatnonzero(column.isna())).size:
             raise ValueError(
                 f"{len(missing):,} of {adata.n_obs:,} cells have no adata.obs[{self._original_attr_key!r}] (first: "
-                f"{adata.obs_names[missing[0]]}). Name their batch, or leave these cells out"
+                f"{adata.obs_names[missing[0]]}). Set their batch, or leave these cells out."
             )
         if not isinstance(column.dtype, pd.CategoricalDtype):
             mixed = column.dtype == object and len({type(value) for value in column.unique()}) > 1
@@ -151,8 +151,8 @@ class BatchField(CategoricalObsField):
 class LabelsField(CategoricalObsField):
     """Labels in ``obs``; code -1 for a cell without one: NaN, the unlabelled category, or no such column.
 
-    New cells may lack the column, for they are embedded without it. Nor does it matter whether the model knows their
-    labels, unless it is made to predict them.
+    New cells may lack the column, because embedding does not need it. Labels need not be in the model, unless it
+    predicts labels.
     """
 
     UNLABELED_CATEGORY = "unlabeled_category"
@@ -168,7 +168,7 @@ class LabelsField(CategoricalObsField):
         return self._code(adata, self._names(adata))
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, fixed_labels: bool = False, **kwargs) -> dict:
-        """``fixed_labels``: labels that the registry does not have are an error."""
+        """``fixed_labels``: raise an error for labels that are not in the registry."""
         if self.is_default:
             return super().transfer_field(state_registry, adata_target, **kwargs | {"extend_categories": True})
         if self._original_attr_key not in adata_target.obs:
@@ -182,7 +182,7 @@ class LabelsField(CategoricalObsField):
         return self._code(adata_target, np.concatenate([known, new]) if len(new) else known.copy())
 
     def _names(self, adata: AnnData) -> np.ndarray:
-        """The labels that cells have, sorted; not that of those which have none."""
+        """The labels of the cells, sorted, without the unlabelled category."""
         column = adata.obs[self._original_attr_key].astype("category").cat
         names = column.remove_unused_categories().cat.categories.to_numpy(copy=True)
         return names[names.astype(str) != str(self._unlabeled_category)]
@@ -197,9 +197,9 @@ class LabelsField(CategoricalObsField):
 
 
 def regions_of(adata: AnnData) -> Vocabulary:
-    """The regions of an AnnData; their assembly by its name, or by where bins of one width end.
+    """The regions of an AnnData; their assembly by name, or from the ends of bins of equal width.
 
-    Raises ValueError where the two contradict one another.
+    Raises ValueError if the two contradict each other.
     """
     found = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
     assembly = identify_assembly(found)
@@ -211,16 +211,16 @@ _compared: WeakKeyDictionary[AnnDataManager, pd.Index] = WeakKeyDictionary()
 
 
 def note_regions(manager: AnnDataManager, adata: AnnData) -> None:
-    """Remember the regions that ``adata`` was just set up with."""
+    """Store the regions with which ``adata`` was set up."""
     _compared[manager] = adata.var_names
 
 
 def refuse_changed(manager: AnnDataManager, adata: AnnData) -> None:
-    """ValueError where ``adata`` has other regions than it was set up with, or lacks columns that were added to it.
+    """ValueError if ``adata`` has other regions than at the set-up, or lacks columns that were added to it.
 
     Counts are read by position: cells may be removed and reordered, with ``obs``; regions may not.
     """
-    again = "Call setup_anndata(adata, ...) again and make the model anew, or use a copy that has all of them"
+    again = "Call setup_anndata(adata, ...) again and create the model again, or use a copy with all of them"
     names = adata.var_names
     if _compared.get(manager) is not names:
         state = field_state(manager.registry, REGISTRY_KEYS.X_KEY)
@@ -229,19 +229,19 @@ def refuse_changed(manager: AnnDataManager, adata: AnnData) -> None:
             what = "other regions, or the same in another order" if adata.n_vars == state["n_bins"] else "other regions"
             raise ValueError(
                 f"adata has {what} than when it was set up (then {state['n_bins']:,}, now {adata.n_vars:,}): it was changed "
-                f"in place, as sc.pp.filter_genes does. {again}"
+                f"in place, as sc.pp.filter_genes does. {again}."
             )
         _compared[manager] = names
     for column in obs_columns(manager.registry):
         if column not in adata.obs:
-            raise ValueError(f"adata.obs lacks {column!r}, which setup_anndata added: obs was replaced. {again}")
+            raise ValueError(f"adata.obs lacks {column!r}, which setup_anndata added: obs was replaced. {again}.")
 
 
 def _check_assembly(found: Vocabulary, assembly: str | None) -> None:
     if assembly is not None and found.assembly is not None and assembly != found.assembly:
         raise ValueError(
             f"the model was trained on {assembly}, the regions of adata are of {found.assembly}: lift them over "
-            "(sf.pp.lift_vocabulary), or train a model on this assembly"
+            "(sf.pp.lift_vocabulary), or train a model on this assembly."
         )
 
 
@@ -250,12 +250,12 @@ def _listed(obs: pd.DataFrame) -> str:
 
 
 def refuse_new_labels(new: np.ndarray, known: np.ndarray, key: str, unlabeled_category: str) -> None:
-    """ValueError if there are labels that a supervised model does not know."""
+    """ValueError for labels that are unknown to a supervised model."""
     if len(new):
         raise ValueError(
-            f"{len(new)} of the labels in adata.obs[{key!r}] are not known to the model (first: {new[0]!r}); it knows "
+            f"{len(new)} of the labels in adata.obs[{key!r}] are unknown to the model (first: {new[0]!r}); its labels are "
             f"{', '.join(map(str, known[:20]))}{', ...' * (len(known) > 20)}. Rename them, set them to "
-            f"{unlabeled_category!r}, or leave the column out"
+            f"{unlabeled_category!r}, or leave the column out."
         )
 
 

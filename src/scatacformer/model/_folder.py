@@ -63,9 +63,10 @@ class ModelFiles:
     """What a model consists of on disk: given to :func:`write`, returned by :func:`read`.
 
     ``class_name`` of the model; ``network``, the sizes that define its network, as JSON; ``weights``, its
-    ``state_dict``; ``state``, everything else that is saved: dicts, lists, numbers, strings, NumPy arrays and DataFrames;
-    ``vocabulary``, its regions; ``tables``, tensors by the name of their file (``TABLES``, without its ending), for what
-    is not part of ``weights``; ``adata``, data to save with it, or after :func:`read` the path of that file.
+    ``state_dict``; ``state``, everything else that is saved: dicts, lists, numbers, strings, NumPy arrays and
+    DataFrames; ``vocabulary``, its regions; ``tables``, tensors by the name of their file (``TABLES``, without its
+    ending), for what is not part of ``weights``; ``adata``, data to save with it, or after :func:`read` the path of
+    that file.
     """
 
     class_name: str
@@ -86,11 +87,11 @@ class ModelFiles:
             where = "" if self.path is None else f" (in {self.path.parent})"
             raise ValueError(
                 f"Save path contains no saved anndata and no adata was passed{where}. Pass adata, or adata=False to load "
-                "the model without data"
+                "the model without data."
             )
         with reading(self.adata, "an .h5ad file"):
             if self.adata_sha256 is not None and sha256(self.adata) != self.adata_sha256:
-                raise ValueError(f"its checksum differs from {CONFIG}'s")
+                raise ValueError(f"its checksum differs from {CONFIG}'s.")
             return anndata.read_h5ad(self.adata)
 
     def check_layers(self, **n_layers: int) -> None:
@@ -99,7 +100,7 @@ class ModelFiles:
             if n > len(self.weights):
                 raise ValueError(
                     f"{self.path}: the network has {name}={n:,}, and the weights are {len(self.weights)} tensors: they "
-                    "are not of one model. Copy the folder again"
+                    "are not of one model. Copy the folder again."
                 )
 
     def check_weights(self, build: Callable[[], nn.Module]) -> None:
@@ -142,7 +143,7 @@ def write(
     folder, prefix = Path(folder), prefix or ""
     tables = [f"{name}.safetensors" for name in files.tables]
     if strange := sorted(set(tables) - set(TABLES)):
-        raise ValueError(f"a model's folder has no place for {', '.join(strange)}; TABLES lists what it may hold")
+        raise ValueError(f"a model's folder has no place for {', '.join(strange)}; TABLES lists what it may hold.")
     beside = ("tokenizer_config.json",)  # a tokenizer may share the vocabulary
     with whole_folder(folder, CONFIG, _OWNS, prefix=prefix, overwrite=overwrite, beside=beside) as writer:
         _write_tensors(writer, WEIGHTS, files.weights)
@@ -176,22 +177,22 @@ def read_config(folder: Path, class_name: str, prefix: str = "") -> dict[str, An
         found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else "no such folder"
         raise ValueError(
             f"{folder} is not a saved {class_name}: it has no {prefix + CONFIG} (found: {found}). "
-            "A model.pt is of another class of scvi-tools: load it with that"
+            "A model.pt is of another class of scvi-tools: load it with that."
         )
     config = read_json(path)
     if missing := sorted(_KEYS.keys() - config.keys()):
         named = config.get("architectures") or config.get("model_type")
         what = f" It is of another class, {' '.join(named) if isinstance(named, list) else named}." if named else ""
         what += " Read it with sf.Atacformer." if config.get("model_type") == "atacformer" else ""
-        raise ValueError(f"{path} is not of a saved {class_name}: it lacks {', '.join(missing)}.{what}")
+        raise ValueError(f"{path} is not of a saved {class_name}: it lacks {', '.join(missing)}.{what}.")
     for name, kind in _KEYS.items():
         if not isinstance(config[name], kind):
             expected = _KINDS.get(kind, "a string or null")
-            raise ValueError(f"{path} is damaged: {name} is {config[name]!r:.60}, expected {expected}")
+            raise ValueError(f"{path} is damaged: {name} is {config[name]!r:.60}, expected {expected}.")
     if config["format"] > FORMAT:
-        raise ValueError(f"{path} has format {config['format']}, expected at most {FORMAT}; update scatacformer")
+        raise ValueError(f"{path} has format {config['format']}, expected at most {FORMAT}; update scatacformer.")
     if config["class"] != class_name:
-        raise ValueError(f"{folder} holds a {config['class']}, expected a {class_name}")
+        raise ValueError(f"{folder} holds a {config['class']}, expected a {class_name}.")
     with reading(path, "the configuration of a model"):
         return decode(config)
 
@@ -238,10 +239,10 @@ def _read(folder: Path, class_name: str, prefix: str) -> ModelFiles:
             continue
         path = listed_file(folder, name, sums, prefix)
         if not path.exists():
-            raise ValueError(f"{path} is missing; copy the whole folder")
+            raise ValueError(f"{path} is missing; copy the whole folder.")
         refuse_pointer(path)
         if sha256(path) != sums.get(name):
-            raise ValueError(f"{path} is truncated or was altered: its checksum differs from {CONFIG}'s")
+            raise ValueError(f"{path} is truncated or was altered: its checksum differs from {CONFIG}'s.")
         paths[name] = path
     weights = read_tensors(paths[WEIGHTS])
     check_finite(paths[WEIGHTS], weights)
@@ -259,5 +260,5 @@ def _read_vocabulary(path: Path | None, config: dict[str, Any]) -> Vocabulary | 
     with overlaps_allowed():
         vocabulary = Vocabulary.from_bed(path, assembly=config["assembly"])
     if vocabulary.checksum != config["vocabulary"]:
-        raise ValueError(f"{path} is not the vocabulary that {CONFIG} names")
+        raise ValueError(f"{path} is not the vocabulary that {CONFIG} names.")
     return vocabulary

@@ -56,7 +56,7 @@ def categories(registry: dict[str, Any], key: str) -> np.ndarray:
     """The names of a categorical field, in the order of their codes."""
     state = field_state(registry, key)
     if state is None:
-        raise KeyError(f"the AnnData was set up without {key!r}")
+        raise KeyError(f"the AnnData was set up without {key!r}.")
     return np.asarray(state["categorical_mapping"])
 
 
@@ -78,7 +78,7 @@ def set_up_like(cls: Any, registry: dict[str, Any], adata: AnnData, **kwargs: An
     """Set ``adata`` up for the model class ``cls`` as the AnnData of ``registry`` was."""
     method = registry[_constants._SETUP_METHOD_NAME]
     if method not in SETUP_METHODS:  # it may come from a file: not any attribute of the class
-        raise ValueError(f"the registry names the set-up method {method!r}, expected {' or '.join(SETUP_METHODS)}")
+        raise ValueError(f"the registry names the set-up method {method!r}, expected {' or '.join(SETUP_METHODS)}.")
     getattr(cls, method)(adata, source_registry=registry, **kwargs, **setup_arguments(registry))
 
 
@@ -90,13 +90,13 @@ def check_registry(registry: Any, where: Any) -> None:
     )  # fmt: skip
     lacks = [name for name in keys if not isinstance(registry, dict) or name not in registry]
     if lacks:
-        raise ValueError(f"{where} is damaged: its registry lacks {', '.join(lacks)}")
+        raise ValueError(f"{where} is damaged: its registry lacks {', '.join(lacks)}.")
     if (method := registry[_constants._SETUP_METHOD_NAME]) not in SETUP_METHODS:
-        raise ValueError(f"{where} names the set-up method {method!r}, expected {' or '.join(SETUP_METHODS)}")
+        raise ValueError(f"{where} names the set-up method {method!r}, expected {' or '.join(SETUP_METHODS)}.")
     for name in keys[2:]:
         if not isinstance(registry[name], dict):
             raise ValueError(
-                f"{where} is damaged: {name} of its registry is {registry[name]!r:.60}, expected an object"
+                f"{where} is damaged: {name} of its registry is {registry[name]!r:.60}, expected an object."
             )
 
 

@@ -1,4 +1,5 @@
-"""What every model has to be kept and shared: ``save`` and ``load``, ``save_pretrained``, ``from_pretrained``, ``push_to_hub``."""
+"""What every model has to be kept and shared: ``save`` and ``load``, ``save_pretrained``, ``from_pretrained``,
+``push_to_hub``."""
 
 from __future__ import annotations
 
@@ -105,13 +106,13 @@ class SharingMixin:
         Raises
         ------
         ValueError
-            Not a saved model of this class; a file is missing, truncated or altered; weights that are not of the network
-            that ``config.json`` describes; ``adata`` does not fit.
+            Not a saved model of this class; a file is missing, truncated or altered; weights that are not of the
+            network that ``config.json`` describes; ``adata`` does not fit.
         """
         if kwargs.pop("backup_url", None) is not None:
-            raise ValueError("backup_url is not supported: download the folder and pass its path")
+            raise ValueError("backup_url is not supported: download the folder and pass its path.")
         if kwargs:
-            raise TypeError(f"load() got unexpected arguments {sorted(kwargs)}")
+            raise TypeError(f"load() got unexpected arguments {sorted(kwargs)}.")
         files = _folder.read(dir_path, cls.__name__, prefix)
         data: Any = files.read_adata() if adata is None else None if adata is False else adata
         model = cls._from_files(files, data)
@@ -124,7 +125,7 @@ class SharingMixin:
         """Refused: scvi-tools' old files are pickles, which run code when they are read; this package wrote none."""
         raise NotImplementedError(
             f"{cls.__name__} has no legacy files: its models were always saved as safetensors and JSON. A pickle is not "
-            "read, for it can run any code"
+            "read, for it can run any code."
         )
 
     def save_pretrained(
@@ -189,8 +190,8 @@ class SharingMixin:
         Parameters
         ----------
         name
-            Folder that :meth:`save_pretrained` or :meth:`save` wrote; or ``"owner/name"`` on the hub, which is downloaded
-            once (needs huggingface_hub: ``pip install 'scatacformer[hub]'``).
+            Folder that :meth:`save_pretrained` or :meth:`save` wrote; or ``"owner/name"`` on the hub, which is
+            downloaded once (needs huggingface_hub: ``pip install 'scatacformer[hub]'``).
         adata
             Data set up like the model's. Default: none; the model reads any AnnData that is passed to its methods.
         revision
@@ -258,7 +259,7 @@ class SharingMixin:
         try:
             from huggingface_hub import HfApi
         except ImportError:
-            raise ImportError("uploading needs huggingface_hub: pip install 'scatacformer[hub]'") from None
+            raise ImportError("uploading needs huggingface_hub: pip install 'scatacformer[hub]'.") from None
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
@@ -278,14 +279,14 @@ class SharingMixin:
 
     def _check_trained_to_share(self) -> None:
         if not self.is_trained_:
-            raise ValueError("the model is not trained: there is nothing to share; call train() first")
+            raise ValueError("the model is not trained: there is nothing to share; call train() first.")
 
 
 def _with_adata(files: ModelFiles, adata: AnnData | None) -> ModelFiles:
     from dataclasses import replace
 
     if adata is None:
-        raise ValueError("the model has no AnnData of its own (it was loaded with adata=False) to save")
+        raise ValueError("the model has no AnnData of its own (it was loaded with adata=False) to save.")
     return replace(files, adata=adata)
 
 

@@ -27,22 +27,22 @@ A model writes a plan, a subclass of :class:`TrainingPlan`, around its network::
         def describe(self, batch):
             return f"windows (group and first region): {batch['group'].tolist()}"
 
-and hands it over with its data and :class:`FitOptions`::
+and passes it to ``fit`` with its data and :class:`FitOptions`::
 
     outcome = fit(plan, data, FitOptions(max_epochs=20, early_stopping_patience=3, seed=0))
     self.history_ = outcome.history.frames()
 
 ``data`` is a ``LightningDataModule`` or a pair of iterables of minibatches (training; held-out, or None). A loader that
-has ``set_epoch`` gets it before each epoch; one that has ``state_dict`` and ``load_state_dict`` can be resumed within an
-epoch. What takes long before the first step (a start of the weights) belongs into ``setup`` of a data module: by then all
-arguments have been checked. ``fit`` moves minibatches of tensors to the device and the module back.
+has ``set_epoch`` gets it before each epoch; one that has ``state_dict`` and ``load_state_dict`` can be resumed within
+an epoch. Long computations before the first step, such as an initialisation, belong into ``setup`` of a data module: by
+then all arguments have been checked. ``fit`` moves minibatches of tensors to the device and the module back.
 
-What holds for every model: the weights of the lowest ``monitor`` are restored at the end, the module is in evaluation mode;
-a loss that is not finite raises FloatingPointError with what ``describe`` returns; Ctrl-C ends training after the step,
-keeps the best weights so far and warns how to resume, a second one is KeyboardInterrupt; SIGTERM writes a checkpoint and ends
-the process with status 143; a resumed training ends as one that was never interrupted, bit for bit, and is refused where
-``FitOptions.fingerprint`` differs. Dropout is seeded, and torch's global generators are as they were.
-"""
+For every model, the weights with the lowest ``monitor`` are restored at the end, the module is in evaluation
+mode; a loss that is not finite raises FloatingPointError with what ``describe`` returns; Ctrl-C ends training after the
+step, keeps the best weights so far and warns how to resume, a second one is KeyboardInterrupt; SIGTERM writes a
+checkpoint and ends the process with status 143; a resumed training ends as one that was never interrupted, bit for bit,
+and is refused where ``FitOptions.fingerprint`` differs. Dropout is seeded, and torch's global generators are as they
+were."""
 
 from __future__ import annotations
 

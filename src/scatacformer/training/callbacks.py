@@ -1,4 +1,4 @@
-"""What happens around the steps: the best weights are kept, checkpoints are written, training ends early."""
+"""Callbacks: best weights, checkpoints and early stopping."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ logger = logging.getLogger("scatacformer")
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights of the lowest ``monitor`` in memory, and puts them back when training ends.
+    """Keeps the weights with the lowest ``monitor`` in memory, and restores them when training ends.
 
-    One copy, without the tensors that training leaves as they are (``fixed``: names of the module's).
+    One copy, without the tensors that training does not change (``fixed``, by name).
     """
 
     def __init__(self, monitor: str = "validation_loss", fixed: frozenset[str] = frozenset()) -> None:
@@ -51,7 +51,7 @@ class BestWeights(pl.Callback):
 
 
 class BestOnDisk(pl.Callback):
-    """Keeps the weights of the lowest ``monitor`` in a file; see :func:`write_weights`."""
+    """Keeps the weights with the lowest ``monitor`` in a file; see :func:`write_weights`."""
 
     def __init__(self, path: Path, monitor: str = "validation_loss") -> None:
         self.path, self.monitor = path, monitor
@@ -62,7 +62,7 @@ class BestOnDisk(pl.Callback):
         if trainer.sanity_checking or not value < self.best:
             return
         self.best, self.step = value, trainer.global_step
-        weights = whole_weights(_module(pl_module))  # all processes take part
+        weights = whole_weights(_module(pl_module))  # all processes must call this
         if trainer.is_global_zero:
             write_weights(weights, self.path)
 
@@ -77,7 +77,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     """Ends training when ``monitor`` has not fallen for ``patience`` epochs; epochs of the warm-up do not count."""
 
     def __init__(self, monitor: str, patience: int, warmup_epochs: int = 0, min_delta: float = 0.0) -> None:
-        # a loss of held-out cells that is not finite is not better, and the training loss has a check of its own
+        # a validation loss that is not finite is not an improvement; the training loss is checked separately
         super().__init__(monitor, min_delta=min_delta, patience=patience, check_finite=False)
         self.warmup_epochs = warmup_epochs
 
@@ -100,9 +100,9 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 class StepCheckpoint(pl.callbacks.Checkpoint):
     """Ends training when the processes have agreed to, and before that writes a checkpoint, every few steps too.
 
-    Within an epoch a checkpoint is written only after a step of the optimizer, where no validation follows (that is then
-    part of the epoch), and if the loader can continue from there (``load_state_dict``). ``path`` None: nothing is written.
-    """
+    Within an epoch a checkpoint is written only after a step of the optimizer, where no validation follows (that is
+    then part of the epoch), and if the loader can continue from there (``load_state_dict``). ``path`` None: nothing is
+    written."""
 
     def __init__(self, path: Path | None, every_n_steps: int | None = None, how_to_resume: str = "") -> None:
         self.path, self.every_n_steps, self.how_to_resume = path, every_n_steps, how_to_resume
@@ -132,7 +132,7 @@ class StepCheckpoint(pl.callbacks.Checkpoint):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.stopped:  # this epoch is not whole
+        if self.stopped:  # this epoch is incomplete
             return
         if self.path is not None:
             self._write(trainer)
@@ -156,7 +156,7 @@ class StepCheckpoint(pl.callbacks.Checkpoint):
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """A module's weights and buffers as safetensors, whole or not at all."""
+    """Write a module's weights and buffers as a complete safetensors file, or not at all."""
     from safetensors.torch import save_file
 
     with whole_file(path) as partial:

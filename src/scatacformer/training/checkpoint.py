@@ -1,4 +1,4 @@
-"""A checkpoint is read again only where it is undamaged, and of the same training."""
+"""Checkpoints are resumed only if they are undamaged and from the same training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 
 def check_checkpoint(path: Path, fingerprint: Mapping[str, Any], otherwise: str = "Train anew") -> None:
-    """Refuse a checkpoint that is damaged, or was written by another training.
+    """Raise ValueError for a checkpoint that is damaged, or was written by another training.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ def check_checkpoint(path: Path, fingerprint: Mapping[str, Any], otherwise: str 
         What a resumed training must have in common with the one before: cells, split, seed, rates, ...; plain numbers,
         strings and lists.
     otherwise
-        What to do where it has not, for the error.
+        What to do otherwise, for the error.
 
     Raises
     ------
     ValueError
-        The file is truncated or damaged (torch's zip has a checksum for each tensor and never looks at it); it is not a
-        checkpoint of ours; part of the fingerprint differs: what it was and what it is.
+        The file is truncated or damaged (torch stores a checksum for each tensor but does not verify it); it is not a
+        checkpoint of this package; or the fingerprint differs, with the old and the new value.
     """
     before, now = fingerprint_of(path, otherwise), plain(fingerprint)
     changed = [name for name in now if now[name] != before.get(name)]
@@ -37,28 +37,29 @@ def check_checkpoint(path: Path, fingerprint: Mapping[str, Any], otherwise: str 
         others = f" ({', '.join(changed[1:])} differ too)" if changed[1:] else ""
         raise ValueError(
             f"{path} cannot be resumed: {name} was {_short(before.get(name))} and is {_short(now[name])}{others}. "
-            f"Set it back, or {otherwise[0].lower()}{otherwise[1:]}"
+            f"Set it back, or {otherwise[0].lower()}{otherwise[1:]}."
         )
 
 
 def fingerprint_of(path: Path, otherwise: str = "Train anew") -> dict[str, Any]:
-    """The fingerprint of the training that wrote a checkpoint; ValueError for a file that is damaged or another thing."""
+    """The fingerprint of the training that wrote a checkpoint; ValueError for a file that is damaged or another
+    thing."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise ValueError(f"{path} is truncated, damaged, or not a checkpoint ({error}). {otherwise}") from error
+        raise ValueError(f"{path} is truncated, damaged, or not a checkpoint ({error}). {otherwise}.") from error
     if damaged:
-        raise ValueError(f"{path} is damaged: the checksum of {damaged} does not match. {otherwise}")
+        raise ValueError(f"{path} is damaged: the checksum of {damaged} does not match. {otherwise}.")
     state = content.get("scatacformer") if isinstance(content, dict) else None
     if not isinstance(state, dict):
-        raise ValueError(f"{path} is not a checkpoint of scatacformer. {otherwise}")
+        raise ValueError(f"{path} is not a checkpoint of scatacformer. {otherwise}.")
     return state["fingerprint"]
 
 
 def plain(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON would return it: tuples become lists. TypeError for what JSON does not have."""
+    """As returned by JSON: tuples become lists. TypeError for values that JSON does not support."""
     return json.loads(json.dumps(dict(fingerprint)))
 
 

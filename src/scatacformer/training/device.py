@@ -1,4 +1,4 @@
-"""Where weights go, from the arguments that scvi-tools' users know."""
+"""The device of the weights, from the arguments used in scvi-tools."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import torch
 
 
 def check_accelerator(accelerator: str) -> str:
-    """``"auto"`` resolved to ``"cuda"`` or ``"cpu"``; any other name as it is.
+    """``"auto"`` resolved to ``"cuda"`` or ``"cpu"``; any other name is returned unchanged.
 
-    Raises ValueError where a GPU is named and torch finds none.
+    Raises ValueError if a GPU is requested but torch finds none.
     """
-    if accelerator == "auto":  # not Apple's GPU: it has no row-sparse gradients
+    if accelerator == "auto":  # not Apple's GPU, which does not support row-sparse gradients
         return "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError(
-            f"accelerator={accelerator!r} needs a CUDA device, and torch finds none; use accelerator='cpu' or 'auto'"
+            f"accelerator={accelerator!r} needs a CUDA device, and torch finds none; use accelerator='cpu' or 'auto'."
         )
     return accelerator
 
 
 def pick_device(accelerator: str, device: int | str = "auto") -> torch.device:
-    """The device that ``accelerator`` (``"auto"``, ``"cpu"``, ``"gpu"``) and the number ``device`` name.
+    """The device given by ``accelerator`` (``"auto"``, ``"cpu"``, ``"gpu"``) and the number ``device``.
 
-    Raises ValueError where a GPU is named and torch finds none.
+    Raises ValueError if a GPU is requested but torch finds none.
     """
     accelerator = check_accelerator(accelerator)
     if accelerator in ("gpu", "cuda"):

@@ -1,4 +1,4 @@
-"""What training measured: the mean of each metric by epoch, over all cells (or whatever a minibatch was made of)."""
+"""The history of a training: the mean of each metric by epoch, over all cells or other units of the minibatches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class History:
         self.record.setdefault(name, {})[epoch] = value
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """A data frame for each metric, with one column of its name and the epoch as index, as scvi-tools returns it."""
+        """A data frame for each metric, with one column of its name and the epoch as index, as scvi-tools returns
+        it."""
         import pandas as pd
 
         return {
@@ -32,18 +33,18 @@ class History:
 
 
 class Outcome(NamedTuple):
-    """What a training has left beside the weights."""
+    """Result of a training, besides the weights."""
 
     history: History
-    """The metrics by epoch; ``history.frames()`` has them as scvi-tools does."""
+    """The metrics by epoch; ``history.frames()`` returns them as in scvi-tools."""
     stopped: bool
     """Whether Ctrl-C ended it early."""
 
 
 class Means:
-    """Weighted means of metrics, added up minibatch by minibatch.
+    """Weighted means of metrics, accumulated over minibatches.
 
-    Every minibatch of all processes must bring the same names, in the same order; one that counts nothing has n = 0.
+    Every minibatch of all processes must have the same names, in the same order; n is 0 for one without weight.
     """
 
     def __init__(self) -> None:
@@ -58,16 +59,16 @@ class Means:
                 pair[1] += n
 
     def total(self, over_processes: Callable[[list[float]], list[float]] = list) -> Sums:
-        """The sums of all processes; ``over_processes`` adds up a list of numbers over them."""
+        """The sums over all processes; ``over_processes`` sums a list of numbers over them."""
         flat = over_processes([number for pair in self.sums.values() for number in pair])
         return {name: flat[2 * i : 2 * i + 2] for i, name in enumerate(self.sums)}
 
     def values(self, over_processes: Callable[[list[float]], list[float]] = list) -> dict[str, float]:
-        """The means so far, over all processes; 0 of a metric that counted nothing."""
+        """The means so far, over all processes; 0 for a metric without weight."""
         return {name: total / n if n else 0.0 for name, (total, n) in self.total(over_processes).items()}
 
     def take(self, over_processes: Callable[[list[float]], list[float]] = list) -> dict[str, float]:
-        """The means so far; what comes next is counted anew."""
+        """The means so far; counting starts again afterwards."""
         values = self.values(over_processes)
         self.sums = {}
         return values

@@ -1,4 +1,5 @@
-"""``descend``: gradient steps on data that are in memory, for what is fitted after a network (pairs, links, heads)."""
+"""``descend``: gradient steps on data that are in memory, for small models that are fitted after a network (pairs,
+links, heads)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class DescendOptions:
-    """How a small model is fitted.
+    """Options for fitting a small model.
 
     Parameters
     ----------
@@ -29,18 +30,18 @@ class DescendOptions:
     max_epochs
         Passes over the data; 0: none.
     patience
-        Keep the weights of the lowest ``monitor``, those before the first step included, and stop when it has not fallen
-        for this many epochs. None: the last weights are kept.
+        Keep the weights of the lowest ``monitor``, those before the first step included, and stop when it has not
+        fallen for this many epochs. None: the last weights are kept.
     monitor
         Name of the metric that ``validate`` returns.
     seed
-        Of dropout; torch's global generator is given back afterwards. None: the caller has seeded it.
+        Seed of dropout; torch's global generator is restored afterwards. None: seeded by the caller.
     progress
         Whether to show a progress bar, on a terminal or in a notebook.
     advice
-        What the error about a loss that is not finite tells the user to do.
+        Advice in the error about a loss that is not finite.
     if_interrupted
-        What an interruption leaves undone, for the warning.
+        What has not been done after an interruption, for the warning.
     """
 
     what: str
@@ -72,19 +73,19 @@ def descend(
     loss
         Mean loss of a minibatch, ().
     minibatches
-        The minibatches of an epoch, by its number; the caller decides on their order.
+        The minibatches of an epoch, by its number, in the order given by the caller.
     optimizer
-        Of all that learns.
+        Optimizer of all trained parameters.
     options
         See :class:`DescendOptions`.
     describe
-        What a minibatch is made of, for the error about its loss: ``"cells (row numbers): [3, 17, 5]"``.
+        Description of a minibatch, for the error about its loss: ``"cells (row numbers): [3, 17, 5]"``.
     count
-        How much a minibatch counts in the mean loss of an epoch. Default: all count the same.
+        Weight of a minibatch in the mean loss of an epoch. Default: equal weights.
     validate
         Metrics of held-out data after an epoch; needed for ``patience``. It runs in evaluation mode, without gradients.
     modules
-        Those that are put into training mode for steps, and into evaluation mode for ``validate`` and at the end.
+        Modules that are set to training mode for steps, and to evaluation mode for ``validate`` and at the end.
     scheduler
         A scheduler of torch, stepped after each step of the optimizer.
 
@@ -104,7 +105,9 @@ def descend(
         Ctrl-C ended the fit; the best weights so far are kept.
     """
     if options.patience is not None and validate is None:
-        raise ValueError("patience needs validate: without held-out data there are no best weights")
+        raise ValueError(
+            "patience is given without validate; expected both, because the best weights are those for held-out data."
+        )
     learned = [p for group in optimizer.param_groups for p in group["params"]]
     best = _Best(learned, options.patience)
     history = History()
@@ -134,7 +137,7 @@ def descend(
                         scheduler.step()
                     if interrupt.asked:
                         break
-            except KeyboardInterrupt:  # where another handler of Ctrl-C is in place
+            except KeyboardInterrupt:  # if another handler of Ctrl-C is active
                 interrupt.asked = signal.SIGINT
             found = means.take() | measure()
             for name, value in found.items():
@@ -177,7 +180,7 @@ def _step(
 
 
 class _Best:
-    """The values of what is learned when the monitored metric was lowest."""
+    """The trained values at the lowest monitored metric."""
 
     def __init__(self, learned: list[Tensor], patience: int | None) -> None:
         self.learned, self.patience = learned, patience
@@ -185,7 +188,7 @@ class _Best:
         self.kept: list[Tensor] | None = None
 
     def look_at(self, value: float) -> bool:
-        """Whether it has not fallen for as long as patience allows."""
+        """Whether the metric has not decreased within the patience."""
         if self.kept is None or value < self.value:
             self.value, self.waited = value, 0
             self.kept = [tensor.detach().clone() for tensor in self.learned]

@@ -13,7 +13,7 @@ TERMINATED = 143  # exit status of a process that SIGTERM ended: 128 + 15
 
 
 class Interrupt:
-    """What the user, or the scheduler, has asked for since training began.
+    """Signals received from the user or the scheduler since training began.
 
     ``asked`` is 0, ``signal.SIGINT`` or ``signal.SIGTERM``. While ``stepping`` is False (data are prepared, no step has
     been made), a signal ends training at once.
@@ -25,19 +25,19 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def watch(self) -> None:
-        """Handle both signals from here on; call again where a library has put handlers of its own in their place."""
+        """Handle both signals from here on; call again if a library has replaced the handlers."""
         if threading.current_thread() is not threading.main_thread():
             return  # Python delivers signals to the main thread only
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.getsignal(number)
             if number not in self._before:
-                if before is None:  # a handler that is not Python's cannot be put back
+                if before is None:  # a handler that was not set in Python cannot be restored
                     continue
                 self._before[number] = before
             signal.signal(number, self._handle)
 
     def release(self) -> None:
-        """Put the handlers back that were there before."""
+        """Restore the previous handlers."""
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before = {}
@@ -46,7 +46,7 @@ class Interrupt:
         if not self.stepping or (number == signal.SIGINT and self.asked == signal.SIGINT):
             raise BrokenOff(number)
         self.asked = self.asked if self.asked == signal.SIGTERM else number
-        again = "; press it again to break off" if number == signal.SIGINT else ""
+        again = "; press it again to stop immediately" if number == signal.SIGINT else ""
         print(f"{_NAME[number]}: training ends after this step{again}", file=sys.stderr, flush=True)
 
 
@@ -78,7 +78,7 @@ def interruptible() -> Iterator[Interrupt]:
             terminate("SIGTERM before the first step: nothing was trained")
         raise KeyboardInterrupt from None
     except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's doing
+        if isinstance(end.__context__, KeyboardInterrupt):  # converted by Lightning
             raise KeyboardInterrupt from None
         raise
     finally:

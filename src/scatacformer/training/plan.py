@@ -1,4 +1,4 @@
-"""What every model's training plan shares: steps, the check of the loss, history, checkpoints, several processes."""
+"""The common part of all training plans: steps, check of the loss, history, checkpoints, several processes."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ Batch = dict[str, Tensor]
 
 
 class Losses(NamedTuple):
-    """What a minibatch gave: the loss that is minimised, and what ``history`` shows."""
+    """Losses of a minibatch: the one that is minimised, and those recorded in ``history``."""
 
     total: Tensor
-    """(): its gradient makes the step. Not used in validation."""
+    """(): the loss whose gradient is used. Ignored in validation."""
     means: dict[str, Tensor]
-    """By name (``"train_loss"``, ``"validation_loss"``, ...), means over the ``n`` things that the minibatch counts."""
+    """By name (``"train_loss"``, ``"validation_loss"``, ...), means over the ``n`` units of the minibatch."""
     n: float = 1.0
-    """Number of cells, bins, windows, ... that the means were taken over; 0 for a minibatch that counts nothing."""
+    """Number of cells, bins, windows, ... over which the means were taken; 0 for a minibatch without weight."""
 
 
 class TrainingPlan(pl.LightningModule):
-    """How a network is trained, in scvi-tools' sense: a LightningModule around it. Made for one call of ``fit``.
+    """How a network is trained, in scvi-tools' sense: a LightningModule around it, for one call of ``fit``.
 
-    A subclass must give :meth:`losses`, :meth:`validation_losses`, :meth:`configure_optimizers` and :meth:`describe`; it
-    may give :meth:`before_step` and :meth:`learning_rates`. Hooks of Lightning that it overrides must call ``super()``.
+    A subclass must implement :meth:`losses`, :meth:`validation_losses`, :meth:`configure_optimizers` and
+    :meth:`describe`; it may override :meth:`before_step` and :meth:`learning_rates`. Hooks of Lightning that it
+    overrides must call ``super()``.
 
     Parameters
     ----------
@@ -48,14 +49,14 @@ class TrainingPlan(pl.LightningModule):
     several_processes: bool = False
     """Whether :meth:`losses` forms the loss of a minibatch that is divided among processes (see :meth:`summed`)."""
     advice: str = "Lower lr, or train in precision='32-true'"
-    """What the error about a loss that is not finite tells the user to do."""
+    """Advice in the error about a loss that is not finite."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
         self.history = History()
-        self.interrupt = Interrupt()  # the one of the running training: set by `fit`
-        self._agreed_to_stop = 0  # signal that all processes end after
+        self.interrupt = Interrupt()  # of the running training: set by `fit`
+        self._agreed_to_stop = 0  # signal after which all processes stop
         self.n_steps = 0  # of the optimizer in the whole training: known when it starts
         self.gradient_clip_val, self.log_every_n_steps = 0.0, 50  # set by `fit`
         self.batch_idx = 0  # of the minibatch of this step, within the epoch
@@ -64,42 +65,43 @@ class TrainingPlan(pl.LightningModule):
         self._epoch_means, self._log_means, self._validation_means = Means(), Means(), Means()
         self._random_state: dict[str, Any] = {}
         self._rows = row_parameters(module, "module.")
-        # the rows of their gradients are brought together before a step: DDP would make them dense
+        # their row-sparse gradients are combined before a step: DDP would make them dense
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, list(self._rows))
 
-    # what a subclass gives
+    # implemented by subclasses
 
     def losses(self, batch: Batch) -> Losses:
         """The loss of a training minibatch."""
         raise NotImplementedError
 
     def validation_losses(self, batch: Batch) -> Losses:
-        """What is measured on a held-out minibatch, without gradients; ``means`` must have what is monitored."""
+        """Metrics of a held-out minibatch, without gradients; ``means`` must include the monitored one."""
         raise NotImplementedError
 
     def describe(self, batch: Batch) -> str:
-        """What the minibatch was made of, for the error about its loss: ``"cells (row numbers): [3, 17, 5]"``."""
+        """Description of the minibatch, for the error about its loss: ``"cells (row numbers): [3, 17, 5]"``."""
         raise NotImplementedError
 
     def before_step(self) -> None:
-        """Set what learns in the step to come; see ``current_epoch``, ``batch_idx`` and ``global_step``."""
+        """Select the parameters that are trained in the next step; see ``current_epoch``, ``batch_idx`` and
+        ``global_step``."""
 
     def learning_rates(self) -> Sequence[float] | None:
-        """The rate of each group of the optimizer in the step to come; None leaves them alone.
+        """The learning rate of each group of the optimizer in the next step; None: unchanged.
 
-        It should depend on the place in the training alone (``global_step`` of ``n_steps``, or ``epochs_done``), so that a
-        resumed training is that of one that was never interrupted. See :func:`scatacformer.training.schedule`.
+        It should depend on the place in the training alone (``global_step`` of ``n_steps``, or ``epochs_done``), so
+        that a resumed training is that of one that was never interrupted. See :func:`scatacformer.training.schedule`.
         """
         return None
 
     @property
     def fixed(self) -> frozenset[str]:
-        """Names of the module's large tensors that no step changes: no copy of them is kept."""
+        """Names of large tensors of the module that training does not change: they are not copied."""
         return frozenset()
 
     @property
     def stage(self) -> str:
-        """What learns at the moment, for the progress bar; empty where there is one stage."""
+        """Name of the current stage, for the progress bar; empty if there is only one."""
         return ""
 
     @property
@@ -112,7 +114,7 @@ class TrainingPlan(pl.LightningModule):
     def summed(self, values: Tensor) -> Tensor:
         """The sum of ``values`` (1-D) over all processes, in each of them; call it once in :meth:`losses`.
 
-        The processes agree by the same message on whether training ends: all stop after the same step.
+        The same message lets the processes agree on whether training ends, so that all stop after the same step.
         """
         self._agreed = True
         if n_processes() == 1:
@@ -161,7 +163,7 @@ class TrainingPlan(pl.LightningModule):
             group["lr"] = rate
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Raises FloatingPointError for a loss that is not finite, with what the minibatch was made of."""
+        """Raise FloatingPointError for a loss that is not finite, with a description of the minibatch."""
         losses = self.losses(batch)
         if not self._agreed:
             self.summed(losses.total.new_zeros(0))
@@ -179,12 +181,14 @@ class TrainingPlan(pl.LightningModule):
         if n_processes() == 1:
             return
         average_rows(self._rows.values())
-        if any(isinstance(p, DTensor) for p in self.module.parameters()):  # no DDP: FSDP divides a part of the network
+        if any(
+            isinstance(p, DTensor) for p in self.module.parameters()
+        ):  # no DDP: a part of the network is sharded by FSDP
             rows = {id(p) for p in self._rows.values()}
             average_whole(p for p in self.module.parameters() if not isinstance(p, DTensor) and id(p) not in rows)
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        # over dense and row-sparse gradients together, after they are those of all processes
+        # over dense and row-sparse gradients together, after they are combined over all processes
         if self.gradient_clip_val:
             clip_gradients(self.module.parameters(), self.gradient_clip_val)
 
@@ -237,7 +241,7 @@ class TrainingPlan(pl.LightningModule):
         return sum_over_processes(torch.tensor(numbers, dtype=dtype, device=self.device)).tolist()
 
     def _show(self, values: dict[str, float]) -> None:
-        """Give metrics to callbacks and to the progress bar."""
+        """Pass metrics to callbacks and to the progress bar."""
         for name, value in values.items():
             self.log(name, value, on_step=False, on_epoch=True, batch_size=1, prog_bar=True, logger=False)
 

@@ -1,4 +1,4 @@
-"""Several processes that train one model: sums over them, gradients brought together that DDP or FSDP leave."""
+"""Training in several processes: sums over them, and combination of gradients that DDP or FSDP do not handle."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 def n_processes() -> int:
-    """How many processes train together; 1 without a process group."""
+    """Number of processes; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of ``values`` of all processes, in each of them; the values themselves where there is one."""
+    """The sum of ``values`` over all processes, in each of them; the values themselves for one process."""
     if n_processes() > 1:
         values = values.clone()
         dist.all_reduce(values)
@@ -23,13 +23,13 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def is_loss_of_a_process(error: BaseException) -> bool:
-    """Whether an error is that another process has ended or does not answer."""
-    # gloo raises plain RuntimeErrors, which begin with the place in its source
+    """Whether an error means that another process has ended or does not respond."""
+    # gloo raises plain RuntimeErrors that begin with a position in its source
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("/gloo/", "nccl"))
 
 
 def row_parameters(module: nn.Module, prefix: str = "") -> dict[str, nn.Parameter]:
-    """Tables whose gradients have entries for the rows that were read alone, by name."""
+    """Tables with row-sparse gradients, by name."""
     found = {}
     for name, table in module.named_modules():
         if isinstance(table, nn.Embedding | nn.EmbeddingBag) and table.sparse:
@@ -42,8 +42,8 @@ def row_parameters(module: nn.Module, prefix: str = "") -> dict[str, nn.Paramete
 def average_rows(parameters: Iterable[nn.Parameter]) -> None:
     """The mean over processes of row-sparse gradients, in each of them.
 
-    Indices and values of all processes are gathered, as dense arrays of the longest one's length, and added up: what
-    travels is the rows that were read, and NCCL, which has no sum of sparse tensors, does it as gloo does.
+    Indices and values of all processes are gathered as dense arrays of the maximum length, and summed: only the rows
+    that were read are transferred, and it works with NCCL, which cannot sum sparse tensors, as well as with gloo.
     """
     world = n_processes()
     if world == 1:
@@ -72,9 +72,9 @@ def average_rows(parameters: Iterable[nn.Parameter]) -> None:
 
 @torch.no_grad()
 def average_whole(parameters: Iterable[nn.Parameter]) -> None:
-    """The mean over processes of dense gradients, in each of them: what DDP does, where there is no DDP.
+    """The mean over processes of dense gradients, in each of them, as in DDP.
 
-    A parameter without a gradient in any process is left without.
+    A parameter without a gradient in any process remains without one.
     """
     parameters, world = list(parameters), n_processes()
     if world == 1 or not parameters:

@@ -1,4 +1,4 @@
-"""One progress bar for a whole training, with the time that is left."""
+"""One progress bar for a whole training, with the remaining time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .plan import TrainingPlan
 
 
 class Progress(pl.callbacks.ProgressBar):
-    """Counts the minibatches of all epochs; not shown where nobody watches (a log file)."""
+    """Counts the minibatches of all epochs; not shown in a log file."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,12 +27,12 @@ from .sharding import ShardedEncoder
 
 CHECKPOINT = "last.ckpt"
 STRATEGIES = ("auto", "ddp", "fsdp")
-# what Lightning says of a training that is as it should be
+# warnings of Lightning that do not apply
 NOISE = (
     "The '.*_dataloader' does not have many workers",
     "The number of training batches",
     "Found .*eval",
-    "Total length of `list` across ranks is zero",  # nothing is held out
+    "Total length of `list` across ranks is zero",  # without held-out cells
     "It is recommended to use .self.log",  # sync_dist: the values are those of all processes already
     ".*isinstance.*treespec",
     "[Yy]ou defined a `validation_step` but have no val_dataloader",
@@ -42,7 +42,7 @@ NOISE = (
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How long, where and with which safeguards a plan is trained; checked when it is made.
+    """Length, devices and safeguards of a training; checked when created.
 
     Parameters
     ----------
@@ -51,14 +51,14 @@ class FitOptions:
     max_steps
         Stop after this many steps of the optimizer, if that is earlier. None: no such limit.
     accelerator
-        ``"auto"`` (a CUDA device if there is one), ``"cpu"``, ``"gpu"``, or another name that Lightning knows.
+        ``"auto"`` (a CUDA device if there is one), ``"cpu"``, ``"gpu"``, or another name supported by Lightning.
     devices
-        How many devices, or which; ``"auto"``: one, or all for a plan that can be divided among processes.
+        Number or list of devices; ``"auto"``: one, or all for a plan that supports several processes.
     num_nodes
         Number of machines.
     strategy
-        ``"auto"``: one process, or DDP where there are several devices; ``"ddp"``; ``"fsdp"``: ``module.encoder`` is
-        divided among the processes.
+        ``"auto"``: one process, or DDP for several devices; ``"ddp"``; ``"fsdp"``: ``module.encoder`` is sharded
+        across the processes.
     timeout
         Seconds that processes wait for one another before training ends with an error.
     precision
@@ -68,7 +68,7 @@ class FitOptions:
     gradient_clip_val
         Maximum norm of a step's gradients, all parameters together, row-sparse ones included. None: unlimited.
     monitor
-        Metric whose lowest value marks the best weights, and that early stopping watches.
+        Metric for the best weights, which have its lowest value, and for early stopping.
     early_stopping_patience
         Stop when ``monitor`` has not fallen for this many epochs. None: no early stopping.
     early_stopping_warmup_epochs
@@ -89,7 +89,7 @@ class FitOptions:
     best_weights_path
         File for the best weights. None: they are kept in memory, and put back into the module when training ends.
     seed
-        Of dropout and of whatever else takes no generator; the global random state is given back afterwards.
+        Seed of dropout and anything else without a generator; the global random state is restored afterwards.
     loggers
         Loggers of Lightning.
     log_every_n_steps
@@ -97,18 +97,18 @@ class FitOptions:
     progress
         Whether to show a progress bar, on a terminal or in a notebook.
     callbacks
-        Callbacks of the user; they run before ours.
+        Callbacks of the user; they run before those of this package.
     how_to_resume
-        What the user calls to resume, for messages: ``"train(resume=True)"``.
+        The call that resumes the training, for messages: ``"train(resume=True)"``.
     if_interrupted
-        What else an interruption leaves undone, for the warning.
+        What else has not been done after an interruption, for the warning.
     trainer_kwargs
         Further arguments of Lightning's trainer.
 
     Raises
     ------
     ValueError
-        A value is out of range; a GPU is named where there is none; ``resume`` without a checkpoint.
+        A value is out of range; a GPU is requested but not available; ``resume`` without a checkpoint.
     """
 
     max_epochs: int
@@ -146,15 +146,17 @@ class FitOptions:
             if value is None and name != "max_epochs":
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number, found {value!r}")
+                raise ValueError(f"{name} is {value!r}; expected a whole number.")
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
+                raise ValueError(f"{name} is {value}; expected at least 1.")
         if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; found {self.strategy!r}")
+            raise ValueError(f"strategy is {self.strategy!r}; expected one of {', '.join(STRATEGIES)}.")
         check_accelerator(self.accelerator)
         if self.resume and (self.checkpoint is None or not self.checkpoint.exists()):
             where = self.checkpoint or CHECKPOINT
-            raise ValueError(f"resume=True needs a checkpoint, found none at {where}; name its folder (checkpoint_dir)")
+            raise ValueError(
+                f"resume=True needs a checkpoint, found none at {where}; name its folder (checkpoint_dir)."
+            )
 
     @property
     def checkpoint(self) -> Path | None:
@@ -170,39 +172,40 @@ def fit(plan: TrainingPlan, data: pl.LightningDataModule | tuple[Iterable[Batch]
     plan
         The network with its loss, optimizer and learning rates.
     data
-        A LightningDataModule, or a pair (training, held-out) of iterables of minibatches, which are dicts of tensors; the
-        second may be None. What must be computed before the first step belongs into ``setup`` of a data module: it runs
-        once all arguments have been checked, and a signal ends it at once.
+        A LightningDataModule, or a pair (training, held-out) of iterables of minibatches, which are dicts of tensors;
+        the second may be None. What must be computed before the first step belongs into ``setup`` of a data module: it
+        runs once all arguments have been checked, and a signal ends it at once.
     options
         See :class:`FitOptions`.
 
     Returns
     -------
     Outcome
-        History, and whether Ctrl-C ended training. The module has the best weights, is in evaluation mode, on the device
-        it was trained on.
+        History, and whether Ctrl-C ended training. The module has the best weights, is in evaluation mode, on the
+        device it was trained on.
 
     Raises
     ------
     FloatingPointError
-        The loss is not finite; the error says what the minibatch was made of.
+        The loss is not finite; the error describes the minibatch.
     KeyboardInterrupt
         A second Ctrl-C, or one before the first step.
     SystemExit
         With status 143, after SIGTERM and once a checkpoint is written.
     RuntimeError
-        Another process of the training has ended, or does not answer.
+        Another process of the training has ended, or does not respond.
 
     Warns
     -----
     UserWarning
-        Ctrl-C ended training: what the module holds, and how to resume.
+        Ctrl-C ended training; the warning describes the weights and how to resume.
     """
     return Fitting(plan, options).run(data)
 
 
 class Fitting:
-    """A training whose arguments have been checked, and that has not begun: for callers that need to know its processes.
+    """A training whose arguments have been checked, and that has not begun: for callers that need to know its
+    processes.
 
     ``fit(plan, data, options)`` is ``Fitting(plan, options).run(data)``.
     """
@@ -214,7 +217,7 @@ class Fitting:
         with quiet():
             self.trainer = _trainer(plan, options, self.watch, self.stopping)
         if self.trainer.world_size > 1 and not plan.several_processes:
-            raise ValueError(f"training runs on one device, found {self.trainer.world_size}; set devices=1")
+            raise ValueError(f"devices selects {self.trainer.world_size} devices; expected one. Set devices=1.")
         clip = options.trainer_kwargs.get("gradient_clip_val", options.gradient_clip_val)
         plan.gradient_clip_val = float(clip or 0.0)
         plan.log_every_n_steps = int(options.trainer_kwargs.get("log_every_n_steps", options.log_every_n_steps))
@@ -225,7 +228,7 @@ class Fitting:
 
     @property
     def n_processes(self) -> int:
-        """How many processes train together."""
+        """Number of processes."""
         return self.trainer.world_size
 
     @property
@@ -234,7 +237,7 @@ class Fitting:
         return self.trainer.is_global_zero
 
     def run(self, data: pl.LightningDataModule | tuple[Iterable[Batch], Any], resume: bool | None = None) -> Outcome:
-        """Train. ``resume`` stands in for that of the options where it was not known yet."""
+        """Train. ``resume`` replaces that of the options if it was not known before."""
         plan, options, trainer = self.plan, self.options, self.trainer
         if options.checkpoint is not None:
             options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +250,7 @@ class Fitting:
         with interruptible() as interrupt, quiet(), _seeded(options.seed):
             plan.interrupt = interrupt
             self.watch.interrupt = interrupt
-            module.train()  # Lightning leaves the mode as it finds it
+            module.train()  # Lightning does not change the mode
             try:
                 # weights_only: numbers, never code
                 trainer.fit(plan, **loaders, ckpt_path=options.checkpoint if resume else None, weights_only=True)
@@ -283,9 +286,9 @@ class Fitting:
 
 
 def _trainer(plan: TrainingPlan, options: FitOptions, watch: _Watch, stopping: StepCheckpoint) -> pl.Trainer:
-    """The trainer with all callbacks. The user's ``trainer_kwargs`` come before our defaults."""
+    """The trainer with all callbacks. The user's ``trainer_kwargs`` override the defaults."""
     user = dict(options.trainer_kwargs)
-    user.pop("gradient_clip_val", None)  # ours takes row-sparse gradients
+    user.pop("gradient_clip_val", None)  # replaced by clipping that supports row-sparse gradients
     callbacks: list[pl.Callback] = [watch, *options.callbacks, *user.pop("callbacks", [])]
     if options.best_weights_path is None:
         callbacks.append(BestWeights(options.monitor, plan.fixed))
@@ -307,7 +310,7 @@ def _trainer(plan: TrainingPlan, options: FitOptions, watch: _Watch, stopping: S
         "accumulate_grad_batches": options.accumulate_grad_batches, "log_every_n_steps": options.log_every_n_steps,
         "val_check_interval": options.validate_every_n_steps, "logger": list(options.loggers) or False,
         "enable_checkpointing": True, "enable_model_summary": False, "num_sanity_val_steps": 0, "benchmark": False,
-        # our loaders are no DataLoader that Lightning could wrap; they divide the data themselves
+        # the loaders are not a DataLoader that Lightning could wrap; they divide the data themselves
         "use_distributed_sampler": False,
     }  # fmt: skip
     arguments |= user | {"callbacks": callbacks, "enable_progress_bar": progress}
@@ -328,7 +331,7 @@ def _together(options: FitOptions) -> pl.strategies.DDPStrategy:
 
 
 class _Watch(pl.Callback):
-    """Puts our handlers in the place of Lightning's, under which SIGTERM ends with exit status 0."""
+    """Replaces Lightning's handlers, with which SIGTERM ends with exit status 0."""
 
     def __init__(self) -> None:
         self.interrupt = Interrupt()  # that of the running training: set when it begins
@@ -340,7 +343,7 @@ class _Watch(pl.Callback):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning's log and warnings without what it says of every training."""
+    """Suppress log messages and warnings of Lightning that do not apply."""
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -355,7 +358,8 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Torch's global generators seeded within the block, and as they were after it: dropout takes no generator."""
+    """Seed torch's global generators within the block and restore them afterwards, because dropout takes no
+    generator."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
@@ -364,6 +368,6 @@ def _seeded(seed: int) -> Iterator[None]:
 def _lost(trainer: pl.Trainer, options: FitOptions, error: BaseException) -> str:
     resume = f". Continue from the last checkpoint with {options.how_to_resume}" if options.how_to_resume else ""
     return (
-        f"process {trainer.global_rank} of {trainer.world_size} lost the others: one of them has ended, and its own output "
-        f"says why, or did not answer for {options.timeout:g} s ({type(error).__name__}){resume}"
+        f"process {trainer.global_rank} of {trainer.world_size} lost the others: one of them has ended (see its "
+        f"output), or did not respond for {options.timeout:g} s ({type(error).__name__}){resume}"
     )

@@ -1,4 +1,4 @@
-"""The learning rate over a training: a line up, then a cosine down to zero."""
+"""Schedule of the learning rate: linear warm-up, then a cosine to zero."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import math
 def schedule(step: int, n_steps: int, n_warmup: int = 0) -> float:
     """Share of the peak learning rate at a step, counted from 0.
 
-    It rises in a line over ``n_warmup`` steps, the last of which is made at the peak, and then falls as a half cosine that
-    would reach zero at step ``n_steps`` (Loshchilov & Hutter 2017, without restarts).
-    """
+    It rises in a line over ``n_warmup`` steps, the last of which is made at the peak, and then falls as a half cosine
+    that would reach zero at step ``n_steps`` (Loshchilov & Hutter 2017, without restarts)."""
     if step < n_warmup:
         return warm_cosine((step + 1) / n_warmup, 0.0)
     return warm_cosine(1.0, (step - n_warmup) / max(n_steps - n_warmup, 1))

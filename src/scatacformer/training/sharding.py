@@ -1,4 +1,5 @@
-"""The encoder divided among processes by FSDP2; everything else whole in each of them, and files as of one process."""
+"""Sharding of the encoder across processes by FSDP2; everything else is replicated, and files are as from one
+process."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class ShardedEncoder(DDPStrategy):
-    """Lightning's DDP without the wrapper: each process keeps its part of the encoder, its gradients and its moments.
+    """Lightning's DDP without the wrapper: each process holds its shard of the encoder, its gradients and its moments.
 
-    A block's weights are gathered before it is used, and its gradients divided after; what is not the encoder is whole
-    in every process, and its gradients are brought together by the plan. Checkpoints hold whole tensors, whatever wrote
-    them, so that one process or DDP may go on from them. When training has ended the encoder is whole again.
+    A block's weights are gathered before it is used, and its gradients are sharded afterwards; everything else is
+    replicated in every process, and its gradients are combined by the plan. Checkpoints contain full tensors, so that
+    one process or DDP can resume from them. After training, the encoder is full again.
     ``bf16``: see :func:`shard`.
     """
 
@@ -34,23 +35,23 @@ class ShardedEncoder(DDPStrategy):
         self.bf16, self._failed = bf16, False
 
     def configure_ddp(self) -> None:
-        """In the place of the wrapper; the optimizer is made after it, of the parts."""
+        """Shard instead of wrapping; the optimizer is created afterwards, with the shards."""
         shard(self._network.encoder, self.root_device.type, self.world_size, self.bf16)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Weights as of one process; all processes must ask, the first gets them."""
+        """Full weights, on the first process; all processes must call this."""
         assert self.lightning_module is not None
         weights = whole_weights(self.lightning_module)
         return weights if self.is_global_zero else {}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Moments as of one process; all processes must ask, the first gets them."""
+        """Full moments, on the first process; all processes must call this."""
         state: dict[str, Any] = dict(super().optimizer_state(optimizer))
         moments = {n: {k: whole(v) for k, v in values.items()} for n, values in state["state"].items()}
         return state | {"state": moments if self.is_global_zero else {}}
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Of whole moments each process keeps its part."""
+        """Each process keeps its shard of the full moments."""
         states = []
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             names = [n for group in state["param_groups"] for n in group["params"]]
@@ -61,12 +62,12 @@ class ShardedEncoder(DDPStrategy):
         super().load_optimizer_state_dict({"optimizer_states": states})
 
     def on_exception(self, exception: BaseException) -> None:
-        """The other processes may be gone: nothing is gathered any more."""
+        """Other processes may have ended: nothing is gathered any more."""
         self._failed = True
         super().on_exception(exception)
 
     def teardown(self) -> None:
-        """The encoder whole again, while processes can still talk."""
+        """Gather the full encoder while processes can still communicate."""
         if not self._failed:
             unshard(self._network)
         super().teardown()
@@ -79,10 +80,12 @@ class ShardedEncoder(DDPStrategy):
 
 
 def shard(encoder: Encoder, device: str, n_processes: int, bf16: bool = False) -> None:
-    """Divides the encoder's matrices and biases, in place: a unit a block, so that a block or two at a time are whole.
+    """Shard the encoder's matrices and biases, in place, with one unit per block, so that one or two blocks are full at
+    a time.
 
-    ``bf16``: they travel and are used in bfloat16, which they are rounded to by autocast as well, which would keep what
-    it has rounded until backward. Layer norms, a thousandth of a block's numbers, are used in float32 and stay whole.
+    ``bf16``: they are transferred and used in bfloat16, to which autocast would round them as well, but keep the
+    rounded copy until the backward pass. Layer norms, a thousandth of a block's numbers, are used in float32 and
+    replicated.
     """
     norms = {p for module in encoder.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
     mesh = init_device_mesh(device, (n_processes,))
@@ -90,12 +93,15 @@ def shard(encoder: Encoder, device: str, n_processes: int, bf16: bool = False) -
         param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32 if bf16 else None,
         cast_forward_inputs=False,
     )  # fmt: skip
-    for unit in (*encoder.blocks, encoder):  # the encoder has nothing of its own to divide: it sets the blocks' order
+    for unit in (
+        *encoder.blocks,
+        encoder,
+    ):  # the encoder itself has nothing to shard: it determines the order of the blocks
         fully_shard(unit, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=norms)
 
 
 def unshard(network: ScAtacNetwork) -> None:
-    """Puts a plain encoder of the same weights in the place of a divided one; all processes must take part."""
+    """Replace a sharded encoder by a plain one with the same weights; all processes must call this."""
     if not any(isinstance(p, DTensor) for p in network.encoder.parameters()):
         return
     with torch.device("meta"):
@@ -105,12 +111,12 @@ def unshard(network: ScAtacNetwork) -> None:
 
 
 def whole_weights(module: nn.Module) -> dict[str, Any]:
-    """``state_dict()``, of divided weights whole copies on the CPU; all processes must take part."""
+    """``state_dict()``, with full copies of sharded weights on the CPU; all processes must call this."""
     return {name: whole(value) for name, value in module.state_dict().items()}
 
 
 def whole(value: Any) -> Any:
-    """A divided tensor gathered and brought to the CPU; anything else as it is."""
+    """A sharded tensor, gathered on the CPU; anything else unchanged."""
     if not isinstance(value, DTensor):
         return value
     divided: Any = value.detach()
@@ -118,8 +124,8 @@ def whole(value: Any) -> Any:
 
 
 def part(value: Any, like: nn.Parameter) -> Any:
-    """Of a whole tensor the part of this process, divided as the parameter is; what is of another shape as it is."""
+    """Shard of a full tensor for this process, sharded like the parameter; a tensor of another shape unchanged."""
     if not isinstance(like, DTensor) or value.shape != like.shape:
         return value
-    # every process has read the same file: no need to send
+    # every process has read the same file: nothing to transfer
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -1,4 +1,4 @@
-"""Which cells, or windows of a genome, are trained on, and which are held out."""
+"""Splits of cells, or of windows of a genome, into training and held-out ones."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def split_cells(
     is the test set. ``shuffle=False`` takes the first cells for training, the next for validation.
     ``need_validation``, as early stopping does, moves one cell over from training if validation got none.
 
-    Raises ValueError for shares outside 0 ... 1, an empty training set, and where validation is needed but excluded.
+    Raises ValueError for shares outside 0 ... 1, an empty training set, or if validation is needed but excluded.
     """
     share = 0.9 if train_size is None else train_size
     if not 0 < share <= 1:
-        raise ValueError(f"Invalid train_size. Must be: 0 < train_size <= 1, found {share}")
+        raise ValueError(f"Invalid train_size. Must be: 0 < train_size <= 1, found {share}.")
     if validation_size is not None and not 0 <= validation_size < 1:
-        raise ValueError(f"Invalid validation_size. Must be 0 <= validation_size < 1, found {validation_size}")
+        raise ValueError(f"Invalid validation_size. Must be 0 <= validation_size < 1, found {validation_size}.")
     if validation_size is not None and share + validation_size > 1 + 1e-9:
-        raise ValueError(f"train_size + validation_size must be between 0 and 1, found {share + validation_size:g}")
+        raise ValueError(f"train_size + validation_size is {share + validation_size:g}; expected between 0 and 1.")
 
     # 0.55 * 100 is 55.00000000000001: 55 cells, not 56
     n_train = min(ceil(round(share * n_cells, 6)), n_cells)
@@ -71,7 +71,7 @@ class HoldOut(NamedTuple):
     train: np.ndarray
     """int64: neither the chromosome nor the group is held out."""
     validation: np.ndarray
-    """int64: all that was named is held out: the chromosome, the group, or both where both were named."""
+    """int64: rows whose chromosome, group, or both if both were given, are held out."""
 
 
 def hold_out(
@@ -92,7 +92,7 @@ def hold_out(
     Parameters
     ----------
     chroms
-        (n_rows,), name of the chromosome of each row. A row must lie on one chromosome.
+        (n_rows,), name of the chromosome of each row. A row must be on one chromosome.
     groups
         (n_rows,), name of the group of each row; None where rows have no group.
     holdout_chromosomes
@@ -100,14 +100,15 @@ def hold_out(
     holdout_groups
         One name or several; each must be the group of a row. None: no group is held out.
     need_validation
-        Raise an error where nothing is held out. Otherwise all rows are for training.
+        Raise an error if nothing is held out. Otherwise all rows are used for training.
     what
-        What the rows are called in errors.
+        Name of the rows in errors.
 
     Raises
     ------
     ValueError
-        There are no rows; a name is not that of a row, or is given twice; nothing is left to train on or to validate on.
+        There are no rows; a name is not that of a row, or is given twice; nothing is left to train on or to validate
+        on.
     """
     chrom_names = np.asarray(chroms, dtype=str)
     group_names = None if groups is None else np.asarray(groups, dtype=str)
@@ -117,7 +118,7 @@ def hold_out(
             f"{group_names.shape[0]:,} groups."
         )
     if not chrom_names.size:
-        raise ValueError(f"There are no {what} to divide into training and validation.")
+        raise ValueError(f"There are no {what}; expected some to divide into training and validation.")
     if group_names is None and holdout_groups is not None:
         raise ValueError(f"holdout_groups was given, but the {what} have no groups. Hold out chromosomes instead.")
     held_chroms = _checked(holdout_chromosomes, chrom_names, "chromosome", what)
@@ -141,12 +142,12 @@ def hold_out(
             if held and names is not None
         ]
         raise ValueError(
-            f"Nothing is left to train on: {' and '.join(left)} are held out, and every one of the {what} lies in "
+            f"Nothing is left to train on: {' and '.join(left)} are held out, and all {what} are in "
             "them. Hold out fewer."
         )
     if not is_validation.any():
         raise ValueError(
-            f"Nothing is left to validate on: none of the {what} lies on {', '.join(held_chroms)} in "
+            f"Nothing is left to validate on: none of the {what} is on {', '.join(held_chroms)} in "
             f"{', '.join(held_groups)}. Hold out others, or only one of the two."
         )
     return HoldOut(np.flatnonzero(is_training), np.flatnonzero(is_validation))

@@ -52,7 +52,7 @@ def test_from_cells_to_an_embedding_and_back_from_disk(adata, tmp_path, objectiv
         assert found.is_trained and found.history.keys() == model.history.keys()
         assert (found.module.discriminator is None) == (model.module.discriminator is None)
     bare = Atacformer.load(tmp_path / "m", adata=False)
-    with pytest.raises(ValueError, match="no cells of its own: pass adata"):
+    with pytest.raises(ValueError, match="the model has no cells. Pass adata"):
         bare.get_latent_representation()
     np.testing.assert_array_equal(bare.get_latent_representation(adata), z)
     bare.save_pretrained(tmp_path / "theirs", description="Planted.")
@@ -76,7 +76,7 @@ def test_a_published_model_has_cells_and_is_kept_in_our_folder_too(tmp_path, ada
 def test_what_is_not_set_up_or_does_not_fit_is_refused(adata, tmp_path):
     with pytest.raises(ValueError, match=r"Atacformer.setup_anndata\(adata\)"):
         small(planted(20))
-    with pytest.raises(ValueError, match="needs cells or regions"):
+    with pytest.raises(ValueError, match="adata and vocabulary are both missing"):
         Atacformer()
     with pytest.raises(KeyError, match="no column 'kind'; it has"):
         Atacformer.setup_anndata(adata, labels_key="kind", layer="counts")

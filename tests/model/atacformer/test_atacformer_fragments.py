@@ -94,7 +94,7 @@ def test_bad_files_and_barcodes(model, tmp_path):
     for change, match in (
         ({"barcodes": ["Z"]}, "None of the 1 barcodes is in"),
         ({"min_tokens": 10_000}, "no barcode .* has 10,000 tokens"),
-        ({"barcodes": ["A"], "min_tokens": 1}, "give one of the two"),
+        ({"barcodes": ["A"], "min_tokens": 1}, "Pass only one of them"),
     ):
         with pytest.raises(ValueError, match=match):
             model.get_latent_representation(path, **change)

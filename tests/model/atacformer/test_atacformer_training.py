@@ -165,7 +165,7 @@ def test_arguments_are_checked_before_anything_moves(model):
     adata.obs["unique"] = adata.obs_names
     adata.obs["none"] = np.nan
     for change, match in (
-        ({"objective": "mlm"}, "objective must be one of"),
+        ({"objective": "mlm"}, "objective is .*; expected one of"),
         ({"objective": "triplet"}, "needs labels: labels_key=None"),
         ({"objective": "triplet", "labels_key": "zz"}, r"'zz' is not a column of adata.obs \(type"),
         ({"objective": "triplet", "labels_key": "one"}, "triplets need two labels"),
@@ -173,8 +173,8 @@ def test_arguments_are_checked_before_anything_moves(model):
         ({"objective": "triplet", "labels_key": "none"}, "none of them has a label"),
         ({"objective": "triplet", "labels_key": "type", "train_size": 0.98}, "early stopping needs held-out cells"),
         ({"replaced_share": 1.0}, "replaced_share must lie"),
-        ({"lr": 0.0}, "lr must be above 0"),
-        ({"max_epochs": 0}, "max_epochs must be at least 1"),
+        ({"lr": 0.0}, "lr is .*; expected above 0"),
+        ({"max_epochs": 0}, "max_epochs is .*; expected at least 1"),
         ({"train_size": 1.0}, "early stopping needs cells"),
         ({"max_tokens": 9_000}, "max_tokens must be 1 to"),
     ):

@@ -39,9 +39,9 @@ _LEFT_OUT += ("gene_activity_head.", "logit_scale")
 
 
 def read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, AtacformerNetwork, Vocabulary, dict[str, Any]]:
-    """Configuration, network, universe and the whole of ``config.json``, checked against one another.
+    """Configuration, network, universe and the whole ``config.json``, checked against each other.
 
-    ``assembly`` of the universe; None: what ``config.json`` says, which theirs does not.
+    ``assembly`` of the universe; None: that in ``config.json``, which databio's files do not have.
 
     Raises ValueError for what is not an Atacformer, for files that are missing, truncated or do not fit together.
     """
@@ -61,17 +61,17 @@ def _read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, Atacfor
     if strange:
         raise ValueError(
             f"{folder / WEIGHTS} holds {len(strange)} tensors that an Atacformer does not have (first: {strange[0]}). "
-            f"It says it is {_kind(content)}"
+            f"It is {_kind(content)}."
         )
     shapes = {name: tuple(tensors[source].shape) for name, source in (encoder | heads).items()}
     config = _config_of(folder, content, shapes)
     vocabulary = _read_universe(_file(folder, UNIVERSE, content), config, assembly or content.get("assembly"))
-    with torch.device("meta"):  # the table is read once and copied nowhere
+    with torch.device("meta"):  # the table is read once and not copied
         network = AtacformerNetwork(config, discriminator=bool(heads))
     check_tensors(folder / WEIGHTS, shapes, {name: tensor.shape for name, tensor in network.state_dict().items()})
     for name, source in (encoder | heads).items():
         if not tensors[source].is_floating_point():
-            raise ValueError(f"{folder / WEIGHTS}: {name} is of {tensors[source].dtype}, expected floating point")
+            raise ValueError(f"{folder / WEIGHTS}: {name} is {tensors[source].dtype}; expected floating point.")
     state = {name: tensors[source].to(torch.float32) for name, source in (encoder | heads).items()}
     check_finite(folder / WEIGHTS, state)
     network.load_state_dict(state, assign=True)
@@ -87,17 +87,17 @@ def write(
     overwrite: bool,
     notes: dict[str, str],
 ) -> None:
-    """The three files, and ``notes`` (name -> text) beside them; an earlier model stays until they are whole.
+    """The three files, and ``notes`` (name -> text) beside them; an earlier model remains until they are complete.
 
-    Raises ValueError for an architecture that is not written, or whose head the network lacks, and where files would be
+    Raises ValueError for an architecture that is not written, or whose head the network lacks, or if files would be
     replaced without ``overwrite``.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}; found {architecture!r}")
+        raise ValueError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
     if architecture == HEADED and network.discriminator is None:
         raise ValueError(
-            f"{HEADED} has a head that this model lacks: train(objective='replaced_tokens') makes one, or choose "
-            "architecture='AtacformerForCellClustering'"
+            f"{HEADED} has a head that this model lacks. Create one with train(objective='replaced_tokens'), or choose "
+            "architecture='AtacformerForCellClustering'."
         )
     refuse_to_replace(folder, (CONFIG, WEIGHTS, UNIVERSE), overwrite)
     from safetensors.torch import save_file
@@ -128,22 +128,22 @@ def _read_config(folder: Path) -> dict[str, Any]:
     missing = [name for name in (CONFIG, WEIGHTS, UNIVERSE) if not _file(folder, name, content).exists()]
     if CONFIG not in missing:
         if content.get("class") == "ScAtacFormer":
-            raise ValueError(f"{folder} holds a ScAtacFormer, not an Atacformer: read it with sf.ScAtacFormer")
+            raise ValueError(f"{folder} contains a ScAtacFormer, not an Atacformer. Load it with sf.ScAtacFormer.")
     if missing:
         hint = ""
         if WEIGHTS in missing and (pickles := [name for name in there if name.endswith((".bin", ".pt", ".ckpt"))]):
-            hint = f" {pickles[0]} may hold code and is not opened: have it written as safetensors."
+            hint = f" {pickles[0]} may contain code and is not opened. Convert it to safetensors."
         elif missing == [UNIVERSE]:
             hint = f" It is {_kind(content)}; without its regions the token ids mean nothing."
         raise ValueError(
             f"{folder} lacks {', '.join(missing)} (found: {', '.join(there[:8]) or 'nothing'}).{hint} Expected the "
-            f"layout of an Atacformer: {CONFIG}, {WEIGHTS}, {UNIVERSE}"
+            f"layout of an Atacformer: {CONFIG}, {WEIGHTS}, {UNIVERSE}."
         )
     return content
 
 
 def _file(folder: Path, name: str, content: dict[str, Any]) -> Path:
-    """Where a file lies; of those that this package has written the configuration lists the checksums."""
+    """Path of a file; the configuration has checksums of files written by this package."""
     sums = content.get("sha256")
     return listed_file(folder, name, sums if isinstance(sums, dict) else {})
 
@@ -161,24 +161,24 @@ def _read_tensors(path: Path, content: dict[str, Any]) -> tuple[dict[str, torch.
         else "no Atacformer"
     )
     raise ValueError(
-        f"{path} holds {what}: there is no {TABLE}. Found {_kind(content)}, with {len(tensors)} tensors ({example} ...)"
+        f"{path} holds {what}: there is no {TABLE}. Found {_kind(content)}, with {len(tensors)} tensors ({example} ...)."
     )
 
 
 def _kind(content: dict[str, Any]) -> str:
-    """What a configuration says of itself, in words."""
+    """Description of the model in a configuration."""
     if content.get("architectures"):
         return ", ".join(map(str, content["architectures"]))
-    return f"a model of type {content['model_type']!r}" if content.get("model_type") else "a model that is not named"
+    return f"a model of type {content['model_type']!r}" if content.get("model_type") else "a model without a type"
 
 
 def _config_of(folder: Path, content: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> AtacformerConfig:
-    """Sizes from the tensors; heads, positions and padding from the configuration, which must not say otherwise."""
+    """Sizes from the tensors; heads, positions and padding from the configuration, which must not contradict them."""
     vocab_size, hidden = shapes[TABLE]
     layers = {name.removeprefix(_LAYER).split(".")[0] for name in shapes if name.startswith(_LAYER)}
     first = shapes.get(_LAYER + "0.linear1.weight")
     if not layers or first is None or POSITIONS not in shapes:
-        raise ValueError(f"{folder / WEIGHTS} lacks {POSITIONS if layers and first else _LAYER + '0.linear1.weight'}")
+        raise ValueError(f"{folder / WEIGHTS} lacks {POSITIONS if layers and first else _LAYER + '0.linear1.weight'}.")
     found = {
         "vocab_size": vocab_size, "hidden_size": hidden, "intermediate_size": first[0],
         "num_hidden_layers": len(layers), "max_position_embeddings": shapes[POSITIONS][0],
@@ -189,12 +189,14 @@ def _config_of(folder: Path, content: dict[str, Any], shapes: dict[str, tuple[in
     for name, value in found.items():
         if name in said and said[name] != value:
             raise ValueError(
-                f"{folder}: {CONFIG} says {name} {said[name]}, and the tensors of {WEIGHTS} have {value}. The two files "
-                "are not of one model"
+                f"{folder}: {CONFIG} has {name} {said[name]}, but the tensors of {WEIGHTS} have {value}. The two files "
+                "are not from the same model."
             )
     if "num_attention_heads" not in said:
-        raise ValueError(f"{folder / CONFIG} does not say num_attention_heads, which the tensors cannot tell")
-    use_positions = said.get("use_pos_embeddings", True)  # what theirs takes a configuration without it to mean
+        raise ValueError(
+            f"{folder / CONFIG} has no num_attention_heads, which cannot be derived from the tensors. Add it."
+        )
+    use_positions = said.get("use_pos_embeddings", True)  # geniml's default for a configuration without it
     width = shapes.get("discriminator.dense.weight", (None,))[0]
     try:
         return AtacformerConfig(
@@ -211,7 +213,7 @@ def _read_universe(path: Path, config: AtacformerConfig, assembly: str | None) -
     if vocabulary.n_bins != config.n_regions:
         raise ValueError(
             f"{path} has {vocabulary.n_bins:,} regions; with the 7 special tokens that is {vocabulary.n_bins + 7:,} tokens, "
-            f"and the model has {config.vocab_size:,}. It is not this model's universe"
+            f"but the model has {config.vocab_size:,}. It is not this model's universe."
         )
     return vocabulary
 

@@ -1,4 +1,4 @@
-"""databio's Atacformer for AnnData: read it, embed with it, train it on, write it back."""
+"""databio's Atacformer for AnnData: load, embed, train and save."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scatacformer")
 
-MIN_TOKENS = 200  # of a barcode that is a cell
-# of a minibatch while embedding: the widest layer holds 100 MB of them
+MIN_TOKENS = 200  # minimum number of tokens of a cell's barcode
+# tokens per minibatch when embedding: 100 MB in the widest layer
 MAX_BATCH_TOKENS = 32_768
 
 
 class Atacformer(SavingMixin):
-    """Atacformer (LeRoy et al. 2025): a transformer over the regions of a fixed universe that a cell has open.
+    """Atacformer (LeRoy et al. 2025): a transformer over the open regions of a cell, in a fixed universe.
 
-    :meth:`from_pretrained` reads the models that databio published, and what its package ``geniml`` writes; a new model
-    is made of cells, whose regions are then the universe, or of a ``vocabulary``.
+    :meth:`from_pretrained` loads models published by databio or written by its package ``geniml``; a new model is
+    created from cells, whose regions become the universe, or from a ``vocabulary``.
 
     Parameters
     ----------
     adata
-        Cells x regions, set up with :meth:`setup_anndata`: what the model's methods read by default.
+        Cells x regions, set up with :meth:`setup_anndata`: the cells that the model's methods read by default.
     vocabulary
         The regions, in the order of their token ids. Default: those of ``adata``.
     config
         Sizes; those of the published models by default.
     seed
-        Of the first weights, of what is sampled of cells with more regions than the model reads, and of training.
+        Seed of the initial weights, of the sampling of regions in long cells, and of training.
 
     Examples
     --------
@@ -69,7 +69,9 @@ class Atacformer(SavingMixin):
         seed: int = 0,
     ) -> None:
         if adata is None and vocabulary is None:
-            raise ValueError("a new model needs cells or regions: Atacformer(adata), or Atacformer(vocabulary=...)")
+            raise ValueError(
+                "adata and vocabulary are both missing. Pass one of them: Atacformer(adata), or Atacformer(vocabulary=...)."
+            )
         setup = Setup() if adata is None else setup_of(adata)
         if vocabulary is None:
             assert adata is not None
@@ -77,8 +79,8 @@ class Atacformer(SavingMixin):
         config = config or AtacformerConfig(vocabulary.n_bins + 7)
         if config.n_regions != vocabulary.n_bins:
             raise ValueError(
-                f"vocab_size is {config.vocab_size:,}, expected {vocabulary.n_bins + 7:,}: the {vocabulary.n_bins:,} "
-                "regions and 7 special tokens"
+                f"vocab_size is {config.vocab_size:,}; expected {vocabulary.n_bins + 7:,}: the {vocabulary.n_bins:,} "
+                "regions and 7 special tokens."
             )
         self._take(vocabulary, config, AtacformerNetwork(config, seed=seed).eval(), {}, seed)
         self.setup_ = setup
@@ -92,26 +94,27 @@ class Atacformer(SavingMixin):
         labels_key: str | None = None,
         unlabeled_category: str = "Unknown",
     ) -> None:
-        """Register an AnnData: where the counts are, and which column of ``obs`` has labels; noted in ``adata.uns``.
+        """Register an AnnData: the location of the counts and the column of ``obs`` with labels, stored in
+        ``adata.uns``.
 
         Parameters
         ----------
         adata
-            Cells x regions. ``.var`` or ``.var_names`` name chromosome, start and end (``chr1:0-5000``); the regions need
-            not be the model's.
+            Cells x regions. ``.var`` or ``.var_names`` name chromosome, start and end (``chr1:0-5000``); the regions
+            need not be the model's.
         layer
             Layer with the counts; default ``.X``.
         labels_key
             Column of ``obs`` with labels, for ``train(objective="triplet")``.
         unlabeled_category
-            What that column holds for a cell without a label; NaN means the same.
+            Value of that column for cells without a label; NaN means the same.
 
         Raises
         ------
         ValueError
-            A view; regions that are not named by their place; counts that are negative, not finite or not integer.
+            A view; regions without positions; counts that are negative, not finite or not integer.
         KeyError
-            No such column.
+            The column does not exist.
         """
         record_setup(adata, Setup(layer, labels_key, unlabeled_category))
 
@@ -119,7 +122,7 @@ class Atacformer(SavingMixin):
         self, vocabulary: Vocabulary, config: AtacformerConfig, module: AtacformerNetwork, content: dict, seed: int
     ) -> None:
         self.vocabulary, self.config, self.module, self.seed = vocabulary, config, module, int(seed)
-        self._content = content  # of config.json, for what else it says
+        self._content = content  # of config.json, including keys that are not used
         named = (content.get("architectures") or [None])[0]
         if named not in files.ARCHITECTURES or (named == files.HEADED) != (module.discriminator is not None):
             named = files.HEADED if module.discriminator is not None else files.ARCHITECTURES[1]
@@ -140,7 +143,7 @@ class Atacformer(SavingMixin):
 
     @property
     def is_trained(self) -> bool:
-        """Whether the model has learned from cells, here or where it was published."""
+        """Whether the model has been trained, here or before publication."""
         return self.is_trained_
 
     @property
@@ -150,7 +153,7 @@ class Atacformer(SavingMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.module.device
 
     def to_device(self, device: str | int | torch.device) -> Atacformer:
@@ -174,65 +177,69 @@ class Atacformer(SavingMixin):
         """Embedding of each cell: the mean of its regions' last hidden states.  (n_cells, hidden_size), float32.
 
         A cell's tokens are the regions of the universe that its open regions (or fragments) overlap by at least 1 bp,
-        each once, in the order of the universe; what overlaps none is left out. Of more than ``max_tokens`` a sample is
-        read, drawn by (seed, name of the cell, token). Nothing depends on ``batch_size`` beyond rounding, nor on which
-        other cells there are. A cell without a token is zero, and a warning names it.
+        each once, in the order of the universe; the others are ignored. From more than ``max_tokens``, a sample is
+        read that depends on (seed, name of the cell, token). Except for rounding, the result does not depend on
+        ``batch_size`` or on other cells. A cell without tokens is zero, with a warning.
 
         Parameters
         ----------
         adata
-            Cells x regions (bins or peaks, counts or zeros and ones), in memory or backed; a file of fragments; or what
-            ``model.tokenizer.tokenize_fragments`` has made of it. Default: the model's own cells.
+            Cells x regions (bins or peaks, counts or zeros and ones), in memory or backed; a fragments file; or the
+            result of ``model.tokenizer.tokenize_fragments``. Default: the cells of the model.
         indices
             Cells of an AnnData to embed: row numbers or a mask. All by default.
         batch_size
-            Most cells of a minibatch; one of long cells holds fewer.
+            Maximum number of cells per minibatch; fewer if they are long.
         layer
-            Layer with the counts. Default: what the cells, or else the model's own, were set up with.
+            Layer with the counts. Default: as registered for the cells, or otherwise for those of the model.
         max_tokens
-            At most the model's ``max_position_embeddings``, which is the default.
+            Maximum number of tokens per cell; default and limit: the model's ``max_position_embeddings``.
         barcodes, min_tokens
-            Of a file of fragments: the cells, in this order (or a file that lists them); without them, how many tokens
-            make a barcode a cell (200).
+            For a fragments file: the cells, in this order (or a file that lists them), or the minimum number of tokens
+            of a cell (200).
         seed
-            Default: the model's.
+            Seed of the sampling; default: that of the model.
 
         Returns
         -------
-        Array in the order of ``indices``; of fragments a DataFrame, indexed by barcode.
+        Array in the order of ``indices``; for fragments, a DataFrame indexed by barcode.
 
         Raises
         ------
         ValueError
-            The regions overlap none of the universe, lie on another assembly, or are not named by their place; counts
+            The regions overlap none of the universe, are from another assembly, or have no positions; counts
             are negative, not finite or not integer; ``max_tokens`` is out of range.
         """
         seed = self.seed if seed is None else int(seed)
         max_tokens = self._context(max_tokens)
         if isinstance(adata, str | os.PathLike | TokenizedCells):
             if indices is not None or layer is not None:
-                raise ValueError("indices and layer are for an AnnData; cells of fragments are chosen by barcodes")
+                raise ValueError(
+                    "indices or layer is given for fragments, whose cells are selected by barcodes. Leave them out."
+                )
             cells = self._cells(adata, barcodes, min_tokens)
             z = self._embed(RowSource.from_matrix(cells.X), None, cells.barcodes, batch_size, max_tokens, seed)
             import pandas as pd
 
             return pd.DataFrame(z, index=pd.Index(cells.barcodes, name="barcode"))
         if barcodes is not None or min_tokens is not None:
-            raise ValueError("barcodes and min_tokens are for fragments; cells of an AnnData are chosen by indices")
+            raise ValueError(
+                "barcodes or min_tokens is given for an AnnData, whose cells are selected by indices. Leave them out."
+            )
         adata = self._cells_to_read(adata)
         source = self._source(adata, layer)
         return self._embed(source, row_numbers(indices, adata.n_obs), adata.obs_names, batch_size, max_tokens, seed)
 
     def get_region_vectors(self) -> np.ndarray:
-        """What the model reads of each region, before any layer.  (n_regions, hidden_size), float32; a copy."""
+        """Vector of each region, before any layer.  (n_regions, hidden_size), float32; a copy."""
         table = self.module.embeddings.token_embeddings.weight
         return table[: self.config.n_regions].detach().cpu().numpy().copy()
 
     def bin_vectors(self, vocabulary: Vocabulary | Any, fill: Literal["nan", "mean"] = "nan") -> np.ndarray:
         """Vectors for other bins: the mean of those of the regions that overlap each.  (n_bins, hidden_size), float32.
 
-        An approximation, to start from: a region's vector stands for its own interval, however little of it is in the
-        bin. A bin without a region has ``fill``: NaN, or the mean of all bins that have one.
+        An approximation for initialisation: a region's vector describes its own interval, however little of it is in
+        the bin. A bin without a region gets ``fill``: NaN, or the mean of all other bins.
 
         Parameters
         ----------
@@ -247,7 +254,7 @@ class Atacformer(SavingMixin):
             Another assembly; no bin overlaps a region.
         """
         if fill not in ("nan", "mean"):
-            raise ValueError(f"fill must be 'nan' or 'mean', found {fill!r}")
+            raise ValueError(f"fill is {fill!r}; expected 'nan' or 'mean'.")
         bins = vocabulary if isinstance(vocabulary, Vocabulary) else vocabulary.vocabulary
         overlap = self._overlap(bins)
         n_regions = np.diff(overlap.indptr)
@@ -310,8 +317,8 @@ class Atacformer(SavingMixin):
         Raises
         ------
         ValueError
-            An unknown objective; arguments out of range; no labels, or fewer than two that have two cells each;
-            nothing held out with early stopping.
+            An unknown objective; arguments out of range; no labels, or fewer than two with two cells each; no held-out
+            cells with early stopping.
         FloatingPointError
             The loss is not finite.
         """
@@ -354,7 +361,7 @@ class Atacformer(SavingMixin):
         if max_tokens is None:
             return most
         if not 1 <= max_tokens <= most:
-            raise ValueError(f"max_tokens must be 1 to {most:,}, which the model was made for; found {max_tokens}")
+            raise ValueError(f"max_tokens is {max_tokens}; expected 1 to {most:,}, the limit of the model.")
         return int(max_tokens)
 
     def _overlap(self, regions: Vocabulary) -> Any:
@@ -365,22 +372,22 @@ class Atacformer(SavingMixin):
             first = f"{v.chrom_names[v.chrom[0]]}:{v.start[0]}-{v.end[0]}"
             raise ValueError(
                 f"none of the {regions.n_bins:,} regions (first: {regions.names[0]}) overlaps any of the model's "
-                f"{v.n_bins:,} (first: {first}). Are chromosomes named alike (chr1 or 1), and is it the same assembly?"
+                f"{v.n_bins:,} (first: {first}). Check the names of the chromosomes (chr1 or 1) and the assembly."
             )
         return overlap
 
     def _cells_to_read(self, adata: Any) -> AnnData:
         if adata is None and self._adata is None:
-            raise ValueError("the model has no cells of its own: pass adata")
+            raise ValueError("the model has no cells. Pass adata.")
         adata = self._adata if adata is None else adata
         if not hasattr(adata, "obs_names"):
-            raise TypeError(f"expected an AnnData or the path of a file of fragments, found {type(adata).__name__}")
+            raise TypeError(f"adata is {type(adata).__name__}; expected an AnnData or the path of a fragments file.")
         return adata
 
     def _source(self, adata: AnnData, layer: str | None) -> OverlapSource:
         overlap = self._overlap(regions_of(adata))
         if (lost := float((np.diff(overlap.indptr) == 0).mean())) > 0.5:
-            logger.warning("%.0f%% of the regions overlap none of the model's and are not read", 100 * lost)
+            logger.warning("%.0f%% of the regions overlap none of the model's and are ignored", 100 * lost)
         return OverlapSource(source_of(adata, layer or setup_of(adata, self.setup_).layer), overlap)
 
     def _cells(
@@ -390,18 +397,18 @@ class Atacformer(SavingMixin):
         min_tokens: int | None,
     ) -> TokenizedCells:
         if barcodes is not None and min_tokens is not None:
-            raise ValueError("barcodes name the cells, and min_tokens would choose them: give one of the two")
+            raise ValueError("both barcodes and min_tokens are given, which select the cells. Pass only one of them.")
         if not isinstance(cells, TokenizedCells):
             name, cells = cells, self.tokenizer.tokenize_fragments(cells, barcodes)
             least = MIN_TOKENS if min_tokens is None and barcodes is None else min_tokens or 0
         elif cells.vocabulary != self.vocabulary:
-            raise ValueError("these cells are tokens of other regions; make them with model.tokenizer")
+            raise ValueError("the cells have tokens of other regions. Create them with model.tokenizer.")
         else:
             name, least = "the tokenized cells", min_tokens or 0
             cells = cells if barcodes is None else cells[list(barcodes)]
         if len(cells) and cells.n_tokens.max() < least:
             raise ValueError(
-                f"no barcode of {name} has {least:,} tokens (most: {cells.n_tokens.max():,}); lower min_tokens"
+                f"no barcode of {name} has {least:,} tokens (maximum: {cells.n_tokens.max():,}). Lower min_tokens."
             )
         return cells[cells.n_tokens >= least]
 
@@ -427,7 +434,7 @@ class Atacformer(SavingMixin):
             parts.append(z.float().cpu().numpy())
         if empty:
             warnings.warn(
-                f"{len(empty):,} cells have no region that the model knows, and are zero (first: {names[empty[0]]})",
+                f"{len(empty):,} cells have no region in the model's universe and are zero (first: {names[empty[0]]})",
                 UserWarning,
                 stacklevel=3,
             )
@@ -435,7 +442,7 @@ class Atacformer(SavingMixin):
 
 
 def _keys(names: Iterable[str]) -> np.ndarray:
-    """A number of each cell that goes with its name.  (n_cells,) int64"""
+    """A number for each cell that depends on its name.  (n_cells,) int64"""
     return np.fromiter((zlib.crc32(str(name).encode()) for name in names), dtype=np.int64)
 
 
@@ -445,6 +452,6 @@ def _label_codes(adata: AnnData, key: str | None, unlabeled: str) -> np.ndarray:
 
     if key is None or key not in adata.obs:
         found = ", ".join(map(str, adata.obs.columns)) or "none"
-        raise ValueError(f"objective='triplet' needs labels: labels_key={key!r} is not a column of adata.obs ({found})")
+        raise ValueError(f"labels_key is {key!r}; expected a column of adata.obs ({found}), for objective='triplet'.")
     labels = adata.obs[key].astype(object)
     return pd.factorize(labels.where(labels != unlabeled))[0].astype(np.int64)

@@ -1,4 +1,4 @@
-"""An Atacformer as files: our own folder, and databio's, that geniml reads and writes."""
+"""Files of an Atacformer: the folder of this package, and databio's, which geniml reads and writes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class SavingMixin(SharingMixin):
             raise ValueError(f"{files.path} does not describe an Atacformer: {error!r}") from None
         if vocabulary is None or vocabulary.n_bins != config.n_regions:
             found = "no" if vocabulary is None else f"{vocabulary.n_bins:,}"
-            raise ValueError(f"{files.path} describes {config.n_regions:,} regions, and its vocabulary has {found}")
+            raise ValueError(
+                f"{files.path} describes {config.n_regions:,} regions, but its vocabulary has {found}. Copy the folder again."
+            )
         files.check_layers(num_hidden_layers=config.num_hidden_layers)
         files.check_weights(lambda: AtacformerNetwork(config, discriminator=head))
         module = AtacformerNetwork(config, discriminator=head, seed=seed)
@@ -81,14 +83,16 @@ class SavingMixin(SharingMixin):
         Parameters
         ----------
         pretrained_model_name_or_path
-            A folder, or a repository of the Hugging Face hub such as ``"databio/atacformer-base-hg38"`` (extra ``hub``).
+            A folder, or a repository of the Hugging Face hub such as ``"databio/atacformer-base-hg38"`` (extra
+            ``hub``).
         adata
             Cells that the model's methods read by default. Default: none.
         revision, cache_dir, token, local_files_only
-            As in huggingface_hub: branch, tag or commit; where downloads are kept; for private repositories; whether to
-            use the cache alone.
+            As in huggingface_hub: branch, tag or commit; the folder of the cache; for private repositories; whether to
+            use only the cache.
         assembly
-            Of the universe, such as ``"hg38"``; cells of another one are refused. Databio's files do not name it.
+            Assembly of the universe, such as ``"hg38"``; cells from another one raise an error. Databio's files do not
+            contain it.
         seed
             As in the class, for databio's files.
         accelerator, device
@@ -97,17 +101,17 @@ class SavingMixin(SharingMixin):
         Raises
         ------
         ValueError
-            No such folder or repository; a revision of a folder; a file is missing or truncated; another class of
-            model; files that are not of one model: regions against vocabulary, tensors against sizes.
+            The folder or repository does not exist; a revision of a folder; a file is missing or truncated; another
+            class of model; files that are not from the same model (regions and vocabulary, tensors and sizes).
         OSError
             The hub cannot be reached and the files are not in the cache.
         ImportError
-            A repository is named and huggingface_hub is not installed.
+            A repository is given and huggingface_hub is not installed.
         """
         name = pretrained_model_name_or_path
         hub = {"revision": revision, "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         if _is_ours(Path(name)):
-            folder_of(name, (), "a model is a folder", revision=revision)  # refuses a revision
+            folder_of(name, (), "a model is a folder", revision=revision)  # raises an error for a revision
             return cls.load(name, adata=False if adata is None else adata, accelerator=accelerator, device=device)
         return cls.load_published(
             name, adata, **hub, assembly=assembly, seed=seed, accelerator=accelerator, device=device
@@ -166,13 +170,14 @@ class SavingMixin(SharingMixin):
         save_directory
             The folder; created if needed.
         description, data, license, metrics
-            For a model card, ``README.md``, which is written where one of them is given: what the model is for; what it
-            was trained on; under which terms it may be used; name -> figure.
+            For a model card, ``README.md``, which is written if one of them is given: purpose of the model; training
+            data; licence; mapping of name to value.
         overwrite
-            Whether files of an earlier model may be replaced. ValueError if not, and they are there.
+            Whether files of an earlier model may be replaced. ValueError if not and they exist.
         architecture
             geniml's class: ``"AtacformerModel"``, ``"AtacformerForCellClustering"`` or
-            ``"AtacformerForReplacedTokenDetection"``, which has a head. Default: what was read, or trained last.
+            ``"AtacformerForReplacedTokenDetection"``, which has a head. Default: that of the loaded files, or of the
+            last training.
 
         Returns
         -------
@@ -207,7 +212,7 @@ class SavingMixin(SharingMixin):
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds what :meth:`SavingMixin.save` writes."""
+    """Whether a folder was written by :meth:`SavingMixin.save`."""
     if not (folder / CONFIG).is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Tokens of cells as minibatches: to be read, with some replaced, or in threes. Seeded by cell, not by minibatch."""
+"""Minibatches of tokens: unchanged, with replaced tokens, or as triplets. Seeded by cell, not by minibatch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from scatacformer.cells import OverlapSource, RaggedBatch, RowSource
 
-# draws that must not be the same have streams of their own
+# random numbers that must differ have separate streams
 TRUNCATE, REPLACE, NEW_TOKEN, POSITIVE, NEGATIVE = range(10, 15)
 
 
 class TokenSentences:
     """Collates cells for reading: of more than ``max_tokens`` regions a sample without replacement, sorted.
 
-    ``keys`` (n_cells,) stand for the cells in the draw, so that it does not depend on where a cell stands.
+    ``keys`` (n_cells,) identify the cells in the sampling, so that it does not depend on their order.
     """
 
     def __init__(self, keys: np.ndarray, max_tokens: int, seed: int = 0) -> None:
@@ -33,7 +33,8 @@ class TokenSentences:
     def _truncated(
         self, cells: np.ndarray, indptr: np.ndarray, tokens: np.ndarray, epoch: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """At most ``max_tokens`` of each cell's tokens, those of the lowest draw, in their order; and how many."""
+        """At most ``max_tokens`` of each cell's tokens, those with the lowest random numbers, in their order; and their
+        number."""
         lengths = np.diff(indptr)
         if not (lengths > self.max_tokens).any():
             return tokens, lengths
@@ -43,9 +44,10 @@ class TokenSentences:
 
 
 class ReplacedSentences(TokenSentences):
-    """Each token is replaced with probability ``share`` by one of all ``n_regions``, drawn evenly.
+    """Each token is replaced with probability ``share`` by one of all ``n_regions``, sampled uniformly.
 
-    ``replaced`` (n_tokens,) is 1 where the new token is not the old one. No generator: Atacformer's own objective.
+    ``replaced`` (n_tokens,) is 1 where the new token is not the old one. There is no generator network, as in
+    Atacformer.
     """
 
     def __init__(self, keys: np.ndarray, max_tokens: int, seed: int, share: float, n_regions: int) -> None:
@@ -65,7 +67,7 @@ class ReplacedSentences(TokenSentences):
 class TripletSentences(TokenSentences):
     """A cell, another one of its label, and one of another label: ``tokens`` of all cells, then of the others in turn.
 
-    ``codes`` (n_cells,) are the labels, -1 for none; ``among`` the row numbers that may be drawn. Cells that are read
+    ``codes`` (n_cells,) are the labels, -1 for none; ``among`` the row numbers to sample from. Cells that are read
     must be among :meth:`anchors`.
     """
 
@@ -88,7 +90,7 @@ class TripletSentences(TokenSentences):
         self.place[self.ordered] = np.arange(len(self.ordered))
 
     def anchors(self) -> np.ndarray:
-        """Row numbers, sorted, of the cells that have a cell of their label and one of another to be drawn."""
+        """Row numbers, sorted, of the cells for which a cell of their label and one of another can be sampled."""
         same = np.diff(self.first)[self.codes[self.ordered]]
         return np.sort(self.ordered[(same > 1) & (same < len(self.ordered))])
 

@@ -1,4 +1,4 @@
-"""What an Atacformer reads of an AnnData: checked and noted when it is set up."""
+"""Setup of an AnnData for Atacformer: checked and recorded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SETUP = "scatacformer_atacformer"  # key of uns
 
 @dataclass(frozen=True)
 class Setup:
-    """Which parts of the AnnData are read."""
+    """The parts of the AnnData that are read."""
 
     layer: str | None = None
     labels_key: str | None = None
     unlabeled_category: str = "Unknown"
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``uns`` and for JSON: without what was not named."""
+        """For ``uns`` and JSON, without unset values."""
         return {key: value for key, value in vars(self).items() if value is not None}
 
     @classmethod
@@ -34,7 +34,7 @@ class Setup:
 
 
 def regions_of(adata: AnnData) -> Vocabulary:
-    """The regions of an AnnData; they may overlap one another. ValueError if they are not named by their place."""
+    """The regions of an AnnData; they may overlap each other. ValueError if they have no positions."""
     with overlaps_allowed():
         return Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
 
@@ -47,21 +47,21 @@ def source_of(adata: AnnData, layer: str | None) -> RowSource:
 
 
 def record_setup(adata: AnnData, setup: Setup) -> None:
-    """Check the AnnData and note in ``uns`` what is read of it."""
+    """Check the AnnData and record the setup in ``uns``."""
     if getattr(adata, "is_view", False):
-        raise ValueError("this AnnData is a view of another one. Make it its own: adata = adata.copy()")
+        raise ValueError("adata is a view of another AnnData. Copy it first: adata = adata.copy().")
     regions_of(adata)
     source_of(adata, setup.layer)
     if setup.labels_key is not None and setup.labels_key not in adata.obs:
         found = ", ".join(map(str, adata.obs.columns)) or "none"
-        raise KeyError(f"adata.obs has no column {setup.labels_key!r}; it has {found}")
+        raise KeyError(f"adata.obs has no column {setup.labels_key!r}; it has {found}.")
     adata.uns[SETUP] = setup.to_dict()
 
 
 def setup_of(adata: AnnData, default: Setup | None = None) -> Setup:
-    """How the AnnData was set up; ``default`` where it was not. ValueError without either."""
+    """How the AnnData was set up; ``default`` if it was not. ValueError without either."""
     if SETUP in adata.uns:
         return Setup.from_dict(adata.uns[SETUP])
     if default is None:
-        raise ValueError("set up the AnnData first: Atacformer.setup_anndata(adata)")
+        raise ValueError("adata is not set up. Call Atacformer.setup_anndata(adata) first.")
     return default

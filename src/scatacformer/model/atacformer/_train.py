@@ -1,4 +1,4 @@
-"""How an Atacformer is trained further: two objectives, one plan."""
+"""Continued training of an Atacformer: two objectives, one plan."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OBJECTIVES = ("replaced_tokens", "triplet")
 
 @dataclass(frozen=True)
 class AtacformerOptions:
-    """Arguments of a training, checked when they are made; see :meth:`scatacformer.Atacformer.train`."""
+    """Arguments of a training, checked when created; see :meth:`scatacformer.Atacformer.train`."""
 
     objective: str
     replaced_share: float
@@ -44,18 +44,18 @@ class AtacformerOptions:
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective must be one of {OBJECTIVES}, found {self.objective!r}")
+            raise ValueError(f"objective is {self.objective!r}; expected one of {OBJECTIVES}.")
         if not 0 < self.replaced_share < 1:
-            raise ValueError(f"replaced_share must lie between 0 and 1, found {self.replaced_share}")
+            raise ValueError(f"replaced_share is {self.replaced_share}; expected a value between 0 and 1.")
         for name in ("max_epochs", "batch_size", "early_stopping_patience"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
+                raise ValueError(f"{name} is {value}; expected at least 1.")
         for name in ("margin", "lr"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected above 0.")
         for name in ("weight_decay", "warmup_steps", "num_workers"):
             if (value := getattr(self, name)) is not None and value < 0:
-                raise ValueError(f"{name} must not be negative, found {value}")
+                raise ValueError(f"{name} is {value}; expected 0 or more.")
 
 
 def train(
@@ -81,19 +81,19 @@ def train(
     if training is None:
         raise ValueError(
             "triplets need two labels, and one of them twice, among the training cells; found "
-            f"{len(np.unique(codes[among])) if codes is not None else 0} labels in {len(among):,} cells"
+            f"{len(np.unique(codes[among])) if codes is not None else 0} labels in {len(among):,} cells."
         )
     if held_out is None and patience is not None:
         raise ValueError(
             f"early stopping needs held-out cells, and of {len(parts.validation)} none has another one of its label and "
-            "one of another: raise validation_size, or set early_stopping=False"
+            "one of another: raise validation_size, or set early_stopping=False."
         )
     fit_options = FitOptions(
         max_epochs=options.max_epochs, accelerator=accelerator, devices=1, early_stopping_patience=patience,
         gradient_clip_val=1.0, seed=options.seed, trainer_kwargs=trainer_kwargs,
     )  # fmt: skip
     if options.objective == "replaced_tokens" and module.discriminator is None:
-        logger.info("the model has no head for replaced tokens: a new one is trained")
+        logger.info("the model has no head for replaced tokens; a new one is trained")
         module.add_discriminator(options.seed)
     return fit(AtacformerTrainingPlan(module, options), (training, held_out), fit_options)
 
@@ -107,7 +107,7 @@ def _loader(
     n_regions: int,
     shuffle: bool,
 ) -> SentenceLoader | None:
-    """Minibatches of ``cells``, or None where there is none to make; without ``shuffle`` the same in every epoch."""
+    """Minibatches of ``cells``, or None if there are none; without ``shuffle``, the same in every epoch."""
     sentences: ReplacedSentences | TripletSentences
     if codes is None:
         sentences = ReplacedSentences(keys, options.max_tokens, options.seed, options.replaced_share, n_regions)
@@ -130,10 +130,10 @@ class AtacformerTrainingPlan(TrainingPlan):
     def __init__(self, module: AtacformerNetwork, options: AtacformerOptions) -> None:
         super().__init__(module)
         self.options = options
-        self.n_tokens = 0  # that were read in training
+        self.n_tokens = 0  # read in training
 
     def configure_optimizers(self) -> RowAdamW:
-        """Weights decay, but biases and norms do not, and of the region table nothing that was not read."""
+        """Weights decay, except biases, norms, and rows of the region table that were not read."""
         matrices = [p for p in self.module.parameters() if p.dim() > 1]
         vectors = [p for p in self.module.parameters() if p.dim() == 1]
         groups = [{"params": matrices, "weight_decay": self.options.weight_decay}, {"params": vectors}]
@@ -160,11 +160,11 @@ class AtacformerTrainingPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         if not self.n_tokens:
-            raise ValueError("no training cell has an open region that the model knows: there is nothing to learn from")
+            raise ValueError("no training cell has an open region in the model's universe; expected at least one.")
         super().on_train_epoch_end()
 
     def _losses(self, batch: Any) -> Losses:
-        """Loss, and the share that is right, of tokens or triplets."""
+        """Loss and accuracy, for tokens or triplets."""
         hidden = self.module(batch["tokens"], batch["cu_seqlens"])
         if self.options.objective == "replaced_tokens":
             assert self.module.discriminator is not None

@@ -1,4 +1,4 @@
-"""Predicted accessibility: streamed over regions, never larger than what is asked for."""
+"""Predicted accessibility, streamed over regions, so that memory is bounded by the size of the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-# cells x regions in one dense answer; more is a mistake on most machines (8 GiB)
+# maximum size of a dense result, cells x regions; larger ones are a mistake on most machines (8 GiB)
 MAX_DENSE = 2_000_000_000
 REGIONS_AT_ONCE = 65_536
 
@@ -45,40 +45,40 @@ class AccessibilityMixin:
         Parameters
         ----------
         indices
-            Cells, in the order of the answer. Default: all.
+            Cells, in the order of the result. Default: all.
         region_list
-            Names (``adata.var_names``) of regions, in the order of the answer. Default: all.
+            Names (``adata.var_names``) of regions, in the order of the result. Default: all.
         transform_batch
-            Batch that every cell is taken to be of; with several, the mean over them. Default: each cell's own.
+            Batch in which every cell is predicted; with several, the mean over them. Default: each cell's own.
         threshold
-            Smaller probabilities are left out and the answer is sparse.
+            Smaller probabilities are left out and the result is sparse.
         normalize_cells
-            Every cell as if it had the mean number of open regions of the cells trained on; else each at its own depth.
+            Predict every cell at the mean number of open regions of the training cells, instead of its own depth.
         return_numpy
-            An array instead of a DataFrame.
+            Return an array instead of a DataFrame.
 
         Returns
         -------
-        (n_cells, n_regions) float32: DataFrame, array, or with ``threshold`` CSR. Memory: the answer, and
+        (n_cells, n_regions) float32: DataFrame, array, or with ``threshold`` CSR. Memory: the result, and
         ``batch_size`` x 65,536 numbers.
 
         Raises
         ------
         ValueError
-            Unknown regions or batches; a dense answer of more than 2e9 numbers.
+            Unknown regions or batches; a dense result of more than 2e9 numbers.
         """
         self._check_if_trained(warn=False)
         adata, rows, _ = self._asked(adata, indices)
         regions = self._regions(adata, region_list)
         if threshold is not None:
             if not 0 <= threshold <= 1:
-                raise ValueError(f"threshold is a probability, 0 to 1, found {threshold}")
+                raise ValueError(f"threshold is {threshold}; expected a probability, 0 to 1.")
             return self._sparse(adata, rows, regions, threshold, transform_batch, normalize_cells, batch_size)
         if len(rows) * len(regions) > MAX_DENSE:
             raise ValueError(
                 f"{len(rows):,} cells x {len(regions):,} regions is {len(rows) * len(regions) * 4 / 2**30:.0f} GiB; "
-                "ask for fewer (indices, region_list), for a sparse answer (threshold=0.1), or write it to disk: "
-                "model.annotate(adata, accessibility='all', store='accessibility.zarr')"
+                "request fewer (indices, region_list) or a sparse result (threshold=0.1), or write it to disk: "
+                "model.annotate(adata, accessibility='all', store='accessibility.zarr')."
             )
         out = np.empty((len(rows), len(regions)), np.float32)
         for cell, region, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
@@ -100,14 +100,15 @@ class AccessibilityMixin:
     ) -> np.ndarray:
         """Mean of :meth:`get_normalized_accessibility` over cells, without making it.  (n_regions,) float64
 
-        By default every cell counts as if it had the mean number of open regions, so that means of groups of other depth
-        can be compared. Memory: ``batch_size`` x 65,536 numbers. Raises ValueError for no cells and unknown batches.
+        By default every cell is predicted at the mean number of open regions, so that means of groups with different
+        depths can be compared. Memory: ``batch_size`` x 65,536 numbers. Raises ValueError for no cells and unknown
+        batches.
         """
         self._check_if_trained(warn=False)
         adata, rows, _ = self._asked(adata, indices)
         regions = np.arange(self.config_.n_bins)
         if not len(rows):
-            raise ValueError("the mean over no cells: indices is empty")
+            raise ValueError("indices is empty; expected at least one cell for a mean.")
 
         def compute() -> np.ndarray:
             total = np.zeros(len(regions))
@@ -134,31 +135,31 @@ class AccessibilityMixin:
         key: str = "scatacformer",
         batch_size: int | None = None,
     ) -> None:
-        """Write what the model says of the cells into ``adata``.
+        """Write the embedding and the predicted accessibility of the cells into ``adata``.
 
         ``.obsm["X_scatacformer"]`` gets the embedding, ``.obs["n_tokens"]`` the open regions of each cell and
-        ``.obs["n_tokens_cut"]`` how many of them the encoder did not read (they are pooled all the same). Predicted
-        accessibility goes
+        ``.obs["n_tokens_cut"]`` the number of them that the encoder did not read (they are pooled nevertheless).
+        Predicted accessibility is written
 
         - by default to ``.layers["scatacformer"]``, sparse above ``threshold``; default: the threshold that leaves
           about as many entries as the cells have open regions, kept in ``.uns["scatacformer"]["threshold"]``;
         - with ``region_list`` to ``.obsm["scatacformer_accessibility"]``, a dense DataFrame of these regions;
         - with ``store`` to a zarr array (n_cells, n_regions) float32 on disk, chunk by chunk, all regions;
-        - nowhere with ``accessibility=False``.
+        - not at all with ``accessibility=False``.
 
         A MuData gets the joint embedding in its ``.obsm["X_scatacformer"]`` and that of each modality in theirs; the
         ATAC modality all the above; the RNA predicted expression, ``.layers["scatacformer_predicted"]`` (dense; in
-        ``.obsm`` of the ATAC where there is no RNA), and the distance of its cells' two embeddings,
+        ``.obsm`` of the ATAC without RNA), and the distance of its cells' two embeddings,
         ``.obs["scatacformer_distance"]``.
 
-        ``adata`` None: the model's own. Memory: one minibatch of cells x 65,536 regions beside the result.
+        ``adata`` None: the cells of the model. Memory: one minibatch of cells x 65,536 regions plus the result.
         """
         self._check_if_trained(warn=False)
         mdata = self._mdata if adata is None else adata if is_mudata(adata) else None
         adata = self._validate_anndata(adata)
         if store is not None and Path(store).exists():
-            raise FileExistsError(f"{store} exists; name another store, or remove it first")
-        # what was registered of a MuData is an AnnData of our own: write into the user's
+            raise FileExistsError(f"{store} exists. Choose another store, or remove it first.")
+        # a MuData is registered through a separate AnnData: write into the user's object
         own, adata = adata, adata if mdata is None else mdata.mod[self._mudata_setup()["modalities"]["atac_layer"]]
         if mdata is not None and self.module.paired is not None:
             self._annotate_pairs(mdata, key, batch_size)
@@ -192,7 +193,7 @@ class AccessibilityMixin:
             missing = [n for n, i in zip(names, at, strict=True) if i < 0]
             raise ValueError(
                 f"{len(missing)} of {len(names)} regions are not in adata.var_names (first: {missing[0]}); "
-                f"they look like {adata.var_names[0]}"
+                f"they look like {adata.var_names[0]}."
             )
         return at
 
@@ -208,13 +209,13 @@ class AccessibilityMixin:
             elif isinstance(batch, int | np.integer) and 0 <= batch < len(names):
                 codes.append(int(batch))
             else:
-                raise ValueError(f"transform_batch {batch!r} is not a batch of the model; it knows {names}")
+                raise ValueError(f"transform_batch {batch!r} is not a batch of the model; its batches are {names}.")
         return codes
 
     def _blocks(
         self, adata, rows, regions, transform_batch, normalize_cells, batch_size
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Dense blocks of the answer: cells of a minibatch x at most 65,536 regions, regions by regions."""
+        """Dense blocks of the result: cells of a minibatch x at most 65,536 consecutive regions."""
         batches = self._transform_batches(transform_batch)
         module, start = self.module, 0
         chunks = [slice(i, min(i + REGIONS_AT_ONCE, len(regions))) for i in range(0, len(regions), REGIONS_AT_ONCE)]
@@ -248,7 +249,7 @@ class AccessibilityMixin:
         return sp.vstack(done, format="csr")
 
     def _matching_threshold(self, adata: AnnData, n_open: np.ndarray, n_cells: int = 128) -> float:
-        """The probability that as many entries reach as are open in the data, on cells drawn by the seed."""
+        """The threshold that leaves as many entries as are open in the data, on cells sampled by the seed."""
         rng = np.random.default_rng(self.seed_)
         rows = np.sort(rng.choice(adata.n_obs, min(n_cells, adata.n_obs), replace=False))
         edges = np.concatenate([[0.0], np.geomspace(1e-4, 1, 200)])

@@ -1,4 +1,4 @@
-"""What a training reads: how sentences are made, which cells are held out, and their loaders."""
+"""Data of a training: options of sentences, split of the cells, and loaders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceOptions:
-    """How sentences are made for training; see ``sentence_kwargs`` of :meth:`scatacformer.ScAtacFormer.train`."""
+    """Options of the sentences for training; see ``sentence_kwargs`` of :meth:`scatacformer.ScAtacFormer.train`."""
 
     max_tokens: int = 128
     max_targets: int = 512
@@ -30,7 +30,7 @@ class SentenceOptions:
 
     def __post_init__(self) -> None:
         if self.n_neighbors < 1:
-            raise ValueError(f"n_neighbors must be at least 1, found {self.n_neighbors}")
+            raise ValueError(f"n_neighbors is {self.n_neighbors}; expected at least 1.")
         closed_bins(self.n_closed)
 
     @classmethod
@@ -38,11 +38,11 @@ class SentenceOptions:
         """The record of ``sentence_kwargs``; TypeError for a name that it does not have."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(settings or {}) - set(known)):
-            raise TypeError(f"sentence_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
+            raise TypeError(f"sentence_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}.")
         return cls(**(settings or {}))
 
     def policy(self, network: NetworkConfig, seed: int) -> SentencePolicy:
-        """How the sentences of a network are made."""
+        """The policy of sentences for a network."""
         return SentencePolicy(
             max_tokens=min(self.max_tokens, network.max_tokens), removed_share=network.removed_share,
             max_targets=self.max_targets, n_closed=closed_bins(self.n_closed), neighbor_share=self.neighbor_share,
@@ -55,20 +55,20 @@ class SentenceOptions:
 
 
 def closed_bins(n_closed: Any) -> int | None:
-    """``n_closed`` as :class:`~scatacformer.cells.SentencePolicy` has it: None for ``"all"``. ValueError for others."""
+    """``n_closed`` for :class:`~scatacformer.cells.SentencePolicy`: None for ``"all"``. ValueError for other
+    strings."""
     if isinstance(n_closed, str) and n_closed == "all":
         return None
     if isinstance(n_closed, bool) or not isinstance(n_closed, int | np.integer) or n_closed < 1:
-        raise ValueError(f"n_closed must be at least 1, or 'all'; found {n_closed!r}")
+        raise ValueError(f"n_closed is {n_closed!r}; expected at least 1, or 'all'.")
     return int(n_closed)
 
 
 class SentenceData(pl.LightningDataModule):
-    """The loaders of a training: seeded sentences of the training cells, the same ones of the held-out cells always.
+    """The loaders of a training: seeded sentences of the training cells, and always the same of the held-out cells.
 
-    ``start()`` is called before the first step, once all arguments have been checked; it returns what makes the sentences
-    of training and of held-out cells. ``make_start()``, before it, runs in one process only.
-    """
+    ``start()`` is called before the first step, once all arguments have been checked; it returns the
+    collate functions of training and held-out cells. ``make_start()``, before it, runs in one process only."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class SentenceData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
         self.prepare_data_per_node = False  # all nodes see the same folder
         self.source, self.cells = source, split[:2]
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
@@ -100,7 +100,7 @@ class SentenceData(pl.LightningDataModule):
         return self._loader(0, shuffle=True)
 
     def val_dataloader(self) -> SentenceLoader | list:
-        # no cells held out: no validation, not a loader of nothing
+        # without held-out cells there is no validation loader
         return self._loader(1, shuffle=False) if len(self.cells[1]) else []
 
     def _loader(self, which: int, shuffle: bool) -> SentenceLoader:
@@ -124,20 +124,20 @@ def split_of(
 ) -> CellSplit:
     """Training, held-out and test cells; ``kwargs`` may name them (``external_indexing``), as in scvi-tools.
 
-    Raises ValueError for row numbers that are out of range or given twice, and where ``early_stopping`` lacks held-out
+    Raises ValueError for row numbers that are out of range or given twice, and if ``early_stopping`` has no held-out
     cells.
     """
     kwargs = dict(kwargs or {})
     external = kwargs.pop("external_indexing", None)
     if kwargs:
-        raise TypeError(f"datasplitter_kwargs takes external_indexing alone, found {sorted(kwargs)}")
+        raise TypeError(f"datasplitter_kwargs has {sorted(kwargs)}; expected only external_indexing.")
     if external is None:
         return split_cells(n_cells, train_size, validation_size, seed, shuffle, need_validation=early_stopping)
     parts = [np.asarray(p, dtype=np.int64) for p in external] + [np.empty(0, np.int64)] * (3 - len(external))
     together = np.concatenate(parts)
     inside = (together >= 0) & (together < n_cells)
     if len(np.unique(together)) != len(together) or not inside.all():
-        raise ValueError(f"external_indexing takes row numbers from 0 to {n_cells - 1:,}, each at most once")
+        raise ValueError(f"external_indexing takes row numbers from 0 to {n_cells - 1:,}, each at most once.")
     return CellSplit(*parts)
 
 

@@ -1,4 +1,4 @@
-"""Which regions differ between two groups of cells: a score test on what is open, beside the model's estimate."""
+"""Differential accessibility between two groups of cells: a score test on open regions, and the model's estimate."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-N_DEPTHS = 16  # strata of cells of about the same depth, of each batch
-MAX_ESTIMATED = 1_000  # cells of a group that the model's estimate is the mean of
+N_DEPTHS = 16  # strata of cells of similar depth, per batch
+MAX_ESTIMATED = 1_000  # maximum number of cells per group for the model's estimate
 MAX_SUMS = 64_000_000  # numbers that are summed over cells at a time: 512 MB
 
 
@@ -41,45 +41,45 @@ class DifferentialMixin:
         fdr_target: float = 0.05,
         silent: bool = False,
     ) -> pd.DataFrame:
-        """Regions that are open more often in one group of cells than in another, given the cells' depths.
+        """Regions that are open more often in one group of cells than in another, accounting for depth.
 
         The arguments and columns are those of scvi-tools' ``PEAKVI.differential_accessibility``; the evidence is not a
-        posterior. The region's rate is r in group 1 and r exp(b) in group 2, a cell with n open regions has it open with
-        probability 1 - exp(-r n), and b = 0 is tested by the efficient score over strata of cells of about the same
-        depth (Cox and Hinkley 1974, 9.3; complementary log-log link). False discovery rates are those of Benjamini and
+        posterior. The region's rate is r in group 1 and r exp(b) in group 2, it is open in a cell with n open regions
+        with probability 1 - exp(-r n), and b = 0 is tested by the efficient score over strata of cells of similar depth
+        (Cox and Hinkley 1974, 9.3; complementary log-log link). False discovery rates are those of Benjamini and
         Hochberg (1995) over the regions that are open in at least one of the cells.
 
         Parameters
         ----------
         groupby, group1, group2
-            A column of ``adata.obs``, and which of its values are compared. ``group1`` None: each in turn; ``group2``
-            None: with all other cells.
+            A column of ``adata.obs``, and its values to compare. ``group1`` None: each in turn; ``group2`` None: with
+            all other cells.
         idx1, idx2
             Instead of ``groupby``: row numbers, a mask, or a query of ``adata.obs``. ``idx2`` None: all other cells.
         mode
             ``"change"``: a region must also differ by more than ``delta``; ``"vanilla"``: it need not.
         delta
-            Smallest difference of the estimated probabilities that counts.
+            Minimum difference between the estimated probabilities.
         batch_size
-            Cells that the model reads at once.
+            Number of cells per minibatch.
         all_stats
             False leaves out ``emp_*`` and ``p_value``.
         batch_correction
-            Compare within batches: a rate of its own for each batch, and estimates as if all cells were of every batch.
+            Compare within batches: with a separate rate for each batch, and estimates averaged over all batches.
         batchid1, batchid2
-            Batches to take the estimates of the groups in, with ``batch_correction``. Default: all.
+            Batches in which the groups are estimated, with ``batch_correction``. Default: all.
         fdr_target
-            Share of false discoveries that ``is_da_fdr`` may hold.
+            Maximum share of false discoveries in ``is_da_fdr``.
         silent
-            No progress bar over comparisons.
+            Hide the progress bar over comparisons.
 
         Returns
         -------
         DataFrame, a row for each region (and comparison, most significant first): ``prob_da`` (1 - q_value),
         ``is_da_fdr``, ``bayes_factor`` (log odds of ``prob_da``), ``effect_size`` (``est_prob2 - est_prob1``),
         ``emp_effect``, ``est_prob1``, ``est_prob2`` (mean accessibility by the model at the mean depth, over at most
-        1,000 cells of a group), ``emp_prob1``, ``emp_prob2`` (share of the cells that have it open), ``p_value``,
-        ``q_value``. Memory: 32 numbers a region and batch, and 2 for each comparison (512 MB of them at most).
+        1,000 cells of a group), ``emp_prob1``, ``emp_prob2`` (share of the cells in which it is open), ``p_value``,
+        ``q_value``. Memory: 32 numbers per region and batch, and 2 per comparison (512 MB of them at most).
 
         Raises
         ------
@@ -92,9 +92,9 @@ class DifferentialMixin:
         self._check_if_trained(warn=False)
         data, adata = adata, self._validate_anndata(adata)
         if mode not in ("change", "vanilla"):
-            raise ValueError(f"mode is 'change' or 'vanilla', found {mode!r}")
+            raise ValueError(f"mode is {mode!r}; expected 'change' or 'vanilla'.")
         if (batchid1 is not None or batchid2 is not None) and not batch_correction:
-            raise ValueError("batchid1 and batchid2 say where batch_correction=True takes its estimates; set it")
+            raise ValueError("batchid1 or batchid2 is given without batch_correction=True. Set it, or leave them out.")
         if groupby is None:
             comparisons = [_of_cells(adata, idx1, idx2, lambda idx: self._asked(data, idx).rows)]
         else:
@@ -128,7 +128,7 @@ class DifferentialMixin:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Mean accessibility of both groups of each comparison.  ((n_regions,), (n_regions,)) float64 each
 
-        Each cell is read once for many comparisons, whichever groups it is in.
+        Each cell is read once for many comparisons.
         """
         n_at_once = max(MAX_SUMS // (2 * self.config_.n_bins), 1)
         regions = np.arange(self.config_.n_bins)
@@ -151,7 +151,8 @@ class DifferentialMixin:
             yield from zip(*means, strict=True)
 
     def _count_by_depth(self, adata: AnnData, groups: tuple[np.ndarray, np.ndarray], by_batch: bool) -> _Counts:
-        """Cells that have each region open, by stratum of depth (and batch) and group; one pass over the cells."""
+        """Number of cells in which each region is open, by stratum of depth (and batch) and group; one pass over the
+        cells."""
         source = self._source(adata)
         depth = source.n_open_per_cell().astype(float)
         both = np.concatenate(groups)
@@ -176,7 +177,7 @@ class DifferentialMixin:
             for stratum, k in np.unique(np.stack([strata[here], group[here]], 1)[group[here] >= 0], axis=0):
                 chosen = np.repeat((strata[here] == stratum) & (group[here] == k), np.diff(part.indptr))
                 n_open[stratum, k] += np.bincount(part.bins[chosen], minlength=source.n_bins)
-        # within a stratum and group every cell is taken to have its mean depth
+        # within a stratum and group, every cell is assumed to have the mean depth
         mean_depth = mass / np.maximum(n_cells, 1)
         tested = np.flatnonzero(n_open.sum((0, 1)))
         p_value = np.ones(source.n_bins)
@@ -184,14 +185,14 @@ class DifferentialMixin:
         return _Counts(n_open.sum(0), p_value, tested)
 
     def _some(self, rows: np.ndarray) -> np.ndarray:
-        """At most 1,000 of the cells, drawn by the seed."""
+        """At most 1,000 of the cells, sampled by the seed."""
         if len(rows) <= MAX_ESTIMATED:
             return rows
         return np.sort(np.random.default_rng(self.seed_).choice(rows, MAX_ESTIMATED, replace=False))
 
 
 class _Counts(NamedTuple):
-    n_open: np.ndarray  # (2, n_regions) cells of each group that have it open
+    n_open: np.ndarray  # (2, n_regions) number of cells of each group in which it is open
     p_value: np.ndarray  # (n_regions,)
     tested: np.ndarray  # regions that are open in a cell
 
@@ -206,7 +207,7 @@ class _Comparison(NamedTuple):
 def _table(
     one: _Comparison, counts: _Counts, estimates: tuple[np.ndarray, np.ndarray], names: pd.Index
 ) -> pd.DataFrame:
-    """A row for each region; what is significant is decided by the caller."""
+    """A row for each region; significance is determined by the caller."""
     import pandas as pd
 
     q_value = np.ones(len(counts.p_value))
@@ -226,9 +227,10 @@ def _table(
 
 
 def _of_cells(adata: AnnData, idx1: Any, idx2: Any, rows_of: Callable[[Any], np.ndarray]) -> _Comparison:
-    """The cells of ``idx1`` against those of ``idx2``; ``rows_of`` brings the user's row numbers to those of ``adata``."""
+    """The cells of ``idx1`` against those of ``idx2``; ``rows_of`` converts the user's row numbers to those of
+    ``adata``."""
     if idx1 is None:
-        raise ValueError("name either groupby, a column of adata.obs, or idx1, the cells of the first group")
+        raise ValueError("name either groupby, a column of adata.obs, or idx1, the cells of the first group.")
 
     def rows(idx: Any, name: str) -> np.ndarray:
         if isinstance(idx, str):
@@ -244,17 +246,17 @@ def _of_cells(adata: AnnData, idx1: Any, idx2: Any, rows_of: Callable[[Any], np.
 
 
 def _of_groups(adata: AnnData, groupby: str, group1: Any, group2: str | None, idx1: Any) -> Iterator[_Comparison]:
-    """The pairs of groups that were asked for, each checked."""
+    """The requested pairs of groups, each checked."""
     if idx1 is not None:
-        raise ValueError("name either groupby, a column of adata.obs, or idx1, the cells of the first group")
+        raise ValueError("name either groupby, a column of adata.obs, or idx1, the cells of the first group.")
     if groupby not in adata.obs:
-        raise ValueError(f"adata.obs has no column {groupby!r}; it has {', '.join(map(str, adata.obs))}")
+        raise ValueError(f"adata.obs has no column {groupby!r}; it has {', '.join(map(str, adata.obs))}.")
     values = adata.obs[groupby].astype(str).to_numpy()
     known = sorted(set(values))
     first = known if group1 is None else [group1] if isinstance(group1, str) else list(map(str, group1))
     for name in [*first, *([group2] if group2 is not None else [])]:
         if name not in known:
-            raise ValueError(f"adata.obs[{groupby!r}] has no value {name!r}; it has {', '.join(known)}")
+            raise ValueError(f"adata.obs[{groupby!r}] has no value {name!r}; it has {', '.join(known)}.")
     for name in first:
         if name == group2:
             continue
@@ -265,8 +267,8 @@ def _of_groups(adata: AnnData, groupby: str, group1: Any, group2: str | None, id
 def _checked(one: _Comparison) -> _Comparison:
     for name, rows in ((one.name1, one.rows1), (one.name2, one.rows2)):
         if len(rows) < 2:
-            raise ValueError(f"group {name!r} has {len(rows)} cells; a comparison needs at least 2 in each")
+            raise ValueError(f"group {name!r} has {len(rows)} cells; expected at least 2 in each group.")
     shared = len(np.intersect1d(one.rows1, one.rows2))
     if shared:
-        raise ValueError(f"{one.name1!r} and {one.name2!r} share {shared:,} cells")
+        raise ValueError(f"{one.name1!r} and {one.name2!r} share {shared:,} cells.")
     return one

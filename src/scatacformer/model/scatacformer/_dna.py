@@ -1,4 +1,4 @@
-"""The DNA table that a model is made with: from a file, an array or a tensor to float16, checked against the regions."""
+"""The DNA table of a model: from a file, an array or a tensor to float16, checked against the regions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ROWS_AT_ONCE, COLUMNS_AT_ONCE = 16_384, 64
 
 
 def read_dna(dna: str | os.PathLike | np.ndarray | Tensor, vocabulary: Vocabulary) -> tuple[Tensor, dict[str, Any]]:
-    """The table as float16 (n_bins, d), mapped into memory where it is a file of float16, and what it was made of.
+    """The table as float16 (n_bins, d), memory-mapped for a file of float16, and the description of its inputs.
 
-    Raises TypeError for what is no table, ValueError for one of other regions or of numbers that float16 cannot hold.
+    Raises TypeError for anything that is not a table, ValueError for other regions or numbers out of float16's range.
     """
     if isinstance(dna, OfOtherRegions):
         return dna.carried_to(vocabulary)
@@ -38,24 +38,24 @@ def read_dna(dna: str | os.PathLike | np.ndarray | Tensor, vocabulary: Vocabular
         whole, notes = read_dna_table(dna.filename, vocabulary)
         made_of |= notes if whole.shape == dna.shape else {}
     if not isinstance(dna, np.ndarray | torch.Tensor):
-        raise TypeError(f"dna is the path of a .npy file, an array or a tensor; found {type(dna).__name__}")
+        raise TypeError(f"dna is {type(dna).__name__}; expected the path of a .npy file, an array or a tensor.")
     if isinstance(dna, np.ndarray):
         if dna.dtype.kind not in "fiu":
-            raise TypeError(f"dna is a table of numbers; found {dna.dtype}")
-        with warnings.catch_warnings():  # nobody writes to it
+            raise TypeError(f"dna has dtype {dna.dtype}; expected a table of numbers.")
+        with warnings.catch_warnings():  # it is never written to
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
             dna = torch.from_numpy(np.asarray(dna))
     if dna.ndim != 2 or dna.shape[0] != vocabulary.n_bins or not dna.shape[1]:
         raise ValueError(
-            f"the DNA table has the shape {tuple(dna.shape)}; expected ({vocabulary.n_bins:,}, d), a row for each region in "
-            "the order of adata.var: sf.pp.dna_embeddings(adata, ...) makes one"
+            f"the DNA table has shape {tuple(dna.shape)}; expected ({vocabulary.n_bins:,}, d), a row for each region in "
+            "the order of adata.var. Compute one with sf.pp.dna_embeddings(adata, ...)."
         )
     return _as_float16(dna.detach().cpu()), made_of
 
 
 @dataclass(frozen=True)
 class OfOtherRegions:
-    """The table of a model whose regions are others: each region gets the mean of those that overlap it."""
+    """The table for other regions: each region gets the mean of those that overlap it."""
 
     table: Tensor
     vocabulary: Vocabulary
@@ -68,8 +68,8 @@ class OfOtherRegions:
         if not carry.nnz:
             raise ValueError(
                 f"none of the {vocabulary.n_bins:,} regions of adata overlaps one of the pretrained model's "
-                f"{self.vocabulary.n_bins:,} (adata's first: {vocabulary.names[0]}, the model's: {self.vocabulary.names[0]}); "
-                "is it the same assembly?"
+                f"{self.vocabulary.n_bins:,} (adata's first: {vocabulary.names[0]}, the model's: {self.vocabulary.names[0]}). "
+                "Check that the assemblies are the same."
             )
         columns = [carry @ part.float().numpy() for part in self.table.cpu().split(COLUMNS_AT_ONCE, dim=1)]
         made_of = {**self.made_of, "carried_from": self.vocabulary.checksum}
@@ -77,22 +77,22 @@ class OfOtherRegions:
 
 
 def read_saved_dna(path: Path) -> Tensor:
-    """The table in the folder of a saved model. ValueError for a file that holds none."""
-    tensors = read_tensors(path)  # mapped into memory
+    """The table in the folder of a saved model. ValueError for a file without one."""
+    tensors = read_tensors(path)  # memory-mapped
     if "dna" not in tensors:
-        raise ValueError(f"{path} holds no DNA table: expected a tensor 'dna', found {', '.join(sorted(tensors)[:4])}")
+        raise ValueError(f"{path} has the tensors {', '.join(sorted(tensors)[:4])}; expected 'dna', a DNA table.")
     return tensors["dna"]
 
 
 def _as_float16(table: Tensor) -> Tensor:
     if table.dtype == torch.float16:
-        return table.contiguous()  # no copy unless it is by columns
+        return table.contiguous()  # no copy unless it is in column order
     out = torch.empty(table.shape, dtype=torch.float16)
     for rows, part in zip(out.split(ROWS_AT_ONCE), table.split(ROWS_AT_ONCE), strict=True):
         rows.copy_(part)
         if bool((rows.isinf() & part.isfinite()).any()):
             raise ValueError(
-                f"the DNA table reaches {float(part[part.isfinite()].abs().max()):g}, and is held as float16, up to 65,504: "
-                "divide it by some number; its columns are standardised in any case"
+                f"the DNA table has values up to {float(part[part.isfinite()].abs().max()):g}; expected at most 65,504, for float16. "
+                "Divide it by a constant; its columns are standardised in any case."
             )
     return out

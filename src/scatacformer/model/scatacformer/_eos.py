@@ -1,4 +1,4 @@
-"""Which ``<eos>`` reads which region: that of its chromosome, or those of the genomic classes that it is in."""
+"""The ``<eos>`` of each region: that of its chromosome, or those of its genomic classes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ EOS = ("chromosome", "region_class")
 
 
 class Readers(NamedTuple):
-    """What the network must know of its ``<eos>``."""
+    """Description of the ``<eos>`` for the network."""
 
-    names: list[str]  # of each <eos>: (n_eos,)
+    names: list[str]  # name of each <eos>, (n_eos,)
     group: torch.Tensor  # (n_bins,) int64: regions with the same <eos>
-    shares: torch.Tensor | None  # (n_groups, n_eos) float32, rows sum to 1; None: group g is read by <eos> g
+    shares: torch.Tensor | None  # (n_groups, n_eos) float32, rows sum to 1; None: group g has <eos> g
 
 
 def readers_of(vocabulary: Vocabulary, classes: RegionClasses | None) -> Readers:
@@ -41,29 +41,29 @@ def readers_of(vocabulary: Vocabulary, classes: RegionClasses | None) -> Readers
 def classes_to_read(
     eos: str, classes: RegionClasses | None, annotated: AnnData | None, vocabulary: Vocabulary
 ) -> RegionClasses | None:
-    """The classes of a model's regions: those handed over, or what ``pp.annotate_bins`` wrote; None by chromosome.
+    """The classes of a model's regions: those passed, or those of ``pp.annotate_bins``; None by chromosome.
 
     Raises ValueError for another ``eos``, for regions without classes, and for classes of other regions.
     """
     if eos not in EOS:
-        raise ValueError(f"eos must be one of {EOS}, found {eos!r}")
+        raise ValueError(f"eos is {eos!r}; expected one of {EOS}.")
     if eos == "chromosome":
         if classes is not None:
-            raise ValueError("region_classes are read by a model with eos='region_class'; found eos='chromosome'")
+            raise ValueError("region_classes are given with eos='chromosome'; expected eos='region_class'.")
         return None
     if classes is None:
         if annotated is None:
-            raise ValueError("without adata a model with eos='region_class' needs its region_classes")
+            raise ValueError("region_classes are missing. Without adata, a model with eos='region_class' needs them.")
         classes = RegionClasses.from_anndata(annotated)
     if classes.n_bins != vocabulary.n_bins:
         raise ValueError(
-            f"region_classes are of {classes.n_bins:,} regions, adata has {vocabulary.n_bins:,}. Annotate these: "
-            "sf.pp.annotate_bins(adata, gtf='gencode.gtf.gz')"
+            f"region_classes are for {classes.n_bins:,} regions, but adata has {vocabulary.n_bins:,}. Annotate these: "
+            "sf.pp.annotate_bins(adata, gtf='gencode.gtf.gz')."
         )
     return classes
 
 
 def saved_classes(weights: dict[str, torch.Tensor], attributes: dict[str, Any]) -> RegionClasses:
-    """The classes that were saved with a model: the group of each region, and the readers of each group."""
+    """The classes that were saved with a model: the group of each region, and the ``<eos>`` of each group."""
     members = csr_matrix((weights["decoder.readers"] > 0).numpy())
     return RegionClasses(tuple(attributes["eos_names_"]), members[weights["group"].numpy()])

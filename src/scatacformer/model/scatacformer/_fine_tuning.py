@@ -1,4 +1,4 @@
-"""From a pretrained model to other cells: what is carried over, and what of it may change."""
+"""Fine-tuning of a pretrained model on other cells."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-# a row for each region; a region that is none of the pretrained model's gets the mean of those that overlap it
+# a row for each region; a new region gets the mean of those of the pretrained model that overlap it
 OF_BINS = ("embedding.table.weight", "embedding.tokens.weight", "embedding.pool_weight", "embedding.norm_weight")
-# told from the new cells, or not at all
+# estimated from the new cells, or not at all
 OF_CELLS = ("decoder.bias.weight", "batch_shift", "local_shift", "log_frequency", "mean_depth")
-# which <eos> reads which region, as the new regions have it
+# the <eos> of each region, for the new regions
 OF_REGIONS = ("group", "decoder.readers")
 
 
@@ -47,26 +47,25 @@ class FineTuningMixin:
         accelerator: str = "auto",
         device: int | str = "auto",
     ):
-        """A model of other cells that starts from what a pretrained one has learned.
+        """A model of other cells that starts from the weights of a pretrained one.
 
         The cells may have other batches, labels and regions than those of the pretrained model. A region of both keeps
-        its vector; another starts from the mean of the vectors of the regions that overlap it (peaks from bins, say);
-        one that overlaps none starts at zero and is not pooled. Rows of a DNA table are carried over in the same way.
-        The biases of the decoder start from the frequencies of the regions in the new cells. The model embeds at once;
-        :meth:`train` then changes what ``tune`` says:
+        its vector; another region starts from the mean of the vectors of the regions that overlap it (for example peaks
+        from bins); one that overlaps none starts at zero and is not pooled. Rows of a DNA table are transferred in the
+        same way. The biases of the decoder are initialised from the frequencies of the regions in the new cells. The
+        model is ready to embed; :meth:`train` then changes the weights given by ``tune``:
 
-        - ``"all"``: everything, as in a training that goes on. As there, the bin table and the projection of ``<cls>``
-          learn with ``plan_kwargs={"embedding_lr": ...}`` above zero alone.
-        - ``"lora"``: low-rank changes of the encoder (LoRA; Hu et al. 2021) and the biases of the decoder. They are
-          merged into the weights when the training ends, so that the model is saved and loaded like any other.
-        - ``"heads"``: the heads that predict labels and nothing else; the embedding stays to the bit.
+        - ``"all"``: all weights, as in a continued training. The bin table and the projection of ``<cls>`` are trained
+          only with ``plan_kwargs={"embedding_lr": ...}`` above zero.
+        - ``"lora"``: low-rank adapters of the encoder (LoRA; Hu et al. 2021) and the biases of the decoder. The adapters
+          are merged into the weights at the end, so that the model is saved and loaded like any other.
+        - ``"heads"``: only the heads that predict labels; the embedding stays bit-identical.
 
-        A model with ``eos="region_class"`` keeps its classes where the regions are the same; other regions are annotated
-        first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
+        A model with ``eos="region_class"`` keeps its classes if the regions are the same; other regions must be
+        annotated first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
 
-        Where the new batches lie in the embedding is not known, and no shift is taken out of it. What a model of pairs
-        has learned of RNA is not carried over. To embed new cells with a model that stays what it is, use
-        :meth:`load_query_data`.
+        The shifts of the new batches in the embedding are unknown and not subtracted. The RNA part of a model of pairs
+        is not transferred. To embed new cells with a model that must not change, use :meth:`load_query_data`.
 
         Parameters
         ----------
@@ -75,10 +74,10 @@ class FineTuningMixin:
         pretrained_model
             A trained model, the folder that it was saved to, or the name of a repository of the Hugging Face hub.
         tune
-            What the training changes.
+            Weights that the training changes.
         supervised
-            Whether the model predicts the labels that ``adata`` was set up with. Default: with ``tune="heads"``, and
-            where the pretrained model does. Heads start anew unless the labels are the same.
+            Whether the model predicts the labels registered in ``adata``. Default: True with ``tune="heads"`` or if the
+            pretrained model is supervised. Heads are initialised anew unless the labels are the same.
         lora_kwargs
             ``r`` (rank, default 8), ``lora_alpha`` (default 16: changes are scaled by ``lora_alpha / r``),
             ``target_modules`` (default all linear layers of the encoder: ``qkv``, ``out``, ``up``, ``down``).
@@ -97,21 +96,23 @@ class FineTuningMixin:
             Regions of ``adata`` overlap none of the pretrained model's.
         """
         if tune not in TUNED:
-            raise ValueError(f"tune must be one of {TUNED}, found {tune!r}")
+            raise ValueError(f"tune is {tune!r}; expected one of {TUNED}.")
         if lora_kwargs and tune != "lora":
-            raise ValueError(f"lora_kwargs is for tune='lora', found tune={tune!r}")
+            raise ValueError(f"lora_kwargs is given with tune={tune!r}; expected tune='lora'.")
         lora = LoraOptions.of(lora_kwargs or {}) if tune == "lora" else None
         known = pretrained_model
         if not isinstance(known, FineTuningMixin):
             known = cls.from_pretrained(known, accelerator="cpu")
         if not known.is_trained_:
-            raise ValueError("the pretrained model is not trained; call its train() first")
+            raise ValueError("the pretrained model is not trained. Call its train() first.")
         init = dict(constructor_arguments(known))
         init["supervised"] = bool(init.get("supervised") or tune == "heads") if supervised is None else supervised
         if tune == "heads" and not init["supervised"]:
-            raise ValueError("tune='heads' trains what predicts labels: leave supervised out, or set it to True")
+            raise ValueError(
+                "supervised is False with tune='heads', which trains the heads of labels. Leave out supervised, or set it to True."
+            )
         if known.region_classes is not None:
-            with overlaps_allowed():  # the model itself warns of them
+            with overlaps_allowed():  # the model itself warns about them
                 found = Vocabulary.from_var(registered_regions(adata))
             init["region_classes"] = known.region_classes if found.checksum == known.vocabulary_.checksum else None
         if known.config_.d_dna:
@@ -125,7 +126,7 @@ class FineTuningMixin:
         return model
 
     def _carry_over(self, known: FineTuningMixin) -> None:
-        """Puts what ``known`` has learned in the place of this model's first weights."""
+        """Copy the weights of ``known`` into this model."""
         carry = self._carry(known.vocabulary_)
         weights = {k: v.detach().cpu() for k, v in known.module.state_dict().items()}
         state = {k: v.detach().cpu().clone() for k, v in self.module.state_dict().items()}
@@ -146,7 +147,7 @@ class FineTuningMixin:
         state["mean_depth"] = torch.tensor(float(n_open.sum() / max(source.n_cells, 1)), dtype=torch.float32)
         for shift in ("batch_shift", "local_shift"):
             state[shift] = torch.zeros_like(state[shift])
-        # the pretrained cells count as ten: enough for a region that is closed in all of the new ones
+        # the pretrained cells are weighted as ten cells, for regions that are closed in all new ones
         share = torch.sigmoid(weights["decoder.bias.weight"]).mean(1, keepdim=True)
         prior = _carried(carry, share).numpy().T
         state["decoder.bias.weight"] = torch.from_numpy(log_odds(n_open + 10 * prior, n_cells + 10)).T.contiguous()
@@ -155,14 +156,14 @@ class FineTuningMixin:
         self.labels_fitted_ = [task for task in same if task in self.config_.tasks]
 
     def _carry(self, known: Vocabulary) -> sp.csr_matrix:
-        """From the regions of ``known`` to the model's own."""
+        """Map the regions of ``known`` to those of this model."""
         carry = carry_matrix(self.vocabulary_, known)
         bare = np.diff(carry.indptr) == 0
         if bare.all():
             raise ValueError(
                 f"none of the {len(bare):,} regions of adata overlaps one of the pretrained model's {known.n_bins:,} "
-                f"(adata's first: {self.vocabulary_.names[0]}, the model's: {known.names[0]}); is it the same assembly?"
-                + (f" The model's is {known.assembly}." if known.assembly else "")
+                f"(adata's first: {self.vocabulary_.names[0]}, the model's: {known.names[0]}). Check that the assemblies are the same."
+                + (f" That of the model is {known.assembly}." if known.assembly else "")
             )
         if bare.any():
             first = self.vocabulary_.names[int(np.flatnonzero(bare)[0])]

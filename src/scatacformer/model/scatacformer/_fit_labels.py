@@ -1,4 +1,4 @@
-"""How a :class:`~scatacformer.nn.LabelHead` is fitted: a few hundred steps on what the network says of labelled cells."""
+"""Fitting of a :class:`~scatacformer.nn.LabelHead`: a few hundred steps on the network's output for labelled cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scatacformer.training import DescendOptions, Outcome, descend
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """How the heads are fitted; checked when it is built. See :meth:`~scatacformer.ScAtacFormer.train_labels`."""
+    """Options for fitting the heads; checked when created. See :meth:`~scatacformer.ScAtacFormer.train_labels`."""
 
     max_epochs: int | None = None
     batch_size: int = 256
@@ -25,14 +25,16 @@ class LabelOptions:
         for name in ("max_epochs", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
+                raise ValueError(f"{name} is {value}; expected at least 1.")
         if not self.lr > 0 or self.weight_decay < 0:
-            raise ValueError(f"expected lr > 0 and weight_decay >= 0, found {self.lr} and {self.weight_decay}")
+            raise ValueError(
+                f"lr is {self.lr} and weight_decay is {self.weight_decay}; expected lr above 0 and weight_decay of 0 or more."
+            )
         if self.class_weight not in (None, "balanced"):
-            raise ValueError(f"class_weight must be None or 'balanced', found {self.class_weight!r}")
+            raise ValueError(f"class_weight is {self.class_weight!r}; expected None or 'balanced'.")
 
     def n_epochs(self, n_cells: int) -> int:
-        """Epochs over so many cells: what was asked for, or about 200 steps, 10 to 60."""
+        """Number of epochs: as requested, or about 200 steps (10 to 60 epochs)."""
         if self.max_epochs is not None:
             return self.max_epochs
         return int(np.clip(round(200 / max(n_cells / self.batch_size, 1)), 10, 60))
@@ -44,7 +46,7 @@ def fit_head(
     """A fitted head, and its history.
 
     ``inputs`` (n_cells, d_in) float32 and ``labels`` (n_cells,) int64 of ``n_train`` training cells, then the held-out
-    ones. The global generator of torch is left as it was.
+    ones. The global generator of torch is not changed.
     """
     n_epochs = options.n_epochs(n_train)
     with torch.random.fork_rng(devices=[]):
@@ -68,7 +70,7 @@ def fit_head(
             optimizer,
             DescendOptions(
                 what=task, max_epochs=n_epochs, progress=False,
-                advice=f"Lower lr of labels_kwargs (it is {options.lr})", if_interrupted="train_labels() fits them anew",
+                advice=f"Lower lr of labels_kwargs (it is {options.lr})", if_interrupted="train_labels() fits them again",
             ),
             describe=lambda cells: f"training cells with a label (numbers): {cells[:10].tolist()}",
             count=len, validate=validate, modules=[head],

@@ -1,4 +1,4 @@
-"""Labels: learned from the cells that have them, predicted for any cell."""
+"""Labels: fitted on labelled cells, predicted for any cell."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-# argument of setup_anndata that names the column of each task
+# argument of setup_anndata with the column of each task
 KEYS = {"labels": "labels_key", "organ": "organ_key"}
-MAX_START_CELLS = 2048  # cells that a joint training takes the scale of the heads' inputs from
+MAX_START_CELLS = 2048  # maximum number of cells for the scale of the heads' inputs in a joint training
 
 
 class LabelsMixin:
@@ -38,32 +38,33 @@ class LabelsMixin:
         weight_decay: float = 1e-2,
         class_weight: Literal["balanced"] | None = None,
     ) -> None:
-        """Fit the heads that predict labels, from the start, on the model as it is.
+        """Fit the heads that predict labels, from scratch, with all other weights fixed.
 
-        A head reads the embedding and ``<cls>`` of a cell, all its regions kept. The embedding, the encoder and the
-        decoder stay as they are, to the bit. :meth:`train` ends with this; call it for other labels of the same names
-        or other settings. To let labels move the encoder and, with ``embedding_lr``, the embedding:
+        A head reads the embedding and ``<cls>`` of a cell, with all its regions kept. The embedding, the encoder and
+        the decoder stay bit-identical. :meth:`train` calls this at the end; call it for corrected labels or other
+        settings. To train the encoder and, with ``embedding_lr``, the embedding on labels:
         ``train(plan_kwargs={"label_weight": 1.0, "embedding_lr": 1e-3})``.
 
-        Fitted on the training cells of :meth:`train` that have a label. ``history`` gets ``labels_train_loss`` and, of
-        the held-out cells, ``labels_validation_loss`` and ``labels_validation_accuracy``, for each task; the held-out
-        cells choose nothing here.
+        The heads are fitted on the labelled training cells of :meth:`train`. ``history`` gets ``labels_train_loss``
+        and, for the held-out cells, ``labels_validation_loss`` and ``labels_validation_accuracy``, for each task; the
+        held-out cells are not used to select anything.
 
         Parameters
         ----------
         max_epochs
-            Passes over the labelled cells. Default: as many as make about 200 steps (10 to 60).
+            Number of epochs over the labelled cells. Default: about 200 steps (10 to 60 epochs).
         batch_size, lr, weight_decay
-            Cells in a step, learning rate at the start of its cosine, and AdamW's decay.
+            Number of cells per step, initial learning rate of the cosine schedule, and weight decay of AdamW.
         class_weight
-            ``"balanced"``: every label counts the same, however rare; the probabilities are then those of such cells.
+            ``"balanced"``: every label has the same weight, however rare; the probabilities then refer to balanced
+            classes.
 
         Memory: d_embed + d_model numbers for each labelled cell.
 
         Raises
         ------
         ValueError
-            The model is not supervised or not trained; no cell of its own has a label; a label has one cell.
+            The model is not supervised or not trained; none of its cells has a label; a label has one cell.
         """
         self._check_if_trained(warn=False)
         arguments = {
@@ -89,13 +90,13 @@ class LabelsMixin:
         Parameters
         ----------
         adata
-            Cells x the model's regions. Labels are not needed, and those that are there have no effect.
+            Cells x the model's regions. Labels are not needed and have no effect.
         indices
-            Cells, in the order of the answer. Default: all.
+            Cells, in the order of the result. Default: all.
         soft
             Probabilities instead of the most probable label.
         task
-            ``"labels"`` or ``"organ"``: of ``labels_key`` or ``organ_key`` of :meth:`setup_anndata`.
+            ``"labels"`` or ``"organ"``, from ``labels_key`` or ``organ_key`` of :meth:`setup_anndata`.
 
         Returns
         -------
@@ -104,15 +105,15 @@ class LabelsMixin:
         Raises
         ------
         ValueError
-            The model is not supervised, or its heads were not trained; ``adata`` has labels that it does not know.
+            The model is not supervised, or its heads are not trained; ``adata`` has unknown labels.
         """
         self._need_heads(task)
         self._check_if_trained(warn=False)
         if task not in self.labels_fitted_:
-            raise ValueError(f"the model has not learned {task!r} yet: call train_labels()")
+            raise ValueError(f"the head for {task!r} is not trained. Call train_labels().")
         adata, rows, _ = self._asked(adata, indices)
         names = self._label_names(task)
-        self._label_codes(task, adata)  # refuses labels that are new
+        self._label_codes(task, adata)  # raises an error for new labels
         head, parts = self.module.heads[task], [np.empty((0, len(names)), np.float32)]
         for cells, _ in self._reader(adata).encoded(rows, batch_size):
             parts.append(torch.softmax(head(self.module.head_inputs(cells)), 1).float().cpu().numpy())
@@ -131,42 +132,42 @@ class LabelsMixin:
             return {}
         if not tasks:
             raise ValueError(
-                "supervised=True needs labels: ScAtacFormer.setup_anndata(adata, labels_key=...), then make the model anew"
+                "supervised=True is set, but no labels are registered. Call ScAtacFormer.setup_anndata(adata, labels_key=...) and create the model again."
             )
         sizes = {task: len(self._label_names(task)) for task in tasks}
         for task, n in sizes.items():
             if n < 2:
                 raise ValueError(
-                    f"adata.obs[{self._label_key(task)!r}] has {n} label{'s' * (n != 1)} beside "
-                    f"{self._unlabeled(task)!r}; a supervised model needs at least 2"
+                    f"adata.obs[{self._label_key(task)!r}] has {n} label{'s' * (n != 1)} besides "
+                    f"{self._unlabeled(task)!r}; expected at least 2 for a supervised model."
                 )
         return {{"labels": "n_labels", "organ": "n_organs"}[task]: n for task, n in sizes.items()}
 
     def _label_options(
         self, kwargs: dict[str, Any] | None, split: tuple[np.ndarray, ...], frozen: bool = False
     ) -> LabelOptions | None:
-        """How the heads are fitted; None for an unsupervised model, and for cells of which there is nothing to learn."""
+        """Options for fitting the heads; None for an unsupervised model, and for cells without labels."""
         if not self.config_.tasks or frozen:
             if kwargs:
-                what = "is a query, which keeps what its reference has learned" if frozen else "is not supervised"
-                raise ValueError(f"labels are learned by a supervised model, and this one {what}")
+                what = "is a query, whose weights are those of its reference" if frozen else "is not supervised"
+                raise ValueError(f"labels can be fitted by a supervised model, but this one {what}.")
             return None
         known = [field.name for field in fields(LabelOptions)]
         if unknown := sorted(set(kwargs or {}) - set(known)):
-            raise TypeError(f"labels_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
+            raise TypeError(f"labels_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}.")
         options = LabelOptions(**(kwargs or {}))
         learnable = [task for task in self.config_.tasks if self._check_labels(task, split)]
         return options if learnable else None
 
     def _check_labels(self, task: str, split: tuple[np.ndarray, ...]) -> bool:
-        """Whether there are labels to learn from. ValueError if not, unless the head has learned before (a query)."""
+        """Whether there are labels to fit. ValueError if not, unless the head was trained before (a query)."""
         codes, names, key = self._label_codes(task, self.adata), self._label_names(task), self._label_key(task)
         counts = np.bincount(codes[codes >= 0], minlength=len(names))
         if (counts == 1).any():
             alone = names[counts == 1]
             raise ValueError(
-                f"{len(alone)} of the labels in adata.obs[{key!r}] have one cell (first: {alone[0]!r}); join them with "
-                f"others, or set them to {self._unlabeled(task)!r}"
+                f"{len(alone)} of the labels in adata.obs[{key!r}] have one cell (first: {alone[0]!r}). Merge them with "
+                f"others, or set them to {self._unlabeled(task)!r}."
             )
         n_labelled = int((codes[split[0]] >= 0).sum())
         if n_labelled == 0:
@@ -174,16 +175,18 @@ class LabelsMixin:
                 return False
             raise ValueError(
                 f"none of the {len(split[0]):,} training cells has a label in adata.obs[{key!r}] (all are NaN, "
-                f"{self._unlabeled(task)!r} or not there); label some, or make the model with supervised=False"
+                f"{self._unlabeled(task)!r} or missing). Label some, or create the model with supervised=False."
             )
         return True
 
     def _label_targets(
         self, weights: dict[str, float], options: LabelOptions | None, split: tuple[np.ndarray, ...]
     ) -> dict[str, LabelTarget]:
-        """What a joint training is told: the labels of the training cells."""
+        """The labels of the training cells, for a joint training."""
         if options is None:
-            raise ValueError("label_weight needs labelled cells, and none of these has a label")
+            raise ValueError(
+                "label_weight is given, but none of the training cells has a label. Label some, or leave it out."
+            )
         targets = {}
         for task, weight in weights.items():
             codes = torch.full((self.adata.n_obs,), -1, dtype=torch.int64)
@@ -193,7 +196,7 @@ class LabelsMixin:
         return targets
 
     def _standardise_heads(self, targets: dict[str, LabelTarget], split: tuple[np.ndarray, ...]) -> None:
-        """Centre and scale of what the heads read, before a joint training."""
+        """Set centre and scale of the inputs of the heads, before a joint training."""
         if not targets:
             return
         rows = split[0]
@@ -204,7 +207,7 @@ class LabelsMixin:
             self.module.heads[task].standardise(inputs)
 
     def _fit_labels(self, options: LabelOptions | None, split: tuple[np.ndarray, ...]) -> None:
-        """Fits every head that has labels; see :meth:`train_labels`."""
+        """Fit every head with labels; see :meth:`train_labels`."""
         if options is None:
             return
         for task in self.config_.tasks:
@@ -216,7 +219,7 @@ class LabelsMixin:
             if len(absent):
                 names = ", ".join(map(str, self._label_names(task)[absent[:10]]))
                 warnings.warn(
-                    f"{len(absent)} of the labels in adata.obs[{self._label_key(task)!r}] have no training cell and will "
+                    f"{len(absent)} of the labels in adata.obs[{self._label_key(task)!r}] have no training cells and will "
                     f"hardly be predicted: {names}",
                     UserWarning,
                     stacklevel=3,
@@ -243,14 +246,15 @@ class LabelsMixin:
         tasks = self.config_.tasks
         if not tasks:
             raise ValueError(
-                "this model is not supervised and knows no labels: ScAtacFormer.setup_anndata(adata, labels_key=...), "
-                "model = ScAtacFormer(adata, supervised=True), model.train()"
+                "the model is not supervised. Call ScAtacFormer.setup_anndata(adata, labels_key=...), "
+                "model = ScAtacFormer(adata, supervised=True), model.train()."
             )
         if task is not None and task not in tasks:
-            raise ValueError(f"task must be one of {tuple(tasks)}, which the model was set up with; found {task!r}")
+            raise ValueError(f"task is {task!r}; expected one of {tuple(tasks)}, the tasks of the model.")
 
     def _own_split(self) -> tuple[np.ndarray, ...]:
-        """Training, held-out and test cells of :meth:`train`; of a query that was not trained all cells are to train on."""
+        """Training, held-out and test cells of :meth:`train`; for a query that was not trained, all cells are
+        training cells."""
         train, held_out = getattr(self, "train_indices_", None), getattr(self, "validation_indices_", None)
         n_cells = self.adata.n_obs
         if train is None or held_out is None or max(np.max(train, initial=-1), np.max(held_out, initial=-1)) >= n_cells:
@@ -258,7 +262,7 @@ class LabelsMixin:
         return np.asarray(train), np.asarray(held_out), np.empty(0, np.int64)
 
     def _label_key(self, task: str) -> str | None:
-        """Column of ``obs`` that the labels came from; None where none was named."""
+        """Column of ``obs`` with the labels; None if none was given."""
         return category_column(self.registry_, task)
 
     def _unlabeled(self, task: str) -> str:
@@ -269,7 +273,7 @@ class LabelsMixin:
         return categories(self.registry_, task)
 
     def _label_codes(self, task: str, adata: AnnData) -> np.ndarray:
-        """(n_cells,) int64, -1 where a cell has no label. ValueError for labels that the model does not know."""
+        """(n_cells,) int64, -1 for cells without a label. ValueError for labels that are not in the model."""
         manager = self.get_anndata_manager(adata, required=True)
         known = self._label_names(task)
         new = categories(manager.registry, task)[len(known) :]

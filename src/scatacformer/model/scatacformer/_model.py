@@ -1,4 +1,4 @@
-"""The class that a user types: from AnnData to an embedding and predicted accessibility."""
+"""``ScAtacFormer``: from AnnData to an embedding and predicted accessibility."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class ScAtacFormer(
 ):
     """A transformer for single-cell ATAC-seq.
 
-    A cell is the set of its open regions. An encoder without order reads them; ``<cls>`` is the cell, one ``<eos>`` a
-    chromosome predicts the state of every region: closed, open and shown, or open and hidden.
+    A cell is the set of its open regions, read by an encoder without positions. ``<cls>`` represents the cell, and one
+    ``<eos>`` per chromosome predicts the state of every region: closed, kept or removed.
 
     Parameters
     ----------
@@ -71,33 +71,34 @@ class ScAtacFormer(
     size
         ``"small"``: 128 wide, 2 layers, for a laptop. ``"base"``: 512 wide, 12 layers, for a GPU.
     d_model, n_layers, n_heads, d_embed, max_tokens
-        Sizes other than the preset's: width, layers and heads of the encoder; rank of the bin table, which is the most
-        dimensions that the embedding can have; most open regions of a cell that the encoder reads (all are pooled).
+        Sizes that differ from the preset: width, layers and heads of the encoder; rank of the bin table, which is the
+        maximum number of dimensions of the embedding; maximum number of open regions of a cell that the encoder reads
+        (all are pooled).
     decoder
-        ``"bilinear"``; ``"mlp"``, a hundred times dearer over a genome; or ``"cross_attention"``: scored as bilinear, from
-        ``<eos>`` that stand outside the sentence, read the encoder's output and do not see one another.
+        ``"bilinear"``; ``"mlp"``, a hundred times slower over a genome; or ``"cross_attention"``: scored as bilinear,
+        with ``<eos>`` outside the sentence that attend to the encoder's output and not to each other.
     removed_share
-        Share of a cell's open regions that is hidden in a training step, 0 to 0.9. With 0 nothing is hidden: the regions
-        that are shown are told from closed ones, and no region is ever "removed".
+        Share of a cell's open regions that is removed from the input in a training step, 0 to 0.9. With 0, the kept
+        regions are distinguished from closed ones, and no region is predicted as removed.
     attention
         ``"auto"``, or a backend by name: ``"flash"``, ``"varlen"``, ``"grouped"``, ``"padded"``.
     cls_token
-        Whether a sentence has ``<cls>``. Without it the embedding is the pool of the cell's regions, also when it is
-        trained.
+        Whether a sentence has ``<cls>``. Without it, the embedding is always the pool of the cell's regions.
     embedding
-        ``"factorised"``: the encoder reads a region's ``d_embed`` numbers through a projection. ``"full"``: ``d_model``
-        numbers of its own, which learn at ``lr``; 4 ``d_model`` bytes a region, and four times that in training.
+        ``"factorised"``: the encoder reads a region's ``d_embed`` numbers through a projection. ``"full"``: a separate
+        vector of ``d_model`` numbers, trained at ``lr``; 4 ``d_model`` bytes per region, and four times that in
+        training.
     decoder_input
-        ``"small"``: the decoder reads ``d_embed`` numbers of a region. ``"full"``: the ``d_model`` that the encoder reads,
-        and ``<eos>`` at its full width.
+        ``"small"``: the decoder reads ``d_embed`` numbers of a region. ``"full"``: the ``d_model`` that the encoder
+        reads, and ``<eos>`` at its full width.
     eos
-        ``"chromosome"``: an ``<eos>`` for each chromosome predicts its regions. ``"region_class"``: one for each class of
-        genomic region, promoter, exon, enhancer, ...; a region's logit is the mean of those of the classes it is in.
+        ``"chromosome"``: one ``<eos>`` per chromosome predicts its regions. ``"region_class"``: one per class of
+        genomic region, promoter, exon, enhancer, ...; the logit of a region is the mean over its classes.
     region_classes
-        For ``eos="region_class"``: the classes of the regions. Default: what :func:`scatacformer.pp.annotate_bins` wrote
-        into ``adata``. They are saved with the model: new cells need no annotation.
+        For ``eos="region_class"``: the classes of the regions. Default: the annotation of ``adata`` by
+        :func:`scatacformer.pp.annotate_bins`. They are saved with the model: new cells need no annotation.
     supervised
-        Whether the model learns to predict the labels that :meth:`setup_anndata` was told of; see :meth:`predict`.
+        Whether the model predicts the labels registered by :meth:`setup_anndata`; see :meth:`predict`.
     dna
         A table of numbers of each region's DNA, (n_regions, d), from :func:`scatacformer.pp.dna_embeddings` or any other
         source: a ``.npy`` file, which is mapped into memory, an array or a tensor. It is frozen; projections of it,
@@ -105,7 +106,7 @@ class ScAtacFormer(
     vocabulary
         The regions, for a model without ``adata``; otherwise they are those of ``adata``.
     seed
-        Of everything that is drawn. The same seed gives the same weights on the same machine. Default:
+        Seed of all random numbers. The same seed gives the same weights on the same machine. Default:
         ``scvi.settings.seed``, or 0.
 
     Examples
@@ -148,7 +149,9 @@ class ScAtacFormer(
             refuse_changed(self.adata_manager, adata)
             vocabulary = regions_of(adata)
         elif vocabulary is None:
-            raise ValueError("without adata the model needs its vocabulary: ScAtacFormer(registry=..., vocabulary=...)")
+            raise ValueError(
+                "adata and vocabulary are both missing. Without adata, pass ScAtacFormer(registry=..., vocabulary=...)."
+            )
         self.vocabulary_ = vocabulary
         self._kept = Encodings()
         self._region_classes = classes_to_read(eos, region_classes, self._annotated(adata), vocabulary)
@@ -178,11 +181,11 @@ class ScAtacFormer(
             + f"; embedding of at most {c.d_embed} dimensions; {c.decoder} decoder; {c.n_batch} batch"
             + ("es" if c.n_batch != 1 else "")
             + "".join(f"; {n} {'organs' if task == 'organ' else task}" for task, n in c.tasks.items())
-            + (f"; DNA of {c.d_dna} numbers a region" if c.d_dna else "")
+            + (f"; DNA of {c.d_dna} numbers per region" if c.d_dna else "")
             + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
         )
         self.init_params_ = self._get_init_params(locals())
-        forget_arguments(self, ("vocabulary", "region_classes", "dna"))  # saved in files of their own
+        forget_arguments(self, ("vocabulary", "region_classes", "dna"))  # saved in separate files
 
     @classmethod
     def setup_anndata(
@@ -195,7 +198,7 @@ class ScAtacFormer(
         organ_key: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Register an AnnData: where the counts are, and which columns of ``obs`` are batch and label.
+        """Register an AnnData: the location of the counts, and the columns of ``obs`` with batch and label.
 
         The counts stay where they are, in memory or on disk; ``obs`` and ``uns`` get the columns and ids that
         scvi-tools keeps there.
@@ -203,16 +206,16 @@ class ScAtacFormer(
         Parameters
         ----------
         adata
-            Cells x regions. ``.var`` or ``.var_names`` say chromosome, start, end (``chr1:0-5000``).
+            Cells x regions. ``.var`` or ``.var_names`` contain chromosome, start, end (``chr1:0-5000``).
         layer
             Layer with the counts; default ``.X``.
         batch_key
             Column of ``obs`` with the batch: a covariate of the decoder, so that it need not be in the embedding.
         labels_key
-            Column of ``obs`` with labels, cell types as a rule. A model that is not ``supervised`` does not look at them.
+            Column of ``obs`` with labels, usually cell types. They are used only by a ``supervised`` model.
         unlabeled_category
-            What that column, or ``organ_key``'s, says of a cell without a label; NaN means the same. Such cells take no
-            part in what is learned of labels, and in everything else.
+            Value of that column, or of ``organ_key``'s, for cells without a label; NaN means the same. Such cells are
+            used in training, but not to fit the labels.
         organ_key
             Column of ``obs`` with a second label, which a ``supervised`` model learns beside the first.
         **kwargs
@@ -225,7 +228,7 @@ class ScAtacFormer(
             unknown, or beyond the end of their chromosome; the matrix is CSC.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        validate_anndata(adata)  # before scvi-tools looks, whose message on views says less
+        validate_anndata(adata)  # before scvi-tools, whose message on views is less helpful
         fields = [
             OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
             BatchField(REGISTRY_KEYS.BATCH_KEY, batch_key),
@@ -244,12 +247,12 @@ class ScAtacFormer(
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The regions that the model knows, in its order."""
+        """The regions of the model, in its order."""
         return self.vocabulary_
 
     @property
     def region_classes(self) -> RegionClasses | None:
-        """The classes of its regions, of a model with ``eos="region_class"``; else None."""
+        """The classes of its regions, for a model with ``eos="region_class"``; otherwise None."""
         return self._region_classes
 
     @torch.inference_mode()
@@ -262,19 +265,19 @@ class ScAtacFormer(
     ) -> np.ndarray:
         """Embedding of each cell.  (n_cells, n_latent), float32, in the order of ``indices``.
 
-        n_latent is the number of dimensions in which the cells that the model was trained on differ by more than
-        noise, at most ``d_embed``; their scale says how much. Each vector is divided by its length to the power 3/4:
-        between distance and angle, which keeps the neighbours and gives a type that is spread along a ray one cluster
-        instead of several. It does not depend on ``batch_size`` or on the order of a cell's regions beyond rounding.
+        n_latent is the number of dimensions in which the training cells differ by more than noise, at most ``d_embed``;
+        their scale shows by how much. Each vector is divided by its length to the power 3/4, a compromise between
+        distance and angle that preserves neighbours and keeps a type that is spread along a ray in one cluster. Except
+        for rounding, the result does not depend on ``batch_size`` or on the order of a cell's regions.
 
-        A model of pairs has one space for both modalities, of unit vectors: ``modality="accessibility"`` reads the ATAC
-        alone, ``"expression"`` the RNA alone, ``"joint"`` (the default where there is RNA) is the mean of the two,
-        brought to length 1; of a cell without RNA it is that of its ATAC. Raises ValueError for a modality that the
-        model or the cells lack.
+        A model of pairs has one space for both modalities, of unit vectors: ``modality="accessibility"`` uses only the
+        ATAC, ``"expression"`` only the RNA, and ``"joint"`` (the default with RNA) is the mean of the two, scaled to
+        length 1; for a cell without RNA it is that of its ATAC. Raises ValueError for a modality that the model or the
+        cells lack.
         """
         self._check_if_trained(warn=False)
         if modality is not None and modality not in MODALITIES:
-            raise ValueError(f"modality must be one of {MODALITIES}, found {modality!r}")
+            raise ValueError(f"modality is {modality!r}; expected one of {MODALITIES}.")
         asked = self._asked(adata, indices)
         if self.module.paired is not None:
             return self._paired_latent(asked, modality, batch_size)

@@ -1,4 +1,4 @@
-"""MuData in: registered beside the user's object, which is neither reordered nor written to."""
+"""MuData: registered without reordering or modifying the user's object."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 
 
 class _Known(NamedTuple):
-    """A MuData that was read: by whom it may be taken again, and what was found in it."""
+    """Record of a MuData that was read, and its content."""
 
     mdata: weakref.ref
-    setup: dict[str, Any]  # layers, modalities and, of a query, the keys
+    setup: dict[str, Any]  # layers, modalities and, for a query, the keys
     cells: PairedCells
-    matrices: tuple[Any, Any]  # RNA and ATAC as they lay there
+    matrices: tuple[Any, Any]  # RNA and ATAC matrices at that time
 
 
 class Asked(NamedTuple):
-    """The cells that a getter was asked for."""
+    """The cells requested from a getter."""
 
-    adata: AnnData  # as it was registered; of a MuData the AnnData around its ATAC
-    rows: np.ndarray  # (n_cells,) row numbers in it, in the order of the answer
+    adata: AnnData  # as registered; for a MuData, the AnnData around its ATAC
+    rows: np.ndarray  # (n_cells,) row numbers in it, in the order of the result
     cells: PairedCells | None  # of a MuData
 
 
@@ -51,10 +51,10 @@ def is_mudata(data: Any) -> bool:
 
 
 def modality_names(modalities: dict[str, str] | None) -> dict[str, str]:
-    """The names of both modalities; ValueError for keys that are none of ours."""
+    """The names of both modalities; ValueError for unknown keys."""
     given = dict(modalities or {})
     if unknown := sorted(set(given) - set(MODALITIES)):
-        raise ValueError(f"modalities takes the keys {sorted(MODALITIES)}, found {unknown}")
+        raise ValueError(f"modalities has the keys {unknown}; expected {sorted(MODALITIES)}.")
     return MODALITIES | given
 
 
@@ -79,10 +79,9 @@ class MuDataMixin:
     ) -> None:
         """Register a MuData of paired cells: counts of genes and of regions, measured in the same cells.
 
-        Cells are matched by ``obs_names``, whatever their order in the two modalities. ``mdata`` stays as it is: nothing
-        is reordered, nothing is written into it. Row numbers that methods take, and the rows that they return,
-        are those of ``mdata.obs``. The model reads the counts where they lie now: they must not be changed
-        in place later; an ``.X`` that is replaced is not seen.
+        Cells are matched by ``obs_names``, in any order. ``mdata`` is neither reordered nor modified. Row numbers in
+        arguments and results of methods are those of ``mdata.obs``. The model keeps a reference to the current counts:
+        they must not be changed in place later, and a replaced ``.X`` is not noticed.
 
         Parameters
         ----------
@@ -94,17 +93,17 @@ class MuDataMixin:
             Columns with the batch, the label and a second label, in the ``obs`` of the ATAC modality, of the RNA, or of
             ``mdata``.
         modalities
-            Names of the two: ``{"rna_layer": "rna", "atac_layer": "atac"}`` if not said.
+            Names of the two: ``{"rna_layer": "rna", "atac_layer": "atac"}`` by default.
         unlabeled_category
             As in :meth:`setup_anndata`.
 
         Raises
         ------
         ValueError
-            ``mdata`` is a view; cells were measured in one modality alone (their number is said); counts are NaN,
-            negative or not integer; cells or regions are empty, duplicate or unknown.
+            ``mdata`` is a view; cells were measured in only one modality (the error gives their number); counts are
+            NaN, negative or not integer; cells or regions are empty, duplicate or unknown.
         KeyError
-            No such modality, layer or column.
+            The modality, layer or column does not exist.
         """
         names = modality_names(modalities)
         cells = match_pairs(
@@ -120,7 +119,7 @@ class MuDataMixin:
 
     @classmethod
     def _set_up_as(cls, mdata: MuData, setup: dict[str, Any] | None, registry: dict[str, Any], **kwargs: Any) -> MuData:
-        """``mdata`` set up as a model that is there was; cells without RNA are let in."""
+        """Set up ``mdata`` like that of an existing model; cells without RNA are allowed."""
         setup = setup or _default_setup(registry)
         cells = query_cells(mdata, setup, setup_arguments(registry))
         arguments = dict(setup_arguments(registry)) | {"layer": setup["atac_layer"]}
@@ -130,11 +129,11 @@ class MuDataMixin:
 
     @property
     def mdata(self) -> MuData | None:
-        """The MuData that the model was made of; None for a model of ATAC alone."""
+        """The MuData of the model; None for a model of ATAC only."""
         return self._mdata
 
     def _take(self, data: AnnData | MuData | None) -> AnnData | None:
-        """The AnnData that scvi-tools registers: that around a MuData, or ``data`` itself."""
+        """The AnnData registered with scvi-tools: the one around a MuData, or ``data`` itself."""
         if data is None or not is_mudata(data):
             return data
         found = _found(data)
@@ -143,11 +142,11 @@ class MuDataMixin:
         return found.cells.atac
 
     def _annotated(self, adata: AnnData | None) -> AnnData | None:
-        """Where the annotation of the regions is: of a MuData in its ATAC modality."""
+        """The object with the annotation of the regions: for a MuData, its ATAC modality."""
         return adata if self._mdata is None else self._mdata.mod[self.mudata_setup_["modalities"]["atac_layer"]]
 
     def _cells_of(self, data: AnnData | MuData | None) -> PairedCells | None:
-        """The pairs of ``data``; None where it has no RNA to speak of (an AnnData)."""
+        """The pairs of ``data``; None for an AnnData, which has no RNA."""
         if data is None or data is self._mdata:
             if self._mdata is not None:
                 _check_unchanged(self._mdata, self.mudata_setup_, self._pairs)
@@ -167,12 +166,12 @@ class MuDataMixin:
         return cells
 
     def _mudata_setup(self) -> dict[str, Any]:
-        """How a MuData is read; of a model of ATAC alone by the usual names."""
+        """How to read a MuData; for a model of ATAC only, by the default names."""
         return getattr(self, "mudata_setup_", None) or _default_setup(self.registry_)
 
     def _validate_anndata(self, adata: AnnData | MuData | None = None, **kwargs: Any) -> AnnData:
         if adata is None and self.adata is None:
-            raise ValueError("the model has no cells of its own (it was loaded with adata=False): name adata")
+            raise ValueError("the model has no cells (it was loaded with adata=False). Pass adata.")
         if adata is None and self._mdata is not None:
             self._cells_of(None)
         elif is_mudata(adata):
@@ -186,7 +185,7 @@ class MuDataMixin:
         return found
 
     def _asked(self, data: AnnData | MuData | None, indices: Sequence[int] | np.ndarray | None) -> Asked:
-        """The cells that ``indices`` mean: row numbers in ``mdata.obs`` of a MuData, by default all that have ATAC."""
+        """The cells given by ``indices``: row numbers in ``mdata.obs`` for a MuData, by default all with ATAC."""
         adata, cells = self._validate_anndata(data), self._cells_of(data)
         if cells is None:
             return Asked(adata, row_numbers(indices, adata.n_obs), None)
@@ -195,7 +194,7 @@ class MuDataMixin:
         return Asked(adata, cells.rows_of(row_numbers(indices, len(cells.order))), cells)
 
     def _numbers(self, rows: np.ndarray | None) -> np.ndarray | None:
-        """Row numbers of the model's own cells as the user counts them: in the order of its MuData."""
+        """Row numbers of the model's cells for the user, in the order of its MuData."""
         if rows is None or self._pairs is None or len(rows) == 0 or np.max(rows) >= len(self._pairs.rna_row):
             return rows
         return self._pairs.numbers_of(np.asarray(rows))
@@ -206,7 +205,7 @@ class MuDataMixin:
 
     @property
     def train_indices(self) -> np.ndarray | None:
-        """Row numbers of the cells that were trained on."""
+        """Row numbers of the training cells."""
         return self._numbers(self.train_indices_)
 
     @train_indices.setter
@@ -215,7 +214,7 @@ class MuDataMixin:
 
     @property
     def validation_indices(self) -> np.ndarray | None:
-        """Row numbers of the cells that were held out."""
+        """Row numbers of the held-out cells."""
         return self._numbers(self.validation_indices_)
 
     @validation_indices.setter
@@ -224,7 +223,7 @@ class MuDataMixin:
 
     @property
     def test_indices(self) -> np.ndarray | None:
-        """Row numbers of the cells that were neither trained on nor held out."""
+        """Row numbers of the cells that are neither training nor held-out cells."""
         return self._numbers(self.test_indices_)
 
     @test_indices.setter
@@ -233,7 +232,7 @@ class MuDataMixin:
 
 
 def asked_cells(model: Any, data: AnnData | MuData | None, indices: Any = None) -> tuple[AnnData, np.ndarray]:
-    """The AnnData that ``model`` reads of ``data`` (None: its own), and the rows in it that ``indices`` mean."""
+    """The AnnData that ``model`` reads for ``data`` (None: its own), and the rows in it given by ``indices``."""
     asked = model._asked(data, indices)
     return asked.adata, asked.rows
 
@@ -246,12 +245,12 @@ def registered_regions(data: AnnData | MuData) -> pd.DataFrame:
 def _found(mdata: MuData) -> _Known:
     found = _set_up.get(id(mdata))
     if found is None or found.mdata() is not mdata:
-        raise ValueError("set up the MuData first: ScAtacFormer.setup_mudata(mdata)")
+        raise ValueError("the MuData is not set up. Call ScAtacFormer.setup_mudata(mdata) first.")
     return found
 
 
 def query_cells(mdata: MuData, setup: dict[str, Any], setup_args: dict[str, Any]) -> PairedCells:
-    """Cells to be read by a model that is there: RNA, labels and the batch may be missing."""
+    """Cells to be read by an existing model: RNA, labels and the batch may be missing."""
     names, keys = setup["modalities"], []
     tables = [mdata.mod[name].obs for name in (names["atac_layer"], names["rna_layer"]) if name in mdata.mod]
     for key in (setup_args["batch_key"], setup_args["labels_key"], setup_args.get("organ_key")):
@@ -274,7 +273,7 @@ def _remember(where: dict[int, _Known], mdata: MuData, setup: dict[str, Any], ce
 
 
 def _matrices(mdata: MuData, setup: dict[str, Any]) -> tuple[Any, Any]:
-    """The RNA and the ATAC matrix; None where there is none."""
+    """The RNA and the ATAC matrix; None if missing."""
     found = []
     for which in ("rna_layer", "atac_layer"):
         part, layer = mdata.mod.get(setup["modalities"][which]), setup[which]
@@ -283,17 +282,18 @@ def _matrices(mdata: MuData, setup: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _same_matrix(before: Any, now: Any) -> bool:
-    """Whether a matrix was not replaced; one on disk is another object at each look."""
+    """Whether a matrix has not been replaced; one on disk is a new object at each access."""
     return before is now or (type(before) is type(now) and hasattr(now, "group"))
 
 
 def _check_unchanged(mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
-    """Raises where cells were added, removed or reordered since the set-up; else takes new columns of ``obs`` over."""
+    """Raise ValueError if cells were added, removed or reordered since the set-up; otherwise copy new columns of
+    ``obs``."""
     if not _same_cells(mdata, setup, cells):
         raise ValueError(
             f"the cells or features of mdata have changed since it was set up (then {cells.atac.n_obs:,} cells, now "
-            f"{mdata.n_obs:,}); call ScAtacFormer.setup_mudata(mdata) again and make the model anew, or load a saved one "
-            "with it"
+            f"{mdata.n_obs:,}); call ScAtacFormer.setup_mudata(mdata) again and create the model again, or load a saved one "
+            "with it."
         )
     _take_columns(mdata, setup, cells)
 

@@ -1,4 +1,4 @@
-"""How the network is trained: first the decoder alone, then everything, or what a query or a fine-tuning lets learn."""
+"""The training plan: first only the decoder, then all weights, or those of a query or of fine-tuning."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PlanOptions:
         """The record of ``plan_kwargs``; TypeError for a name that it does not have."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(settings) - set(known)):
-            raise TypeError(f"plan_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
+            raise TypeError(f"plan_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}.")
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,15 +49,15 @@ class PlanOptions:
 
 
 class ScAtacTrainingPlan(TrainingPlan):
-    """First the decoder alone, then everything, gently.
+    """First only the decoder, then all weights.
 
-    The network starts at a good embedding; while the decoder is wrong in scale its gradient would warp it. So for
-    ``n_decoder_epochs`` only the decoder learns (``decoder_lr``); then the encoder (``lr``) and the decoder (3 ``lr``)
-    too, under a cosine that ends at zero after ``max_epochs``. What the embedding is made of, the bin table and the
-    projection of ``<cls>``, learns at ``embedding_lr``. It is zero by default: on a few thousand cells the removed bins
-    are predicted as well without, and the embedding of the spectral start is better than what they make of it.
-    ``label_weight``: of the labels' cross-entropy beside the removed-bin loss, for all tasks or by task; with it the
-    encoder, and with ``embedding_lr`` the embedding, learn from labels too.
+    The network starts with a good embedding, which the gradients of an untrained decoder would distort. Therefore only
+    the decoder is trained for ``n_decoder_epochs`` (``decoder_lr``), and then the encoder (``lr``) and the decoder
+    (3 ``lr``), with a cosine schedule that reaches zero after ``max_epochs``. The embedding, that is the bin table and
+    the projection of ``<cls>``, is trained at ``embedding_lr``, which is zero by default: on a few thousand cells,
+    training it does not improve the prediction of removed bins and makes the embedding worse.
+    ``label_weight``: weight of the labels' cross-entropy relative to the removed-bin loss, for all tasks or by task; it
+    trains the encoder, and with ``embedding_lr`` the embedding, on labels too.
     """
 
     module: ScAtacNetwork
@@ -66,7 +66,7 @@ class ScAtacTrainingPlan(TrainingPlan):
         super().__init__(module)
         self.options, self.trainable = options, trainable or Trainable()
         self.label_weight = by_task(options.label_weight, list(module.heads))
-        self.labels: dict[str, LabelTarget] = {}  # of the tasks with a weight: set before fitting
+        self.labels: dict[str, LabelTarget] = {}  # tasks with a weight: set before fitting
 
     @property
     def fixed(self) -> frozenset[str]:
@@ -82,7 +82,7 @@ class ScAtacTrainingPlan(TrainingPlan):
         return "decoder" if self.decoder_only else self.trainable.parts
 
     def configure_optimizers(self) -> RowAdamW:
-        """One optimizer of three groups: decoder, what the embedding is made of, encoder."""
+        """One optimizer with three groups: decoder, embedding, encoder."""
         module, options = self.module, self.options
         if self.trainable.frozen:
             bias = module.decoder.bias.weight
@@ -106,7 +106,7 @@ class ScAtacTrainingPlan(TrainingPlan):
         self.labels = {task: target.to(self.device) for task, target in self.labels.items()}
         module.requires_grad_(parts == "all")
         if parts == "all":
-            # in the first stage the table is read, not learned: the decoder alone is wrong in scale
+            # in the first stage the table is not trained: only the decoder must adapt
             for parameter in self._embedding_parameters():
                 parameter.requires_grad_(self._embedding_learns)
             return
@@ -132,7 +132,7 @@ class ScAtacTrainingPlan(TrainingPlan):
         return Losses(weighted_total(found, self.options.kept_weight, self.labels), means, len(batch["depth"]))
 
     def validation_losses(self, batch: Any) -> Losses:
-        """Removed-bin loss of held-out cells, about themselves: the same sentences in every epoch."""
+        """Removed-bin loss of held-out cells for their own bins, on the same sentences in every epoch."""
         loss = self.module.losses(batch, self.decoder_only)["open"].mean
         return Losses(loss, {"validation_loss": loss, "reconstruction_loss_validation": loss}, len(batch["depth"]))
 
@@ -145,7 +145,7 @@ class ScAtacTrainingPlan(TrainingPlan):
         return self.options.embedding_lr > 0 and not self.decoder_only
 
     def _rates(self, factor: float) -> tuple[float, float, float]:
-        """Of the decoder, what the embedding is made of, and the encoder, at a share of their peaks."""
+        """Learning rates of the decoder, the embedding and the encoder, as shares of their peaks."""
         return 3 * self.options.lr * factor, self.options.embedding_lr * factor, self.options.lr * factor
 
     def _embedding_parameters(self) -> list[nn.Parameter]:
@@ -157,14 +157,16 @@ def by_task(label_weight: float | Mapping[str, float], tasks: list[str]) -> dict
     """The weights above zero, by task; ValueError for tasks that the model does not have."""
     if isinstance(label_weight, int | float):
         if label_weight and not tasks:
-            raise ValueError("label_weight is for a supervised model: ScAtacFormer(adata, supervised=True)")
+            raise ValueError(
+                "label_weight is given for a model without labels. Create it with ScAtacFormer(adata, supervised=True)."
+            )
         label_weight = dict.fromkeys(tasks, label_weight)
     if unknown := sorted(set(label_weight) - set(tasks)):
         raise ValueError(
-            f"label_weight names {', '.join(unknown)}; the model predicts {', '.join(tasks) or 'no label'}"
+            f"label_weight names {', '.join(unknown)}; the model predicts {', '.join(tasks) or 'no label'}."
         )
     if any(weight < 0 for weight in label_weight.values()):
-        raise ValueError(f"label_weight must not be negative, found {label_weight}")
+        raise ValueError(f"label_weight is {label_weight}; expected 0 or more.")
     return {task: float(weight) for task, weight in label_weight.items() if weight}
 
 

@@ -1,4 +1,4 @@
-"""New cells on a trained model: bring their regions to the model's, add their batches, keep everything else."""
+"""Queries: map the regions of new cells to those of a trained model, add their batches, keep everything else."""
 
 from __future__ import annotations
 
@@ -41,16 +41,17 @@ class QueryMixin:
         unfrozen: bool = False,
         inplace_subset_query_vars: bool = False,
     ):
-        """A model for new cells that keeps what the reference has learned (scArches).
+        """A model for new cells with the weights of the reference (scArches).
 
-        Batches that the reference does not know get a bias of their own, started from their regions' frequencies. The
-        model embeds at once; :meth:`train` fits these biases and nothing else, so that the reference's cells keep their
-        embedding to the bit. ``unfrozen=True``: everything is trained on.
+        New batches get a bias of their own, initialised from the frequencies of their regions. The model is ready to
+        embed; :meth:`train` fits only these biases, so that the embedding of the reference's cells stays
+        bit-identical. ``unfrozen=True``: training continues for all weights.
 
         Parameters
         ----------
         adata
-            Cells x the reference's regions; see :meth:`prepare_query_anndata`. Or a MuData, in which cells may lack RNA.
+            Cells x the reference's regions; see :meth:`prepare_query_anndata`. Or a MuData, in which cells may lack
+            RNA.
         reference_model
             A trained model, or the folder that it was saved to.
         inplace_subset_query_vars
@@ -69,10 +70,10 @@ class QueryMixin:
         accelerator: str = "auto",
         device: int | str = "auto",
     ):
-        """A model of pairs that starts from a model of ATAC alone, trained on these cells or others.
+        """A model of pairs that starts from a model of ATAC only, trained on these or other cells.
 
-        Its embedding and decoder are taken over; :meth:`train_pairs` then trains what pairs need. Batches are those of
-        ``atac_model``'s ``batch_key``; new ones get a bias of their own, as in :meth:`load_query_data`.
+        It uses the embedding and the decoder of ``atac_model``; :meth:`train_pairs` then trains the network of pairs.
+        Batches are those of its ``batch_key``; new ones get a bias of their own, as in :meth:`load_query_data`.
 
         Parameters
         ----------
@@ -100,7 +101,7 @@ class QueryMixin:
         return_reference_var_names: bool = False,
         inplace: bool = True,
     ) -> AnnData | pd.Index | None:
-        """Bring the regions of ``adata`` to the model's, in its order; sparse throughout.
+        """Map the regions of ``adata`` to those of the model, in its order; always sparse.
 
         Regions are matched by chromosome, start and end. Those that the model lacks are left out, those that ``adata``
         lacks are closed. For regions with other ends use ``scatacformer.pp.match_vocabulary``.
@@ -108,7 +109,7 @@ class QueryMixin:
         ``inplace`` changes ``adata`` and returns None; else a new AnnData is returned. ``return_reference_var_names``
         returns the model's region names instead, and changes nothing.
 
-        Raises ValueError if no region of ``adata`` is the model's; warns of those that are left out.
+        Raises ValueError if no region of ``adata`` is in the model; warns about those that are left out.
         """
         import anndata
         import pandas as pd
@@ -122,13 +123,13 @@ class QueryMixin:
         absent = int((at < 0).sum())
         if absent == len(at):
             raise ValueError(
-                f"none of the {len(at):,} regions of adata is one of the model's {vocabulary.n_bins:,} "
-                f"(adata's first: {found.names[0]}, the model's: {vocabulary.names[0]}); is it the same assembly and bin "
-                "size? Map other regions by overlap: scatacformer.pp.match_vocabulary(adata, model)"
+                f"none of the {len(at):,} regions of adata is one of the {vocabulary.n_bins:,} of the model "
+                f"(adata's first: {found.names[0]}, the model's: {vocabulary.names[0]}). Check that it has the same assembly and bin "
+                "size, or map its regions by overlap: scatacformer.pp.match_vocabulary(adata, model)."
             )
         if absent:
             warnings.warn(
-                f"{absent:,} of {len(at):,} regions of adata are not the model's and are left out "
+                f"{absent:,} of {len(at):,} regions of adata are not in the model and are left out "
                 f"(first: {found.names[np.flatnonzero(at < 0)[0]]})",
                 UserWarning,
                 stacklevel=2,
@@ -143,7 +144,7 @@ class QueryMixin:
             var=var,
             uns=dict(adata.uns),
             obsm=dict(adata.obsm),
-            # anndata 0.13 lists X among the layers, under None
+            # anndata 0.13 includes X in the layers, as None
             layers={k: _in_columns(v, at, vocabulary.n_bins) for k, v in adata.layers.items() if k is not None},
         )
         if not inplace:
@@ -155,7 +156,7 @@ class QueryMixin:
     def _of_new_cells(
         cls, adata, reference_model, accelerator, device, unfrozen, inplace_subset_query_vars, setup=None
     ):
-        """:meth:`load_query_data`; ``setup`` says how a MuData is read where the reference was made of an AnnData."""
+        """:meth:`load_query_data`; ``setup`` describes how to read a MuData if the reference was made of an AnnData."""
         if isinstance(reference_model, QueryMixin):
             model = reference_model
             weights = {k: v.detach().cpu() for k, v in model.module.state_dict().items()}
@@ -167,13 +168,15 @@ class QueryMixin:
         if model.config_.d_dna:
             init = init | {"dna": model.module.embedding.dna.table}
         if not model.is_trained_:
-            raise ValueError("the reference model is not trained; call its train() first")
+            raise ValueError("the reference model is not trained. Call its train() first.")
         query_kwargs = {"extend_categories": True, "allow_missing_labels": True}
         if init.get("supervised"):
             query_kwargs["fixed_labels"] = True  # a head has as many outputs as it was trained on
         if is_mudata(adata):
             if inplace_subset_query_vars:
-                raise ValueError("a MuData is not written to: bring its ATAC to the model's regions before it is made")
+                raise ValueError(
+                    "inplace_subset_query_vars is set for a MuData, which is not modified. Map its ATAC to the model's regions before."
+                )
             cls._set_up_as(adata, setup or attributes.get("mudata_setup_"), registry, **query_kwargs)
         else:
             if inplace_subset_query_vars:
@@ -185,7 +188,7 @@ class QueryMixin:
         query._restore_pairs(attributes)
         n_known = weights["decoder.bias.weight"].shape[1]
         weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])
-        # where a new batch lies is not known: nothing is taken out
+        # the shift of a new batch is unknown: nothing is subtracted
         for name in ("batch_shift", "local_shift"):
             shift = torch.zeros(query.config_.n_batch, *weights[name].shape[1:])
             shift[:n_known] = weights[name]
@@ -201,13 +204,14 @@ class QueryMixin:
         return query
 
     def _with_new_batches(self, bias: torch.Tensor) -> torch.Tensor:
-        """The bias (n_bins, n_batch) with a column for each new batch: its regions' log-odds, drawn to the known ones."""
+        """The bias (n_bins, n_batch) with a column for each new batch: its regions' log-odds, shrunk towards those of
+        the known batches."""
         n_known, n_batch = bias.shape[1], self.config_.n_batch
         if n_known == n_batch:
             return bias
         source, codes = self._source(self.adata), self._batch_codes(self.adata)
         n_open, n_cells = open_by_batch(source, codes, n_batch)
-        # the known batches count as cells with the frequencies that the model has learned
+        # the known batches are weighted as cells with the model's frequencies
         weight = 10.0 * max(n_cells.sum(), 1.0)
         n_open[:n_known] += weight / n_known * torch.sigmoid(bias).numpy().T
         n_cells[:n_known] += weight / n_known
@@ -218,7 +222,7 @@ def _vocabulary_of(reference_model) -> Vocabulary:
     if isinstance(reference_model, QueryMixin):
         return reference_model.vocabulary
     vocabulary = read_folder(reference_model, "ScAtacFormer").vocabulary
-    assert vocabulary is not None  # its own class reads it so
+    assert vocabulary is not None  # always set by this class
     return vocabulary
 
 
@@ -227,7 +231,7 @@ def _in_columns(matrix, at: np.ndarray, n_bins: int) -> sp.csr_matrix | None:
         return None
     source = RowSource.from_matrix(matrix, columns=at, n_bins=n_bins)
     indptr, bins, counts = source.rows(np.arange(source.n_cells), counts=True)
-    # copies: these may be the user's own arrays, which must not be sorted or shared
+    # copies, because the user's arrays must not be sorted or shared
     out = sp.csr_matrix((counts, bins, indptr), shape=(source.n_cells, n_bins), copy=True)
     out.sort_indices()
     return out

@@ -1,4 +1,4 @@
-"""From cells to what the network says of them: minibatches in the order asked, and the encoder's output, kept for a while."""
+"""Reading of cells with a network: minibatches in the requested order, and a cache of the encoder's output."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from scatacformer.cells import RowSource
     from scatacformer.nn import Cells, Minibatch, ScAtacNetwork
 
-MAX_KEPT = 256 * 2**20  # bytes of the encoder's output that are kept for the next call
-MAX_MEANS = 4  # means over cells that are kept
+MAX_KEPT = 256 * 2**20  # bytes of the encoder's output in the cache
+MAX_MEANS = 4  # number of cached means over cells
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads cells of a source, all their open bins, with a network that is not trained meanwhile."""
+    """Reads cells of a source, all their open bins, with a fixed network."""
 
     network: ScAtacNetwork
     source: RowSource
@@ -46,7 +46,7 @@ class Reader:
             yield cast("Minibatch", {name: tensor.to(self.network.device) for name, tensor in batch.items()})
 
     def content(self, rows: np.ndarray, batch_size: int | None) -> bytes:
-        """A digest of everything that the network reads of the cells, and of how they are divided into minibatches."""
+        """A digest of all inputs of the network for the cells, and of their division into minibatches."""
         found = hashlib.blake2b(digest_size=16)
         for batch in self.minibatches(rows, batch_size):
             found.update(_content(batch))
@@ -55,7 +55,7 @@ class Reader:
     def embedded(self, rows: np.ndarray, batch_size: int | None) -> Iterator[Tensor]:
         """The embedding of the cells, (n_cells, d_embed) a minibatch, not yet shortened."""
         to_latent = self.network.to_latent
-        if to_latent is None or not bool(to_latent.weight.any()):  # the pool alone, for which nothing is encoded
+        if to_latent is None or not bool(to_latent.weight.any()):  # only the pool, which needs no encoder
             for batch in self.minibatches(rows, batch_size):
                 yield self.network.embed(batch)
         else:
@@ -70,10 +70,10 @@ class Reader:
 
 
 class Encodings:
-    """What the encoder has returned of the latest minibatches, as long as the weights are the same.
+    """Cache of the encoder's output for the latest minibatches, as long as the weights are the same.
 
-    A minibatch is known by its content, so that cells that were changed in place are encoded anew. What is kept is what
-    the encoder would return, bit for bit.
+    A minibatch is identified by its content, so cells that were changed in place are encoded again. Cached outputs are
+    bit-identical to those that the encoder would return.
     """
 
     def __init__(self, limit: int = MAX_KEPT) -> None:
@@ -83,14 +83,14 @@ class Encodings:
         self._weights: tuple[_Weight, ...] = ()
 
     def forget_others(self, network: ScAtacNetwork) -> None:
-        """Forget what other weights have returned."""
+        """Clear the cache if the weights have changed."""
         if (weights := _weights(network)) != self._weights:
             self._kept.clear()
             self._means.clear()
             self._n_bytes, self._weights = 0, weights
 
     def encode(self, network: ScAtacNetwork, batch: Minibatch) -> Cells:
-        """``network.encode(batch)``, or what it has returned before."""
+        """``network.encode(batch)``, possibly from the cache."""
         if torch.is_grad_enabled():
             return network.encode(batch)
         key = _content(batch)
@@ -109,7 +109,7 @@ class Encodings:
         return cells
 
     def mean(self, key: tuple, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """What ``compute`` returns, or has returned for this key and these weights; a copy."""
+        """The result of ``compute``, possibly from the cache for this key and these weights; a copy."""
         if key not in self._means:
             self._means[key] = compute()
             while len(self._means) > MAX_MEANS:
@@ -117,14 +117,14 @@ class Encodings:
         return self._means[key].copy()
 
     def __getstate__(self) -> dict[str, int]:
-        return {"limit": self._limit}  # what is kept neither travels nor is copied
+        return {"limit": self._limit}  # the cache is neither pickled nor copied
 
     def __setstate__(self, state: dict[str, int]) -> None:
         self.__init__(state["limit"])  # type: ignore[misc]
 
 
 class _Weight(NamedTuple):
-    """What changes where a tensor does: by a step, by a copy into it, or by another in its place."""
+    """A value that changes whenever a tensor does: by a step, a copy into it, or a replacement."""
 
     place: int
     version: int
@@ -134,7 +134,7 @@ class _Weight(NamedTuple):
 def _weights(network: ScAtacNetwork) -> tuple[_Weight, ...]:
     tensors = (*network.parameters(), *network.buffers())
     return tuple(
-        # versions do not count what is written through .data: the sum does. 20 ms for 21 million weights
+        # versions do not include writes through .data, but the sum does. 20 ms for 21 million weights
         _Weight(t.data_ptr(), 0 if t.is_inference() else t._version, float(t.sum()) if t.is_floating_point() else 0.0)
         for t in tensors
     )
@@ -143,7 +143,7 @@ def _weights(network: ScAtacNetwork) -> tuple[_Weight, ...]:
 def _content(batch: Minibatch) -> bytes:
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(batch.items()):
-        if name != "cells" and isinstance(tensor, torch.Tensor):  # where the cells stand does not matter
+        if name != "cells" and isinstance(tensor, torch.Tensor):  # row numbers do not matter
             found.update(name.encode())
             found.update(tensor.cpu().contiguous().numpy().tobytes())
     return found.digest()

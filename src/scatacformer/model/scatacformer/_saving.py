@@ -1,4 +1,4 @@
-"""What a :class:`~scatacformer.ScAtacFormer` is on disk, what its card says, and how it is made again from both."""
+"""Saving and loading of :class:`~scatacformer.ScAtacFormer`, and its model card."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class SavingMixin(SharingMixin):
             found = "no" if vocabulary is None else f"{vocabulary.n_bins:,}"
             raise ValueError(
                 f"the vocabulary of {path.parent} has {found} regions, and the network of {path.name} "
-                f"{files.network.get('n_bins')}: they are not of one model"
+                f"{files.network.get('n_bins')}: they are not from the same model. Copy the folder again."
             )
         init, attributes, registry = state["options"], state["attributes"], state["registry"]
-        # the classes are the model's, whatever is written in adata
+        # the classes are those of the model, not the annotation of adata
         classes = saved_classes(files.weights, attributes) if init.get("eos") == "region_class" else None
         _check_network(files, classes)
         if files.network.get("d_dna"):
@@ -93,7 +93,7 @@ class SavingMixin(SharingMixin):
         c, vocabulary = self.config_, self.vocabulary_
         rows = [
             ("regions", f"{vocabulary.n_bins:,}" + (f" of {vocabulary.bin_size:,} bp" if vocabulary.bin_size else "")),
-            ("assembly", vocabulary.assembly or "not said"),
+            ("assembly", vocabulary.assembly or "not stated"),
             ("chromosomes", f"{vocabulary.n_chroms}"),
             ("encoder", f"{c.n_layers} layers, {c.d_model} wide, {c.n_heads} heads"),
             ("decoder", c.decoder),
@@ -118,26 +118,26 @@ class SavingMixin(SharingMixin):
 
 
 def _check_state(cls: type, path: Path | None, state: dict[str, Any]) -> None:
-    """Refuse a state that is damaged, or names options and attributes that this version does not have."""
+    """Raise ValueError for a damaged state, or one with options and attributes that this version does not have."""
     for name in ("options", "registry", "attributes"):
         if not isinstance(state.get(name), dict):
-            raise ValueError(f"{path} is damaged: its state lacks {name}")
+            raise ValueError(f"{path} is damaged: its state lacks {name}.")
     check_registry(state["registry"], path)
     strange = sorted(set(state["options"]) - set(signature(cls.__init__).parameters))  # type: ignore[misc]
     strange += sorted(name for name in state["attributes"] if not _is_attribute(name))
     if strange:
         raise ValueError(
             f"{path} names {', '.join(map(repr, strange[:4]))}, which scatacformer {version('scatacformer')} does not "
-            "have. It was written by another version: update scatacformer"
+            "have. It was written by another version: update scatacformer."
         )
 
 
 def _check_network(files: ModelFiles, classes: Any) -> None:
-    """Refuse weights that are not of the network that the configuration describes, before that is made."""
+    """Raise ValueError for weights that do not match the configured network, before it is created."""
     try:
         config = NetworkConfig(**files.network)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{files.path} describes no network: {error}") from None
+        raise ValueError(f"{files.path} does not describe a network: {error}") from None
     check_same_network(files.path, config, _of_options(files, config))
     files.check_layers(n_layers=config.n_layers)
     assert files.vocabulary is not None
@@ -157,13 +157,13 @@ def _check_network(files: ModelFiles, classes: Any) -> None:
 
 
 def _of_options(files: ModelFiles, config: NetworkConfig) -> NetworkConfig:
-    """``config`` with everything that the model's options say of it."""
+    """``config`` with all options of the model."""
     options = files.state["options"]
     said = {name: value for name, value in options.items() if name in vars(config) and value is not None}
     try:
         return replace(config, **SIZES.get(options.get("size", "small"), {}) | said)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{files.path} has options of which no network can be made: {error}") from None
+        raise ValueError(f"{files.path} has invalid network options: {error}") from None
 
 
 def paired_configs(attributes: dict[str, Any]) -> tuple[PairedConfig, LinkConfig | None] | None:
@@ -175,29 +175,29 @@ def paired_configs(attributes: dict[str, Any]) -> tuple[PairedConfig, LinkConfig
 
 
 def check_same_network(path: Path | None, saved: NetworkConfig, made: NetworkConfig) -> None:
-    """Refuse a model whose options give another network than the one that was saved, though its weights fit."""
+    """Raise ValueError for a model whose options give a network other than the saved one, although its weights fit."""
     said, has = (json.loads(json.dumps(config.to_dict())) for config in (saved, made))
     differs = [name for name in has if said[name] != has[name]]
     if differs:
         what = ", ".join(f"{name} {said[name]} (network) and {has[name]} (options)" for name in differs[:4])
-        raise ValueError(f"{path or 'config.json'} contradicts itself: {what}. Copy it again, or save the model again")
+        raise ValueError(f"{path or 'config.json'} contradicts itself: {what}. Copy it again, or save the model again.")
 
 
 def _dna_of(files: ModelFiles) -> Any:
     tensors = files.tables.get("dna", {})
     if "dna" not in tensors:
-        raise ValueError(f"{files.path} names no DNA table, and the network reads one. Copy the whole folder")
+        raise ValueError(f"{files.path} has no DNA table, but the network needs one. Copy the whole folder.")
     return tensors["dna"]
 
 
 def _is_attribute(name: str) -> bool:
-    """Whether a model's attribute of that name is saved: what it has learned or was given, and nothing made of the rest."""
+    """Whether an attribute of a model is saved: trained or given values, but nothing derived from them."""
     made = ("registry_", "init_params_", "vocabulary_", "config_")
     return name.endswith("_") and name[0] != "_" and name not in made
 
 
 def _of_corpus(notes: dict[str, Any]) -> list[str]:
-    """What a pretraining has noted of its cells."""
+    """Notes of a pretraining on its cells."""
     card = notes.get("card")
     if not isinstance(card, dict):
         return []
@@ -207,7 +207,7 @@ def _of_corpus(notes: dict[str, Any]) -> list[str]:
 
 
 def _losses(history: dict[str, Any]) -> list[str]:
-    """The removed-bin loss of the cells that were held out of the training; early stopping has looked at it."""
+    """The removed-bin loss of the held-out cells, which was used for early stopping."""
     if "validation_loss" not in history or not len(history["validation_loss"]):
         return []
     losses = history["validation_loss"]["validation_loss"]

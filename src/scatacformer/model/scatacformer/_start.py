@@ -1,4 +1,4 @@
-"""Where training starts: the bin table from the cells' spectral vectors or drawn, the decoder from frequencies."""
+"""Initialisation: the bin table from spectral vectors or at random, the decoder from frequencies."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def put_spectral_start(
     seed: int,
     vectors: np.ndarray | None = None,
 ) -> SpectralStart:
-    """Fits the spectral start on ``cells`` (sorted row numbers; ``codes``: batches of all cells) and puts it into the
-    module, with what the decoder starts from. Other cells count nowhere.
+    """Fit the spectral initialisation on ``cells`` (sorted row numbers; ``codes``: batches of all cells) and copy it
+    into the module, with that of the decoder. Other cells are not used.
 
-    With ``vectors`` (n_bins, d) the start is made of these and not of the spectrum.
+    With ``vectors`` (n_bins, d), these are used instead of the spectrum.
     """
     d_embed, n_batch = module.config.d_embed, module.config.n_batch
     if vectors is None:
@@ -65,7 +65,7 @@ def put_spectral_start(
 def _without_batches(
     module: ScAtacNetwork, start: SpectralStart, weight: np.ndarray, codes: np.ndarray
 ) -> SpectralStart:
-    """Puts where the batches lie into the module; the start without that. ``codes``: of the start's cells."""
+    """Set the batch shifts of the module; returns the initialisation without them. ``codes``: batches of its cells."""
     n_batch = module.config.n_batch
     vectors = start.vectors / start.weight.max()
     shifts = batch_shifts(vectors, codes, n_batch)
@@ -80,14 +80,14 @@ def _without_batches(
         module.batch_shift.copy_(before_weight(shifts))
         module.local_shift.zero_()
         module.local_shift[:, :n_centres].copy_(before_weight(local.shifts))
-        module.shift_centres.fill_(FAR)  # those that are not used are near nothing
+        module.shift_centres.fill_(FAR)  # unused centres are far from all cells
         module.shift_centres[:n_centres].copy_(torch.from_numpy(local.centres))
         module.shift_width.fill_(max(local.width, 1e-12))
     return replace(start, vectors=vectors - local.of(vectors, codes).astype(np.float32))
 
 
 def put_frequencies(module: ScAtacNetwork, source: RowSource, codes: np.ndarray, cells: np.ndarray) -> None:
-    """What the decoder starts from: how often each bin is open in ``cells``, by batch, and how deep these are."""
+    """Initialise the decoder from the frequency of each bin in ``cells``, by batch, and their depth."""
     n_open, n_cells = open_by_batch(source, codes, module.config.n_batch, cells)
     with torch.no_grad():
         for target, value in (
@@ -101,17 +101,17 @@ def put_frequencies(module: ScAtacNetwork, source: RowSource, codes: np.ndarray,
 def open_by_batch(
     source: RowSource, codes: np.ndarray, n_batch: int, cells: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of each batch in which each bin is open (n_batch, n_bins), and cells of each batch (n_batch,); streamed.
+    """Number of cells of each batch in which each bin is open (n_batch, n_bins), and in total (n_batch,); streamed.
 
-    ``codes`` (n_cells of the source,) are the cells' batches; ``cells`` the row numbers that count, all by default.
+    ``codes`` (n_cells of the source,) are the cells' batches; ``cells`` the row numbers to use, all by default.
     """
-    if cells is not None and 4 * len(cells) < source.n_cells:  # few of many: the others are not read
+    if cells is not None and 4 * len(cells) < source.n_cells:  # few of many cells: only these are read
         return _open_of_some(source, codes, n_batch, cells)
     counted = np.full(source.n_cells, cells is None)
     counted[slice(0) if cells is None else cells] = True
     n_open = np.zeros((n_batch, source.n_bins))
     for first, rows in source.iter_chunks(256):
-        # a batch more for the cells that do not count
+        # an extra batch for the cells that are not used
         here = slice(first, first + len(rows.indptr) - 1)
         code = np.where(counted[here], codes[here], n_batch)
         owner = np.repeat(code, np.diff(rows.indptr))
@@ -134,10 +134,10 @@ def _open_of_some(
 
 
 def log_odds(n_open: np.ndarray, n_cells: np.ndarray) -> np.ndarray:
-    """Log-odds that a bin is open in a cell of a batch, drawn towards all cells where the batch says little.
+    """Log-odds that a bin is open in a cell of a batch, shrunk towards all cells for small batches.
 
-    ``n_open`` (n_batch, n_bins), ``n_cells`` (n_batch,) -> (n_batch, n_bins) float32. The share over all cells counts
-    as 2 cells more of the batch.
+    ``n_open`` (n_batch, n_bins), ``n_cells`` (n_batch,) -> (n_batch, n_bins) float32. The share over all cells is
+    weighted as 2 additional cells of the batch.
     """
     prior = (n_open.sum(0) + 0.5) / (n_cells.sum() + 1.0)  # (n_bins,)
     share = (n_open + 2 * prior) / (n_cells[:, None] + 2)

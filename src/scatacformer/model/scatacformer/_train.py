@@ -1,4 +1,4 @@
-"""``train``: from a fresh model and its cells to weights, through :func:`scatacformer.training.fit`."""
+"""``ScAtacFormer.train``, using :func:`scatacformer.training.fit`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scatacformer.cells import RowSource
     from scatacformer.nn import ScAtacNetwork
 
-# arguments of `train` that act with tune="heads"
+# arguments of `train` that have an effect with tune="heads"
 OF_HEADS = {
     "train_size",
     "validation_size",
@@ -35,7 +35,7 @@ OF_HEADS = {
     "datasplitter_kwargs",
     "labels_kwargs",
 }
-# those of Lightning's trainer that `fit` has under its own names
+# arguments of Lightning's trainer that have other names in `fit`
 OF_FIT = {
     "precision": "precision", "accumulate_grad_batches": "accumulate_grad_batches", "max_steps": "max_steps",
     "gradient_clip_val": "gradient_clip_val", "enable_progress_bar": "progress", "callbacks": "callbacks",
@@ -70,28 +70,28 @@ class TrainingMixin:
         labels_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> None:
-        """Train the model, from the cells' own spectral vectors if it was not trained before.
+        """Train the model, starting from the spectral embedding of the cells if it has not been trained before.
 
-        The first call starts the bin table from the leave-self-out spectral embedding of all cells given (labels are
-        not used), trains the decoder alone, then everything, and keeps the weights of the epoch with the lowest
-        removed-bin loss of held-out cells. Those cells take no part in the steps, but in the spectral start; for a
-        figure on cells that the model has never met, score cells that were not in ``adata``. A later call continues
-        from the weights that are there. After :meth:`load_query_data` only what the query added is trained, after
+        The first call initialises the bin table from the leave-self-out spectral embedding of all cells (labels are not
+        used), trains first the decoder and then all weights, and keeps the weights of the epoch with the lowest
+        removed-bin loss of the held-out cells. These cells are not used in training steps, but in the spectral
+        initialisation; to evaluate on unseen cells, use cells that were not in ``adata``. A later call continues
+        from the current weights. After :meth:`load_query_data` only what the query added is trained, after
         :meth:`for_fine_tuning` what its ``tune`` says; with ``tune="heads"`` only the arguments of the split and
-        ``labels_kwargs`` can act, and others are refused.
+        ``labels_kwargs`` have an effect, and others raise an error.
 
         Parameters
         ----------
         max_epochs
-            Passes over the cells. Default: 3 of the decoder, then as many as make about 200 steps (1 to 12).
+            Number of epochs. Default: 3 for the decoder, then about 200 steps (1 to 12 epochs).
         accelerator, devices
-            As in Lightning: ``"auto"``, ``"cpu"``, ``"gpu"``; how many or which.
+            As in Lightning: ``"auto"``, ``"cpu"``, ``"gpu"``; number or list of devices.
         train_size, validation_size
-            Shares of the cells to train on and to hold out. Default: 0.9 and the rest.
+            Shares of training and held-out cells. Default: 0.9 and the remaining cells.
         shuffle_set_split
             Whether the held-out cells are sampled (by the model's seed) or are the last ones.
         batch_size
-            Cells in a step.
+            Number of cells per step.
         early_stopping, early_stopping_patience
             Stop when ``validation_loss`` has not fallen for this many epochs.
         lr, weight_decay
@@ -99,39 +99,40 @@ class TrainingMixin:
         num_workers
             Processes that prepare minibatches. The result does not depend on it.
         bin_vectors
-            (n_bins, d), to start the bin table from instead of the spectral embedding, such as
-            :meth:`scatacformer.model.Atacformer.bin_vectors`: the at most ``d_embed`` directions of them in which the
-            cells differ. Bins with NaN do not count in the embedding.
+            (n_bins, d), to initialise the bin table instead of the spectral embedding, such as
+            :meth:`scatacformer.model.Atacformer.bin_vectors`: the at most ``d_embed`` directions in which the cells
+            differ are used. Bins with NaN are ignored in the embedding.
         checkpoint_dir, resume
             Folder that gets ``last.ckpt`` after every epoch; ``resume=True`` continues from it and ends where an
-            uninterrupted run would. Ctrl-C ends training, keeps the best weights so far and warns how to resume; a second
-            one raises KeyboardInterrupt. SIGTERM writes a checkpoint and ends the process with status 143.
+            uninterrupted run would. Ctrl-C ends training, keeps the best weights so far and warns how to resume; a
+            second one raises KeyboardInterrupt. SIGTERM writes a checkpoint and ends the process with status 143.
         sentence_kwargs
             How sentences are made: ``max_tokens`` (128), open bins of a cell that the encoder reads in a training step,
-            sampled anew in each (all are pooled); ``max_targets`` (512), maximum number of removed bins of a cell that are
-            predicted in a step; ``n_closed`` (4096), closed bins that they are distinguished from, sampled by frequency for
-            the minibatch, or ``"all"``; ``neighbor_share`` (0.5), share of the cells of a step whose targets are the bins of
-            one of their ``n_neighbors`` (10) nearest neighbours among the training cells instead of their own.
+            sampled anew in each (all are pooled); ``max_targets`` (512), maximum number of removed bins of a cell that
+            are predicted in a step; ``n_closed`` (4096), closed bins that they are distinguished from, sampled by
+            frequency for the minibatch, or ``"all"``; ``neighbor_share`` (0.5), share of the cells of a step whose
+            targets are the bins of one of their ``n_neighbors`` (10) nearest neighbours among the training cells
+            instead of their own.
         plan_kwargs
             For the training plan: ``embedding_lr`` (0: the embedding stays the spectral one), ``decoder_lr``,
             ``kept_weight``, ``n_decoder_epochs``, ``label_weight`` (0: labels do not move the encoder).
         datasplitter_kwargs
             ``external_indexing``: a list of arrays of row numbers, [train, validation, test].
         paired_kwargs
-            Of a model of a MuData: arguments of :meth:`train_pairs`, which follows, on the same cells.
+            For a model of a MuData: arguments of :meth:`train_pairs`, which follows on the same cells.
         labels_kwargs
-            Of a supervised model: arguments of :meth:`train_labels`, which follows, on the same cells.
+            For a supervised model: arguments of :meth:`train_labels`, which follows on the same cells.
         **trainer_kwargs
             For Lightning's trainer: ``precision``, ``accumulate_grad_batches``, ``callbacks``, ...
 
         Raises
         ------
         ValueError
-            Sizes out of range; arguments that cannot act with ``tune="heads"``; ``bin_vectors`` of other bins, or for a model that is trained; no held-out cells with early
-            stopping; ``resume`` without a checkpoint, or with a damaged one, or with that of another training (other cells,
-            split, seed, rates, ...).
+            Sizes out of range; arguments that cannot act with ``tune="heads"``; ``bin_vectors`` of other bins, or for a
+            model that is trained; no held-out cells with early stopping; ``resume`` without a checkpoint, or with a
+            damaged one, or with that of another training (other cells, split, seed, rates, ...).
         FloatingPointError
-            The loss is not finite; the cells of the step are named.
+            The loss is not finite; the error lists the cells of the step.
         KeyboardInterrupt, SystemExit
             See ``checkpoint_dir``.
         """
@@ -142,10 +143,12 @@ class TrainingMixin:
             source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, datasplitter_kwargs
         )
         if early_stopping and not len(split.validation):
-            raise ValueError("early stopping needs held-out cells: name some, or set early_stopping=False")
+            raise ValueError(
+                "there are no held-out cells; expected some for early stopping. Hold out cells, or set early_stopping=False."
+            )
         heads = self._label_options(labels_kwargs, split, trainable.frozen)
         if trainable.parts == "heads":
-            refuse_without_effect(given, OF_HEADS, "with tune='heads', which trains the heads and nothing else")
+            refuse_without_effect(given, OF_HEADS, "with tune='heads', which trains only the heads")
             self._fit_labels(heads, split)
             self.train_indices_, self.validation_indices_, self.test_indices_ = split
             return
@@ -185,7 +188,7 @@ class TrainingMixin:
             self._fit_labels(heads, split)
 
     def _trainable(self, checkpoint_dir: str | Path | None = None, resume: bool = False) -> Trainable:
-        """What the next training changes; that of a resumed training is what it was when it began."""
+        """The parameters that the next training changes; a resumed training uses those with which it began."""
         trainable = Trainable.of(self.trainable_)
         if trainable.stage == "untrained" and self.is_trained_:
             trainable = replace(trainable, stage="trained")
@@ -193,7 +196,7 @@ class TrainingMixin:
         if not resume:
             return trainable
         if checkpoint_dir is None or not path.exists():
-            raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder (checkpoint_dir)")
+            raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder (checkpoint_dir).")
         began = fingerprint_of(path).get("stage")
         both = {trainable.stage, began} == {"trained", "untrained"}
         return replace(trainable, stage=began) if both else trainable
@@ -206,7 +209,7 @@ class TrainingMixin:
         sentences: SentenceOptions,
         bin_vectors: np.ndarray | None,
     ) -> tuple[TrainSentences, TrainSentences]:
-        """The start of an untrained model, put into the module; what makes sentences of training and held-out cells."""
+        """Initialise an untrained model; returns the collate functions of training and held-out cells."""
         policy, neighbors = sentences.policy(self.config_, self.seed_), None
         codes = self._batch_codes(self.adata)
         if plan.trainable.stage == "untrained":
@@ -227,7 +230,7 @@ class TrainingMixin:
         bin_vectors: np.ndarray | None,
         options: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """What a resumed training must have in common with the one before. The number of epochs may grow."""
+        """Settings that a resumed training must share with the one before. The number of epochs may increase."""
         trainable = plan.trainable.to_dict()
         same = ("precision", "accumulate_grad_batches", "gradient_clip_val")
         return {
@@ -247,7 +250,8 @@ class TrainingMixin:
 
     @contextmanager
     def _without_pairs(self) -> Iterator[None]:
-        """The module without the network of pairs, which learns elsewhere: an optimizer would let its weights decay."""
+        """The module without the network of pairs, which is trained separately: an optimizer would apply weight decay
+        to it."""
         paired, self.module.paired = self.module.paired, None
         try:
             yield
@@ -266,27 +270,27 @@ class TrainingMixin:
         split = split_of(n_cells, train_size, validation_size, shuffle, early_stopping, self.seed_, kwargs)
         if (kwargs or {}).get("external_indexing") is None:
             return split
-        return CellSplit(*(self._own_rows(part) for part in split))  # of a MuData they were named in its order
+        return CellSplit(*(self._own_rows(part) for part in split))  # for a MuData, in the order of the MuData
 
     def _paired_options(self, kwargs: dict[str, Any] | None, frozen: bool) -> PairedOptions | None:
-        """How pairs are trained after the ATAC part; None for a model of ATAC alone, and for a frozen query."""
+        """Options for training pairs after the ATAC part; None for a model of ATAC alone, and for a frozen query."""
         if kwargs and (self.mdata is None or frozen):
-            what = "is a query, which keeps what its reference has learned" if frozen else "was made of an AnnData"
-            raise ValueError(f"paired_kwargs is for a model of a MuData; this one {what}")
+            what = "is a query, whose weights are those of its reference" if frozen else "was made of an AnnData"
+            raise ValueError(f"paired_kwargs is for a model of a MuData, but this one {what}. Leave it out.")
         if self.mdata is None or frozen:
             return None
         self._need_pairs()
         known = [field.name for field in fields(PairedOptions)]
         if unknown := sorted(set(kwargs or {}) - set(known)):
-            raise TypeError(f"paired_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}")
+            raise TypeError(f"paired_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}.")
         return PairedOptions(**(kwargs or {}))
 
     def _check_vectors(self, vectors: np.ndarray, trainable: Trainable) -> None:
         if trainable.stage != "untrained":
-            raise ValueError("bin_vectors are for the start of a model, and this one is trained: its bins have vectors")
+            raise ValueError("bin_vectors initialise an untrained model, but this one is trained. Leave them out.")
         if np.ndim(vectors) != 2 or len(vectors) != self.config_.n_bins:
             raise ValueError(
-                f"bin_vectors has shape {np.shape(vectors)}, expected a vector for each of {self.config_.n_bins:,} bins"
+                f"bin_vectors has shape {np.shape(vectors)}, expected a vector for each of {self.config_.n_bins:,} bins."
             )
 
 
@@ -297,7 +301,7 @@ def training_sentences(
     policy: SentencePolicy,
     neighbors: np.ndarray | None = None,
 ) -> tuple[TrainSentences, TrainSentences]:
-    """What makes sentences of the training cells, and of the held-out ones, which always predict themselves.
+    """Collate functions of the training cells and of the held-out ones, whose targets are always their own bins.
 
     ``codes`` (n_cells,): batch of each cell; ``neighbors`` (n_cells, k): row numbers, None for a policy without.
     """
@@ -311,13 +315,15 @@ def training_sentences(
 
 
 def refuse_without_effect(given: Mapping[str, Any], act: set[str], when: str) -> None:
-    """ValueError for arguments of ``train`` that were given, by another value than their default, and cannot act."""
+    """ValueError for arguments of ``train`` that differ from their defaults but have no effect."""
     defaults = {name: p.default for name, p in inspect.signature(TrainingMixin.train).parameters.items()}
     others = {name: value for name, value in given.items() if name not in act | {"trainer_kwargs"}}
     idle = [name for name, value in others.items() if isinstance(value, np.ndarray) or value != defaults[name]]
     idle += sorted(given["trainer_kwargs"])
     if idle:
-        raise ValueError(f"{', '.join(idle)} cannot act {when}; leave them out. These act: {', '.join(sorted(act))}")
+        raise ValueError(
+            f"{', '.join(idle)} have no effect {when}. Leave them out; the arguments with an effect are {', '.join(sorted(act))}."
+        )
 
 
 def refuse_sentence_options(trainer_kwargs: Mapping[str, Any]) -> None:
@@ -325,12 +331,12 @@ def refuse_sentence_options(trainer_kwargs: Mapping[str, Any]) -> None:
     known = [field.name for field in fields(SentenceOptions)]
     if misplaced := [name for name in trainer_kwargs if name in known]:
         example = ", ".join(f"{name!r}: {trainer_kwargs[name]!r}" for name in misplaced)
-        raise TypeError(f"train() has no argument {misplaced[0]!r}: train(sentence_kwargs={{{example}}})")
+        raise TypeError(f"train() has no argument {misplaced[0]!r}: train(sentence_kwargs={{{example}}}).")
 
 
 def _left_undone(pairs: Any, heads: Any) -> str:
-    undone = ["RNA was not brought in: train_pairs() does that"] if pairs is not None else []
-    undone += ["labels were not learned: train_labels() does that"] if heads is not None else []
+    undone = ["RNA has not been trained; call train_pairs()"] if pairs is not None else []
+    undone += ["labels have not been trained; call train_labels()"] if heads is not None else []
     return "; ".join(undone)
 
 

@@ -21,11 +21,11 @@ class Trainable:
     ----------
     stage
         ``"untrained"``: the next training begins with the start of the weights. ``"trained"``: it continues from the
-        weights that are there. ``"query"``: the weights are those of a frozen reference, and only the biases of new batches
-        learn. ``"fine-tuning"``: the weights are those of a pretrained model, and ``tune`` says what learns.
+        weights that are there. ``"query"``: the weights are those of a frozen reference, and only the biases of new
+        batches learn. ``"fine-tuning"``: the weights are those of a pretrained model, and ``tune`` says what learns.
     tune
-        ``"all"``; ``"lora"``: low-rank changes of the encoder, and the biases of the decoder; ``"heads"``: the heads that
-        predict labels.
+        ``"all"``; ``"lora"``: low-rank changes of the encoder, and the biases of the decoder; ``"heads"``: the heads
+        that predict labels.
     lora
         Rank, scale and place of the low-rank changes.
     new_batches
@@ -39,11 +39,11 @@ class Trainable:
 
     def __post_init__(self) -> None:
         if self.stage not in get_args(Stage) or self.tune not in TUNED:
-            raise ValueError(f"expected a stage of {get_args(Stage)} and tune of {TUNED}, found {self}")
+            raise ValueError(f"expected a stage of {get_args(Stage)} and tune of {TUNED}, found {self}.")
         if (self.tune != "all" and self.stage != "fine-tuning") or (self.lora is None) != (self.tune != "lora"):
-            raise ValueError(f"tune is for stage='fine-tuning', and lora for tune='lora'; found {self}")
+            raise ValueError(f"tune is {self}; expected for stage='fine-tuning', and lora for tune='lora'.")
         if self.new_batches and self.stage != "query":
-            raise ValueError(f"new_batches are for stage='query', found {self}")
+            raise ValueError(f"new_batches are for stage='query', found {self}.")
 
     @property
     def frozen(self) -> bool:
@@ -60,7 +60,7 @@ class Trainable:
         if self.frozen and not self.new_batches:
             raise ValueError(
                 "nothing to train: adata has no batch that is new to the frozen reference. The model embeds without "
-                "training; to train everything, load_query_data(..., unfrozen=True)"
+                "training; to train everything, load_query_data(..., unfrozen=True)."
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -41,16 +41,16 @@ class ExpressionMixin:
         Parameters
         ----------
         adata
-            Cells x the model's regions, AnnData or MuData. Default: the model's own.
+            Cells x the model's regions, AnnData or MuData. Default: the cells of the model.
         indices
-            Cells, in the order of the answer. Default: all.
+            Cells, in the order of the result. Default: all.
         gene_list
-            Genes, in the order of the answer. Default: all that the model knows.
+            Genes, in the order of the result. Default: all genes of the model.
 
         Raises
         ------
         ValueError
-            The model was not trained on pairs; genes that it does not know.
+            The model was not trained on pairs; unknown genes.
         """
         self._need_network()
         mean, std = self._predicted(self._asked(adata, indices), gene_list, batch_size, return_std)
@@ -62,7 +62,7 @@ class ExpressionMixin:
     def _predicted(
         self, asked: Asked, gene_list: Sequence[str] | None, batch_size: int | None, return_std: bool = False
     ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-        """Mean and, if asked for, standard deviation of :meth:`predict_expression`."""
+        """Mean and, if requested, standard deviation of :meth:`predict_expression`."""
         import pandas as pd
 
         network, (adata, rows, _), names = self._need_network(), asked, self.genes_["name"]
@@ -93,21 +93,22 @@ class ExpressionMixin:
         scaling: Literal["zscore", "minmax", "none"] = "zscore",
         batch_size: int | None = None,
     ) -> pd.DataFrame:
-        """What chromatin says of a gene less what its RNA does: positive where chromatin is ahead (Yang et al. 2025).
+        """Predicted minus measured expression: positive where chromatin precedes transcription (Yang et al. 2025).
 
-        The residual of :meth:`predict_expression` and the measured log(1 + counts per 10,000), each gene of each brought
-        to one scale over the cells asked for:
+        The difference between :meth:`predict_expression` and the measured log(1 + counts per 10,000), after scaling
+        each gene of both over the given cells:
 
-        - ``"zscore"``: less its mean, over its standard deviation. One cell cannot set the scale of a gene.
-        - ``"minmax"``: to 0 ... 1 by its extremes, as the paper has it; single counts set that of rare genes.
-        - ``"none"``: as they are.
+        - ``"zscore"``: minus the mean, divided by the standard deviation; robust to single cells.
+        - ``"minmax"``: to 0 ... 1 by its extremes, as in the paper; for rare genes it depends on single counts.
+        - ``"none"``: unscaled.
 
-        Genes that do not vary are 0 in both. (n_cells, n_genes) float32 DataFrame, dense: ask for the genes you need.
+        Genes that do not vary are 0 in both. (n_cells, n_genes) float32 DataFrame, dense: request only the genes that
+        you need.
 
         Parameters
         ----------
         mdata
-            Cells with RNA. Default: the model's own.
+            Cells with RNA. Default: the cells of the model.
         indices, gene_list, batch_size
             As in :meth:`predict_expression`.
 
@@ -117,12 +118,12 @@ class ExpressionMixin:
             The model was not trained on pairs; cells without RNA; unknown genes; an unknown scaling.
         """
         if scaling not in ("zscore", "minmax", "none"):
-            raise ValueError(f"scaling must be 'zscore', 'minmax' or 'none', found {scaling!r}")
+            raise ValueError(f"scaling is {scaling!r}; expected 'zscore', 'minmax' or 'none'.")
         self._need_network()
         asked = self._asked(self._mdata if mdata is None else mdata, indices)
         cells, rows = asked.cells, asked.rows
         if cells is None or cells.rna is None or not cells.has_rna[rows].all():
-            raise ValueError("the potential compares chromatin with measured RNA: every cell needs both")
+            raise ValueError("some cells have no RNA; expected RNA for every cell, with which chromatin is compared.")
         predicted, _ = self._predicted(asked, gene_list, batch_size)
         measured = self._gene_values(cells, rows)[:, gene_places(list(predicted.columns), self.genes_["name"])]
         out = _scaled(predicted.to_numpy(), scaling) - _scaled(measured.toarray(), scaling)
@@ -132,7 +133,8 @@ class ExpressionMixin:
     def modality_distance(
         self, mdata: MuData | None = None, indices: Sequence[int] | np.ndarray | None = None
     ) -> np.ndarray:
-        """1 - cosine of a cell's RNA and ATAC in the shared space: large where one runs ahead.  (n_cells,) float32, 0 to 2
+        """1 - cosine of a cell's RNA and ATAC in the joint space: large if one precedes the other.  (n_cells,) float32,
+        0 to 2
 
         Raises ValueError for a model that was not trained on pairs and for cells without RNA.
         """
@@ -141,10 +143,10 @@ class ExpressionMixin:
 
     def _distance(self, asked: Asked) -> np.ndarray:
         rna, atac = (self._paired_latent(asked, modality, None) for modality in ("expression", "accessibility"))
-        return (1 - (rna * atac).sum(1)).clip(0, 2)  # rounding goes beyond
+        return (1 - (rna * atac).sum(1)).clip(0, 2)  # against rounding
 
     def _annotate_pairs(self, mdata: MuData, key: str, batch_size: int | None) -> None:
-        """What the model says of paired cells, into the user's MuData."""
+        """Write predictions for paired cells into the user's MuData."""
         adata, cells, names = self._validate_anndata(mdata), self._cells_of(mdata), self._mudata_setup()["modalities"]
         every = Asked(adata, np.arange(adata.n_obs), cells)  # in the order of the ATAC
         joint = self._paired_latent(every, None, batch_size)
@@ -157,7 +159,7 @@ class ExpressionMixin:
             chromatin.obsm[f"{key}_expression"] = self._predicted(every, None, batch_size)[0]
             return
         rna, with_rna = mdata.mod[names["rna_layer"]], np.flatnonzero(cells.has_rna)
-        # every RNA cell has its ATAC: that was checked
+        # every cell with RNA has ATAC, as checked before
         measured = Asked(adata, with_rna[np.argsort(cells.rna_row[with_rna])], cells)  # in the order of the RNA
         rna.obsm[f"X_{key}"] = self._paired_latent(measured, "expression", batch_size)
         rna.obs[f"{key}_distance"] = self._distance(measured)
@@ -177,7 +179,7 @@ def _scaled(x: np.ndarray, scaling: str) -> np.ndarray:
 
 
 def gene_places(asked: Sequence[str], names: list[str]) -> np.ndarray:
-    """Numbers of the genes asked for.  (len(asked),) int64; ValueError for those that are not there."""
+    """Indices of the requested genes.  (len(asked),) int64; ValueError for unknown ones."""
     import pandas as pd
 
     asked = list(asked)
@@ -185,7 +187,7 @@ def gene_places(asked: Sequence[str], names: list[str]) -> np.ndarray:
     if (at < 0).any():
         missing = [name for name, place in zip(asked, at, strict=True) if place < 0]
         raise ValueError(
-            f"{len(missing):,} of {len(asked):,} genes are not the model's (first: {missing[0]}); it knows "
-            f"{len(names):,}, such as {names[0]}"
+            f"{len(missing):,} of {len(asked):,} genes are not in the model (first: {missing[0]}); it has "
+            f"{len(names):,}, such as {names[0]}."
         )
     return at

@@ -1,4 +1,4 @@
-"""How the cross-attention of genes and bins is fitted: evidence from some cells, weights from others."""
+"""Fitting of the cross-attention of genes and bins: evidence from some cells, weights from others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scatacformer.nn import LinkAttention, LinkConfig
 from scatacformer.training import DescendOptions, Outcome, descend
 
 N_SLOTS = 16  # bins that a gene attends to: those with the most evidence
-N_NEAR = 8  # cells of a neighbourhood that stand together in a step: the hard ones to tell apart
-MIN_SHARE = 0.01  # of the cells, in which a bin must be open to be compared
+N_NEAR = 8  # cells of a neighbourhood in the same step, which are hard to distinguish
+MIN_SHARE = 0.01  # minimum share of cells in which a compared bin is open
 MIN_OPEN = 10
 BATCH = 64
 MAX_LINK_CELLS = 20_000
@@ -27,16 +27,16 @@ class LinkInputs:
     """Cells with both modalities: training cells first, then held-out ones."""
 
     opened: sp.csr_matrix  # (n_cells, n_used) 1 where open, of the bins that are compared
-    used: np.ndarray  # (n_used,) their token ids; behind those of the windows may be bins that are far from all genes
+    used: np.ndarray  # (n_used,) their token ids; those of the windows first, then bins far from all genes
     values: sp.csr_matrix  # (n_cells, n_genes) log-normalised expression
     state: np.ndarray  # (n_cells, k)
     covariates: np.ndarray | None  # (n_cells, m)
     pairs: WindowPairs  # bins are columns of `opened`
-    place: np.ndarray  # (n_pairs,) of each of them among all pairs of the window
+    place: np.ndarray  # (n_pairs,) position of each among all pairs of the window
     n_train: int
 
     def evidence(self, cells: np.ndarray, seed: int) -> LinkEvidence:
-        """Of all pairs, from some of the cells."""
+        """Evidence for all pairs, from a subset of the cells."""
         return link_evidence(
             self.opened[cells], self.values[cells], self.state[cells], self.pairs.indptr, self.pairs.bins,
             None if self.covariates is None else self.covariates[cells], seed,
@@ -46,10 +46,10 @@ class LinkInputs:
 def compared(
     pairs: WindowPairs, n_open: np.ndarray, n_cells: int, seed: int
 ) -> tuple[WindowPairs, np.ndarray, np.ndarray]:
-    """The pairs whose bin is open often enough: bins renumbered, their token ids, the places of the pairs.
+    """The pairs whose bin is open often enough: bins renumbered, their token ids, the positions of the pairs.
 
-    A bin open in less than 1 % of the cells, or in less than 10, says nothing about a gene. Where windows cover few
-    bins, others are added (drawn by the seed), so that each gene has bins that are far away.
+    Bins open in less than 1 % of the cells, or in fewer than 10, are not tested. If windows cover few bins, others are
+    added (sampled by the seed), so that each gene has background bins.
     """
     enough = n_open >= max(MIN_OPEN, MIN_SHARE * n_cells)
     keep = enough[pairs.bins]
@@ -74,9 +74,9 @@ def fit_links(
 ) -> tuple[LinkAttention, dict[str, float], Outcome]:
     """The attention, how well it distinguishes held-out cells' own ATAC from others', and how it was fitted.
 
-    Half of the training cells give the evidence, a quarter says which genes it can be trusted for, a quarter trains the
-    attention: cells that gave the evidence would find their own noise in it. At the end the evidence is that of all
-    training cells. ``cosine`` holds the unit vectors of RNA and ATAC (n_cells, k).
+    Half of the training cells give the evidence, a quarter determines the reliability of each gene, and a quarter
+    trains the attention, because the cells that gave the evidence would recognise their own noise. Finally, the
+    evidence is computed from all training cells. ``cosine`` holds the unit vectors of RNA and ATAC (n_cells, k).
     """
     rng = np.random.default_rng(seed)
     train = rng.permutation(inputs.n_train)[: 2 * MAX_LINK_CELLS]
@@ -140,7 +140,7 @@ def _design(inputs: LinkInputs, cells: np.ndarray) -> np.ndarray:
 
 
 class _LinkReader:
-    """Surplus, expected and cosine of cells, as the attention reads them."""
+    """Surplus, expected and cosine of cells, for the attention."""
 
     def __init__(self, attention: LinkAttention, inputs: LinkInputs, cosine: tuple[np.ndarray, np.ndarray]) -> None:
         self.attention, self.inputs = attention, inputs
@@ -149,7 +149,8 @@ class _LinkReader:
         self.place = torch.from_numpy(place.reshape(attention.bins.shape))
 
     def expected(self, cells: np.ndarray) -> Tensor:
-        """What the bins say (m) of the cells, 64 of them x the bins of the slots dense at a time.  (len(cells), n_genes)"""
+        """Prediction m from the bins of the cells, with 64 cells x the bins of the slots dense at a time.  (len(cells),
+        n_genes)"""
         parts = []
         for first in range(0, len(cells), BATCH):
             part = cells[first : first + BATCH]
@@ -159,20 +160,20 @@ class _LinkReader:
         return torch.cat(parts)
 
     def expression(self, cells: np.ndarray) -> Tensor:
-        """In deviations.  (len(cells), n_genes)"""
+        """Expression in standard deviations.  (len(cells), n_genes)"""
         return torch.from_numpy(self.inputs.values[cells].toarray().astype(np.float32)) / self.attention.gene_deviation
 
     def by_state(self, cells: np.ndarray) -> Tensor:
         return self.attention.by_state(torch.from_numpy(_design(self.inputs, cells).astype(np.float32)))
 
     def logits(self, cells: np.ndarray) -> Tensor:
-        """Of every RNA with every ATAC.  (n, n)"""
+        """Cosine of every RNA with every ATAC.  (n, n)"""
         cosine = self.rna[cells] @ self.atac[cells].T
         return self.attention.matches(self.expression(cells), self.by_state(cells), self.expected(cells), cosine)
 
 
 def _loss(logits: Tensor, cells: np.ndarray) -> Tensor:
-    """Matched pairs against all unmatched ones, both kinds counting alike; nats. A cell may stand twice in a step."""
+    """Matched pairs against all unmatched ones, with equal total weight; nats. A cell can occur twice in a step."""
     own = torch.from_numpy(cells[:, None] == cells[None])
     positive, negative = logits[own], logits[~own]
     return torch.nn.functional.softplus(-positive).mean() + torch.nn.functional.softplus(negative).mean()
@@ -192,9 +193,8 @@ def _neighbourhoods(state: np.ndarray, cells: np.ndarray, rng: np.random.Generat
 def _reliability(read: _LinkReader, cells: np.ndarray) -> Tensor:
     """Slope of e on m over cells that gave no evidence, 0 to 1.5.  (n_genes,)
 
-    Drawn to the slope of all genes together, by a normal prior whose variance the genes tell (empirical Bayes; Efron and
-    Morris 1973): of thousands of genes without a link many would have a slope by chance.
-    """
+    Shrunk towards the slope of all genes together, by a normal prior whose variance is estimated from the genes
+    (empirical Bayes; Efron and Morris 1973): among thousands of genes without links, many have a slope by chance."""
     attention, em, mm = read.attention, 0.0, 0.0
     attention.reliability.fill_(1.0)
     for part in np.array_split(cells, max(len(cells) // 128, 1)):
@@ -202,14 +202,14 @@ def _reliability(read: _LinkReader, cells: np.ndarray) -> Tensor:
         em, mm = em + (e * m).sum(0), mm + (m**2).sum(0)
     mm = mm.clamp_min(1e-9)
     common = float(em.sum() / mm.sum())
-    # the residuals have variance 1, so that a gene's own slope has variance 1 / mm about the true one
+    # the residuals have variance 1, so that a gene's own slope has variance 1 / mm around the true one
     variance = float(((em / mm - common) ** 2 * mm).sum() - len(mm)) / float(mm.sum())
     precision = 1 / max(variance, 1e-3)
     return ((em + common * precision) / (mm + precision)).clamp(0.0, 1.5).float()
 
 
 def _told_apart(read: _LinkReader, cells: np.ndarray, state: np.ndarray) -> dict[str, float]:
-    """Share of pairs in which a cell's own ATAC has the higher logit: than a random cell's, than a neighbour's."""
+    """Share of pairs in which a cell's own ATAC has a higher logit than that of a random cell, or of a neighbour."""
     from sklearn.neighbors import NearestNeighbors
 
     cells = cells[: 2 * BATCH * 8]

@@ -1,4 +1,4 @@
-"""How a :class:`~scatacformer.nn.PairedNetwork` is fitted: components, canonical correlations, then gradient steps."""
+"""Fitting of a :class:`~scatacformer.nn.PairedNetwork`: components, canonical correlations, then gradient steps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from scatacformer.nn import PAIRINGS, PairedConfig, PairedNetwork
 from scatacformer.training import DescendOptions, History, Outcome, descend
 
 CELLS_AT_ONCE = 1024
-MAX_COMPONENT_CELLS = 20_000  # cells that the components and canonical correlations are fitted on
+MAX_COMPONENT_CELLS = 20_000  # maximum number of cells for components and canonical correlations
 
 
 @dataclass(frozen=True)
 class PairedOptions:
-    """How pairs are trained; checked when it is built. See :meth:`~scatacformer.ScAtacFormer.train_pairs`."""
+    """Options for training pairs; checked when created. See :meth:`~scatacformer.ScAtacFormer.train_pairs`."""
 
     max_epochs: int = 60
     batch_size: int = 256
@@ -38,25 +38,27 @@ class PairedOptions:
         for name in ("max_epochs", "n_components", "n_latent", "early_stopping_patience"):
             least = 0 if name == "max_epochs" else 1
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}.")
         if self.batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, for a pair is told from others; found {self.batch_size}")
+            raise ValueError(
+                f"batch_size is {self.batch_size}; expected at least 2, because pairs are compared within a minibatch."
+            )
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected greater than 0.")
         if self.link_window is not None and self.link_window < 0:
-            raise ValueError(f"link_window is a distance in bp, at least 0, found {self.link_window}")
+            raise ValueError(f"link_window is {self.link_window}; expected a distance in bp, at least 0.")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in 0 ... 1, found {self.dropout}")
+            raise ValueError(f"dropout is {self.dropout}; expected 0 ... 1.")
         if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, found {self.weight_decay}")
+            raise ValueError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
         if self.pairing not in PAIRINGS:
-            raise ValueError(f"pairing must be one of {tuple(PAIRINGS)}, found {self.pairing!r}")
+            raise ValueError(f"pairing is {self.pairing!r}; expected one of {tuple(PAIRINGS)}.")
 
 
 @dataclass(frozen=True)
 class PairedInputs:
-    """What is known of the cells that are fitted on: training and held-out cells, in that order."""
+    """Data for fitting: training and held-out cells, in that order."""
 
     counts: sp.csr_matrix  # (n_cells, n_genes) RNA
     teacher: np.ndarray  # (n_cells, d_embed): the transformer's embedding
@@ -73,8 +75,8 @@ def fit_pairs(
 ) -> tuple[PairedNetwork, Outcome]:
     """A fitted network, on the CPU; its history, and whether Ctrl-C cut it short.
 
-    The weights are those of the best epoch for held-out pairs. After Ctrl-C no further step is made: what was not
-    trained yet stays the linear map that it starts as.
+    The weights are those of the best epoch for held-out pairs. After Ctrl-C no further step is made: parts that
+    have not been trained remain the linear map with which they start.
     """
     network = _start(inputs, options, seed)
     values = log_normalised(inputs.counts, float(network.genes.target))
@@ -90,7 +92,7 @@ def fit_pairs(
 
 
 def _named(prefix: str, outcome: Outcome) -> dict[str, dict[int, float]]:
-    """The history under the names that users see; without a step there are no epochs in it."""
+    """The history under its public names; empty if no step was made."""
     return {f"{prefix}_{name}": outcome.history.record.get(f"{name}_loss", {}) for name in ("train", "validation")}
 
 
@@ -137,7 +139,7 @@ def _start(inputs: PairedInputs, options: PairedOptions, seed: int) -> PairedNet
 
 
 def _start_student(network: PairedNetwork, read: _Reader) -> None:
-    """The same of the students: what the cells' bins say of expression, and its canonical correlations with it."""
+    """The same for the students: expression predicted from the cells' bins, and its canonical correlations."""
     train = read.inputs.n_train
     x, y = read.atac_student[:train].numpy(), read.rna_student[:train].numpy()
     map_atac, map_rna, correlation = canonical_start(x - x.mean(0), y - y.mean(0), network.config.d_latent)
@@ -155,7 +157,7 @@ def _start_heads(network, names: tuple[str, str], map_rna, map_atac, mean_rna) -
 
 @torch.no_grad()
 def _start_predictors(network, which: int, x: np.ndarray, y: np.ndarray) -> None:
-    """The regression of the scores y on x, ridge 1 % of the mean variance; of every other predictor."""
+    """The regression of the scores y on x, ridge 1 % of the mean variance; for every other predictor."""
     gram = x.T @ x
     coefficient = np.linalg.solve(gram + 0.01 * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ (y - y.mean(0)))
     for predictor in network.predictors[which::2]:
@@ -164,7 +166,7 @@ def _start_predictors(network, which: int, x: np.ndarray, y: np.ndarray) -> None
 
 
 class _Reader:
-    """The inputs of the heads for any of the cells; what does not change is computed once."""
+    """The inputs of the heads for any of the cells; constant parts are computed once."""
 
     def __init__(self, network: PairedNetwork, inputs: PairedInputs, values: sp.csr_matrix) -> None:
         self.network, self.values, self.inputs = network, values, inputs
@@ -185,7 +187,7 @@ class _Reader:
         }
 
     def _fit_bins(self, inputs: PairedInputs) -> Tensor:
-        """The bins' vectors, from the training cells, and what they say of each cell: of the others, not of itself."""
+        """The bins' vectors, from the training cells, and the prediction for each cell, from other cells only."""
         pool, g = self.network.bins, inputs.bin_weight
         train = inputs.n_train
         scores = self.rna_student[:train].double().numpy()
@@ -201,10 +203,10 @@ class _Reader:
         for part in np.array_split(np.arange(len(said)), max(len(said) // CELLS_AT_ONCE, 1)):
             w = _unit_rows(inputs, part)
             summed, similarity = w @ total, w @ mass  # sum_j K_ij r_j and sum_j K_ij, with j = i:
-            itself = np.asarray(w.power(2).sum(1)).ravel() * (part < train)  # K_ii = 1, or 0 where no bin is compared
+            itself = np.asarray(w.power(2).sum(1)).ravel() * (part < train)  # K_ii = 1, or 0 without compared bins
             summed -= itself[:, None] * scores[np.minimum(part, train - 1)]
             similarity -= itself
-            # a cell that shares no bin with others hears nothing: not the rounding of what was taken off
+            # zero for a cell that shares no bins with others, instead of rounding errors
             said[part] = np.where(similarity > 1e-6, 1 / np.maximum(similarity, 1e-6), np.nan)[:, None] * summed
         heard = ~np.isnan(said).any(1)
         centre = said[:train][heard[:train]].mean(0) if heard[:train].any() else np.zeros(said.shape[1])
@@ -226,7 +228,7 @@ def _unit_rows(inputs: PairedInputs, cells: np.ndarray) -> sp.csr_matrix:
 
 
 def ragged(values: sp.csr_matrix) -> tuple[Tensor, Tensor, Tensor]:
-    """Genes, values and rows of a sparse matrix, as :class:`~scatacformer.nn.GenePool` reads them."""
+    """Genes, values and rows of a sparse matrix, for :class:`~scatacformer.nn.GenePool`."""
     cell = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
     return (
         torch.from_numpy(values.indices.astype(np.int64)),
@@ -236,7 +238,7 @@ def ragged(values: sp.csr_matrix) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _train_heads(network: PairedNetwork, read: _Reader, options: PairedOptions, seed: int, progress: bool) -> Outcome:
-    """NT-Xent of the pairs of encoders, until held-out pairs are no longer distinguished better."""
+    """NT-Xent of the pairs of encoders, until the matching of held-out pairs no longer improves."""
     learned = [*network.heads.parameters(), *network.genes.parameters()]
 
     def loss(cells: np.ndarray) -> Tensor:
@@ -248,7 +250,7 @@ def _train_heads(network: PairedNetwork, read: _Reader, options: PairedOptions, 
 def _train_predictors(
     network: PairedNetwork, read: _Reader, options: PairedOptions, seed: int, progress: bool
 ) -> Outcome:
-    """Squared error of the scores of expression's components, from the embedding of chromatin alone.
+    """Squared error of the scores of expression's components, from the embedding of chromatin.
 
     The history is that of the first predictor.
     """
@@ -282,10 +284,11 @@ def _descend(
     smallest_step: int,
     batch_size: int | None = None,
 ) -> Outcome:
-    """AdamW until the held-out loss has not fallen for ``early_stopping_patience`` epochs; the best weights are put back.
+    """AdamW until the held-out loss has not decreased for ``early_stopping_patience`` epochs; the best weights are
+    restored.
 
-    The weights before the first step compete too: where nothing is to be learned the start stays. Of what is learned
-    there is a copy: the tables of bins and genes stay as they are.
+    The weights before the first step are included, so the initial weights are kept if training does not improve them.
+    Only trained weights are copied, not the tables of bins and genes.
     """
     inputs, rng = read.inputs, np.random.default_rng(seed)
     size = batch_size or options.batch_size
@@ -308,7 +311,7 @@ def _descend(
         DescendOptions(
             what=what, max_epochs=options.max_epochs, patience=options.early_stopping_patience, seed=seed,
             progress=progress, advice=f"Lower lr of train_pairs (it is {options.lr})",
-            if_interrupted="what would be trained after it keeps the weights that it starts with",
+            if_interrupted="later parts keep their initial weights",
         ),
         describe=lambda cells: f"cells (row numbers): {inputs.rows[cells[:10]].tolist()}",
         validate=validate, modules=[module],
@@ -317,7 +320,7 @@ def _descend(
 
 @torch.no_grad()
 def _fit_expression(network: PairedNetwork, read: _Reader, inputs: PairedInputs) -> None:
-    """From scores to genes by least squares on the training cells; the variance about it on the held-out ones."""
+    """Least squares from scores to genes on the training cells; residual variance on the held-out ones."""
     scores = read.rna_student[: inputs.n_train].double().numpy()
     values = log_normalised(inputs.counts)
     mean = np.asarray(values[: inputs.n_train].mean(0)).ravel()

@@ -1,4 +1,4 @@
-"""Links of genes and bins, and whether the RNA and the ATAC of two cells are of one."""
+"""Links between genes and bins, and logits for the match of RNA and ATAC."""
 
 from __future__ import annotations
 
@@ -37,34 +37,35 @@ class LinkMixin:
         indices: Sequence[int] | np.ndarray | None = None,
         max_q: float | None = None,
     ) -> pd.DataFrame:
-        """Which bins each gene follows: all pairs of a gene and a bin within ``window`` bp of its start, scored.
+        """Links between genes and bins: scores of all pairs of a gene and a bin within ``window`` bp of its start.
 
-        ``score`` is -log(1 - pi), pi the probability that the two are linked: the attention of the gene to the bin, which
-        was trained to tell the ATAC of a cell from that of others. It grows with how the two go together over cells of
-        one state and from state to state (``scatacformer.cells.link_evidence`` has the formulas); the distance plays no
-        part. ``p`` is the share of pairs of bins far away or on other chromosomes that have as much evidence, among bins that are open
-        about as often and in each gene's own spread; ``q`` is that of Benjamini and Hochberg. Where the RNA of the cells
-        is permuted, pairs in the window are as those far away.
+        ``score`` is -log(1 - pi), pi the probability that the two are linked: the attention of the gene to the bin,
+        which was trained to distinguish the ATAC of a cell from that of others. It increases with the association of
+        the two within and between cell states (formulas in ``scatacformer.cells.link_evidence``); the distance is not
+        used. ``p`` is the share of background pairs, with bins far away or on other chromosomes, that have at least as
+        much evidence, among bins of similar frequency and standardised per gene; ``q`` is adjusted by Benjamini and
+        Hochberg. If the RNA of the cells is permuted, pairs in the window are like the background.
 
         Parameters
         ----------
         window
-            Largest distance, bp, to either side of the start.
+            Maximum distance from the transcription start site to either side, in bp.
         gene_list
-            Genes to report; the evidence is weighed over all. Default: all with a known position.
+            Genes to report; the weights of the evidence use all genes. Default: all with a known position.
         genes
-            Where the genes start, such as ``Genes.from_gtf("gencode.gtf.gz", mdata["rna"].var_names)``. Default: what
-            ``rna.var`` said.
+            Positions of the genes, such as ``Genes.from_gtf("gencode.gtf.gz", mdata["rna"].var_names)``. Default: those
+            in ``rna.var``.
         indices
-            Cells of the model's MuData to take the evidence from. Default: all.
+            Cells of the model's MuData for the evidence. Default: all.
         max_q
             Leave out pairs with a larger q.
 
         Returns
         -------
-        DataFrame with the columns gene, region, chrom, start, end, tss, strand, distance (bp, negative upstream), score,
-        p, q, n_cells (that have the bin open); a row for each pair whose bin is open in at least 1 % of the cells and in
-        at least 10. See ``scatacformer.tl.links_to_mudata`` and its siblings, and ``scatacformer.pl.links``.
+        DataFrame with the columns gene, region, chrom, start, end, tss, strand, distance (bp, negative upstream),
+        score, p, q, n_cells (number of cells in which the bin is open); a row for each pair whose bin is open in at
+        least 1 % of the cells and in at least 10. See ``scatacformer.tl.links_to_mudata`` and its siblings, and
+        ``scatacformer.pl.links``.
 
         Raises
         ------
@@ -74,7 +75,9 @@ class LinkMixin:
         network, cells = self._need_network(), self._need_pairs()
         names = [str(name) for name in cells.genes.index]
         if names != self.genes_["name"]:
-            raise ValueError("the genes of the MuData are not those that the model was trained on")
+            raise ValueError(
+                "the genes of the MuData differ from those that the model was trained on. Use the same MuData."
+            )
         genes = self._where_genes_start(genes, names)
         reported = None
         if gene_list is not None:
@@ -107,16 +110,16 @@ class LinkMixin:
     ) -> np.ndarray:
         """Logit that the RNA of one cell and the ATAC of another are of the same cell.  (n_rna, n_atac) float32
 
-        From how close they lie in the shared space, and from what each gene's linked bins say of its expression beyond
-        the state of the ATAC's cell. ``gene_list``: only these genes speak. Held-out cells are told apart as
-        ``model.matching_`` says.
+        It combines the similarity in the joint space with the prediction of each gene's expression from its linked bins
+        beyond the state of the ATAC's cell. ``gene_list``: use only these genes. ``model.matching_`` has the accuracy
+        for held-out cells.
 
-        Raises ValueError for a model that was not trained on pairs or does not know where genes start.
+        Raises ValueError for a model that was not trained on pairs or has no positions of genes.
         """
         network = self._need_network()
         if network.links is None:
             raise ValueError(
-                "the model has no links: rna.var did not say where genes start (chrom, tss, strand) when it was trained"
+                "the model has no links, because rna.var had no positions of genes (chrom, tss, strand). Add them and train again."
             )
         data = self._mdata if mdata is None else mdata
         adata, rna, cells = self._asked(data, rna_indices)
@@ -148,7 +151,7 @@ class LinkMixin:
             genes = self._where_genes_start(None, self.genes_["name"])
             inputs, _, _ = self._link_inputs(rows, n_train, genes, window)
             if not len(inputs.pairs.bins):
-                raise ValueError(f"no bin within {window:,} bp of a gene's start is open in enough cells")
+                raise ValueError(f"no bin within {window:,} bp of a gene's start is open in enough cells.")
             cosine = (
                 self._rna_latent(self.adata, cells, rows),
                 self._atac_latent(*self._chromatin(self.adata, rows, None)),
@@ -227,13 +230,13 @@ class LinkMixin:
         if genes is not None:
             if [str(name) for name in genes.names] != names:
                 raise ValueError(
-                    "genes must be those of the MuData, in its order: Genes.from_gtf(path, mdata['rna'].var_names)"
+                    "genes must be those of the MuData, in its order: Genes.from_gtf(path, mdata['rna'].var_names)."
                 )
             return genes
         if "tss" not in self.genes_:
             raise ValueError(
                 "rna.var does not say where genes start. Name it: "
-                "get_gene_bin_links(genes=sf.genome.Genes.from_gtf('genes.gtf.gz', mdata['rna'].var_names))"
+                "get_gene_bin_links(genes=sf.genome.Genes.from_gtf('genes.gtf.gz', mdata['rna'].var_names))."
             )
         chroms = sorted({c for c in self.genes_["chrom"] if c is not None})
         code = {name: k for k, name in enumerate(chroms)} | {None: -1}

@@ -23,7 +23,7 @@ MODALITIES = ("joint", "expression", "accessibility")
 
 
 class PairedMixin:
-    """What a model of a MuData can do beside what a model of an AnnData can."""
+    """Methods of a model of a MuData, in addition to those of a model of an AnnData."""
 
     def train_pairs(
         self,
@@ -43,35 +43,36 @@ class PairedMixin:
         datasplitter_kwargs: dict[str, Any] | None = None,
         enable_progress_bar: bool = True,
     ) -> None:
-        """Bring RNA and ATAC of the same cells into one space, and learn expression from chromatin.
+        """Train the joint embedding of RNA and ATAC, and the prediction of expression from chromatin.
 
-        Called by :meth:`train`; by itself it needs a model whose ATAC part is trained, such as one of
-        :meth:`from_atac_model`. Each modality has a teacher (RNA: the sum of its genes' vectors, by attention; ATAC: the
-        transformer's embedding) and a student (a linear map of the counts). They start from the canonical correlations
-        of the embedding with the components of expression, and are trained by NT-Xent of matched cells (Chen et al.
-        2020; Yang et al. 2025). Predictors of expression read the embedding of chromatin alone. The weights of the best
-        epoch for held-out pairs are kept. The ATAC embedding itself does not change.
+        Called by :meth:`train`. Called directly, it needs a model with a trained ATAC part, such as one from
+        :meth:`from_atac_model`. Each modality has a teacher (RNA: the sum of its genes' vectors, by attention; ATAC:
+        the transformer's embedding) and a student (a linear map of the counts). They start from the canonical
+        correlations of the embedding with the components of expression, and are trained by NT-Xent of matched cells
+        (Chen et al. 2020; Yang et al. 2025). Predictors of expression read the embedding of chromatin alone. The
+        weights of the best epoch for held-out pairs are kept. The ATAC embedding itself does not change.
 
         Parameters
         ----------
         max_epochs, batch_size, lr, weight_decay
-            Most passes over the cells, cells in a step, and AdamW's rates. ``max_epochs=0``: the closed form.
+            Maximum number of epochs, cells per step, and learning rate and weight decay of AdamW. ``max_epochs=0``: the
+            closed form.
         temperature
-            Of NT-Xent.
+            Temperature of NT-Xent.
         pairing
-            Which encoders are brought together: ``"same"`` (teacher with teacher, student with student), ``"crossed"``
+            Pairs of encoders that are aligned: ``"same"`` (teacher with teacher, student with student), ``"crossed"``
             (teacher with student of the other modality), ``"within"`` (teacher with student of the same modality).
         n_components, n_latent
-            Components of expression, and most dimensions of each encoder's output.
+            Number of components of expression, and maximum number of dimensions of each encoder's output.
         dropout
-            Of the heads.
+            Dropout of the heads.
         early_stopping_patience
-            Training stops when the held-out loss has not fallen for this many epochs.
+            Training stops when the held-out loss has not decreased for this many epochs.
         link_window
-            Where ``rna.var`` says where genes start: genes attend to the bins at most so many bp from their start,
-            which tells cells apart that are in one state and adds to the predicted expression. None: they do not.
+            If ``rna.var`` has the positions of the genes: maximum distance in bp of the bins that a gene attends to,
+            which distinguishes cells in the same state and improves the predicted expression. None: no attention.
         train_size, validation_size, datasplitter_kwargs
-            As in :meth:`train`: cells that are trained on and held out.
+            As in :meth:`train`: training and held-out cells.
 
         Raises
         ------
@@ -81,7 +82,8 @@ class PairedMixin:
         FloatingPointError
             The loss is not finite.
 
-        Whatever is raised leaves the model as it was. Ctrl-C ends the training, with a warning: the best weights stay.
+        If an error is raised, the model is unchanged. Ctrl-C ends the training with a warning, and the best weights are
+        kept.
         """
         options = PairedOptions(
             max_epochs, batch_size, lr, weight_decay, temperature, pairing, n_components, n_latent, dropout,
@@ -89,10 +91,10 @@ class PairedMixin:
         )  # fmt: skip
         cells = self._need_pairs()
         if not self.is_trained_:
-            raise ValueError("the ATAC part is not trained: call train(), or make the model with from_atac_model()")
+            raise ValueError("the ATAC part is not trained. Call train(), or create the model with from_atac_model().")
         if self._trainable().frozen and self.module.paired is not None:
             raise ValueError(
-                "a query keeps what its reference has learned of pairs; to train them on, load_query_data(..., unfrozen=True)"
+                "a query keeps the pairs' weights of its reference. To continue training them, load_query_data(..., unfrozen=True)."
             )
         split = self._split(len(cells.rna_row), train_size, validation_size, True, True, datasplitter_kwargs)
         self._fit_pairs(options, split, enable_progress_bar)
@@ -101,7 +103,7 @@ class PairedMixin:
     def _fit_pairs(self, options: PairedOptions, split: tuple[np.ndarray, ...], progress: bool) -> None:
         cells = self._need_pairs()
         train, held_out = split[0], split[1]
-        if len(held_out) < 2:  # a pair is told from others
+        if len(held_out) < 2:  # a pair is compared with others
             rows = np.random.default_rng(self.seed_).permutation(np.concatenate([train, held_out]))
             n_held_out = max(len(rows) // 10, 2)
             train, held_out = np.sort(rows[n_held_out:]), np.sort(rows[:n_held_out])
@@ -113,7 +115,7 @@ class PairedMixin:
             batch=self._batch_codes(self.adata)[rows], n_batch=self.config_.n_batch, n_train=len(train),
         )  # fmt: skip
         network, outcome = fit_pairs(inputs, options, self.seed_, progress)
-        # only now: a training that fails or is broken off leaves the model as it was
+        # at the end, so that a training that fails or is interrupted leaves the model unchanged
         self.module.paired = network.to(self.module.device)
         self.paired_config_ = network.config.to_dict()
         self.genes_, self.links_config_, self.matching_ = _genes_of(cells), None, {}
@@ -129,8 +131,8 @@ class PairedMixin:
         modality = modality or ("joint" if with_rna.any() else "accessibility")
         if modality == "expression" and not with_rna.all():
             raise ValueError(
-                f"{int((~with_rna).sum()):,} of {len(rows):,} cells have no RNA; ask for modality='accessibility', or for "
-                "'joint', which is that of the measured modality for cells that lack one"
+                f"{int((~with_rna).sum()):,} of {len(rows):,} cells have no RNA. Use modality='accessibility', or "
+                "'joint', which is that of the measured modality for cells that lack one."
             )
         out = np.zeros((len(rows), 2 * network.config.d_latent), np.float32)
         if modality != "expression":
@@ -146,7 +148,7 @@ class PairedMixin:
         codes, parts = self._batch_codes(adata), []
         for first in range(0, len(rows), CELLS_AT_ONCE):
             part = rows[first : first + CELLS_AT_ONCE]
-            # normalised by all genes that were measured, then those of the model
+            # normalised by all measured genes, then restricted to those of the model
             values = log_normalised(cells.expression(part), float(network.genes.target)) @ columns
             genes = [t.to(self.module.device) for t in ragged(values.tocsr())]
             batch = torch.from_numpy(codes[part]).to(self.module.device)
@@ -165,7 +167,8 @@ class PairedMixin:
 
     @torch.inference_mode()
     def _chromatin(self, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The transformer's embedding of cells (n_cells, d_embed), and what the ATAC student reads, if there is one."""
+        """The transformer's embedding of cells (n_cells, d_embed), and the input of the ATAC student, if there is
+        one."""
         teacher, student, paired = [], [], self.module.paired
         for batch in self._reader(adata).minibatches(rows, batch_size):
             teacher.append(self.module.embed(batch).float().cpu().numpy())
@@ -182,25 +185,25 @@ class PairedMixin:
         cells = self._cells_of(None)
         if cells is None or cells.rna is None:
             raise ValueError(
-                "this model was made of ATAC alone; for paired RNA: ScAtacFormer.setup_mudata(mdata), then "
-                "ScAtacFormer(mdata), or ScAtacFormer.from_atac_model(model, mdata)"
+                "the model was created from ATAC alone. For paired RNA, call ScAtacFormer.setup_mudata(mdata), then "
+                "ScAtacFormer(mdata), or ScAtacFormer.from_atac_model(model, mdata)."
             )
         if not cells.has_rna.all():
             raise ValueError(
-                f"{int((~cells.has_rna).sum()):,} of {len(cells.rna_row):,} cells have no RNA, and pairs are what is "
-                "trained on; they can be queried, not trained on"
+                f"{int((~cells.has_rna).sum()):,} of {len(cells.rna_row):,} cells have no RNA; expected RNA for all cells in "
+                "training. Cells without RNA can be used in a query."
             )
         return cells
 
     def _need_network(self) -> PairedNetwork:
         if self.module.paired is None:
             raise ValueError(
-                "the model was not trained on pairs: make it of a MuData (setup_mudata) and call train() or train_pairs()"
+                "the model was not trained on pairs. Create it from a MuData (setup_mudata) and call train() or train_pairs()."
             )
         return self.module.paired
 
     def _restore_pairs(self, attributes: dict[str, Any]) -> None:
-        """The paired network of a saved or other model, its weights still to be loaded."""
+        """The paired network of a saved or other model, before its weights are loaded."""
         if attributes.get("paired_config_") is None:
             return
         self.module.paired = PairedNetwork(PairedConfig(**attributes["paired_config_"]), self.seed_)
@@ -212,12 +215,12 @@ class PairedMixin:
             self.mudata_setup_ = attributes["mudata_setup_"]
 
     def _add_history(self, record: dict[str, dict[int, float]]) -> None:
-        """Add metrics by epoch to ``history``; those of the same names are replaced."""
+        """Add metrics by epoch to ``history``; those with the same names are replaced."""
         self.history_ = {**(self.history_ or {}), **History(record).frames()}
 
 
 def _genes_of(cells: PairedCells) -> dict[str, list]:
-    """Names of the model's genes, and where they start if that is known."""
+    """Names of the model's genes, and their positions if known."""
     import warnings
 
     from scatacformer.genome import Genes
@@ -227,14 +230,14 @@ def _genes_of(cells: PairedCells) -> dict[str, list]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             genes = Genes.from_var(cells.genes)
-    except ValueError:  # positions can be named later, from a GTF
+    except ValueError:  # positions can be given later, from a GTF file
         return {"name": names}
     chrom = [genes.chrom_names[c] if c >= 0 else None for c in genes.chrom]
     return {"name": names, "chrom": chrom, "tss": genes.tss.tolist(), "strand": [str(s) for s in genes.strand]}
 
 
 def gene_columns(cells: PairedCells, names: list[str]):
-    """Matrix that brings the genes of ``cells`` to the model's, by name.  (n_genes of the cells, n_genes)"""
+    """Matrix that maps the genes of ``cells`` to those of the model, by name.  (n_genes of the cells, n_genes)"""
     import warnings
 
     import pandas as pd
@@ -246,7 +249,7 @@ def gene_columns(cells: PairedCells, names: list[str]):
         if not len(found):
             raise ValueError(
                 f"none of the {len(at):,} genes of the RNA is one of the model's {len(names):,} (first: "
-                f"{cells.genes.index[0]} and {names[0]}). Name them alike, symbols or ids"
+                f"{cells.genes.index[0]} and {names[0]}). Use the same names, symbols or ids."
             )
         warnings.warn(
             f"{len(names) - len(found):,} of the model's {len(names):,} genes are missing in the RNA and count as not "

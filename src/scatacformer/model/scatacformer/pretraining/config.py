@@ -1,4 +1,4 @@
-"""What a pretraining can be told: one frozen record, checked when it is built, and the TOML file that holds it."""
+"""Settings of a pretraining: one frozen record, checked when created, and its TOML file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scatacformer.model.scatacformer._data import closed_bins
 from .options import NetworkOptions, check_keys
 
 STARTS, LOGGERS, STRATEGIES = ("spectral", "random"), ("csv", "tensorboard", "wandb"), ("auto", "ddp", "fsdp")
-# loss scaling looks for infinite gradients in each process by itself, before the tables' rows are brought together
+# loss scaling checks for infinite gradients in each process before the rows of the tables are combined
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
-# what may differ between a run and the one that resumes it, without any change in what is learned
+# settings that may differ in a resumed run, because they do not affect the result
 FREE = {
     "num_workers", "accelerator", "devices", "num_nodes", "strategy", "timeout", "every_n_steps", "log_every_n_steps",
     "logger", "progress",
@@ -24,13 +24,14 @@ FREE = {
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Settings of :func:`~scatacformer.pretrain`; the keys of a ``config.toml``, beside ``data`` and ``output``.
+    """Settings of :func:`~scatacformer.pretrain`; the keys of a ``config.toml``, in addition to ``data`` and
+    ``output``.
 
     Parameters
     ----------
     model
-        Arguments of :class:`~scatacformer.ScAtacFormer` (``size``, ``d_model``, ``n_layers``, ``decoder``, ...); in TOML
-        the table ``[model]``. With ``eos="region_class"`` the classes are those of an annotated AnnData, or
+        Arguments of :class:`~scatacformer.ScAtacFormer` (``size``, ``d_model``, ``n_layers``, ``decoder``, ...); in
+        TOML the table ``[model]``. With ``eos="region_class"`` the classes are those of an annotated AnnData, or
         ``region_classes``: a :class:`~scatacformer.genome.RegionClasses`, or the arguments of
         :func:`~scatacformer.pp.annotate_bins` that name its files (``{"gtf": ..., "bed": {"enhancer": ...}}``). ``dna``
         is the path of a table (``.npy``).
@@ -38,57 +39,59 @@ class PretrainConfig:
         Column of ``obs`` with the batch, for an AnnData. A corpus has its own batches; ``batch_key`` is the name that
         the column will have in data that the model is loaded with.
     use_batches
-        Whether the decoder is told the batches. Without, all cells are of one batch: a bias a bin and batch is
+        Whether the decoder uses the batches. Otherwise all cells are in one batch: the bias per bin and batch takes
         ``4 n_bins n_batch`` bytes, and three times that in training.
     layer
         Layer of an AnnData that holds the counts. Default: ``X``.
     validation
-        Share of the cells, drawn by ``seed``, or names of data sets, that are held out: they take no part in any step
-        nor in the start, and ``validation_loss`` is theirs. Of an AnnData data sets are the batches. 0: none.
+        Share of held-out cells, sampled by ``seed``, or names of held-out data sets. They are not used in training
+        steps or in the initialisation, and ``validation_loss`` is computed on them. For an AnnData, the data sets are
+        the batches. 0: none.
     start
-        ``"spectral"``: the bin table starts from the leave-self-out spectral vectors of ``start_cells`` training cells.
-        ``"random"``: it is drawn, and learns at ``lr``.
+        ``"spectral"``: the bin table is initialised with the leave-self-out spectral vectors of ``start_cells``
+        training cells. ``"random"``: it is initialised at random and trained at ``lr``.
     start_cells
-        Training cells, drawn by ``seed``, that the start and the frequencies of bins are taken from.
+        Number of training cells, sampled by ``seed``, for the initialisation and the frequencies of bins.
     max_epochs
-        Passes over the training cells.
+        Number of epochs.
     max_steps
-        Stop after so many steps of the optimizer, if that is earlier. Default: no such limit.
+        Stop after this number of optimizer steps, if that is earlier. Default: no limit.
     batch_size
-        Cells of one minibatch of one process; a step is ``batch_size`` x processes x ``accumulate_grad_batches`` cells.
+        Cells per minibatch of one process; a step has ``batch_size`` x processes x ``accumulate_grad_batches`` cells.
     accumulate_grad_batches
-        Minibatches whose gradients make one step.
+        Number of minibatches per step.
     lr, weight_decay
-        Peak learning rate of the encoder, and its decay. The rate rises over ``warmup_steps`` and falls as a cosine to
-        zero at the last step; the decoder learns at three times the rate.
+        Peak learning rate of the encoder, and its decay. The rate increases over ``warmup_steps`` and decreases as a
+        cosine to zero at the last step; the decoder is trained at three times the rate.
     embedding_lr
-        Peak learning rate of what the embedding is made of: the bin table and the projection of ``<cls>``. Default: 0
-        with ``start="spectral"`` (the embedding stays the spectral one), ``lr`` with ``"random"``.
+        Peak learning rate of the embedding: the bin table and the projection of ``<cls>``. Default: 0 with
+        ``start="spectral"`` (the embedding remains the spectral one), ``lr`` with ``"random"``.
     decoder_lr, decoder_steps
-        In the first ``decoder_steps`` steps the decoder alone learns, at ``decoder_lr``. Default: a tenth of all steps,
-        at most 1,000; 0 with ``start="random"``.
+        In the first ``decoder_steps`` steps, only the decoder is trained, at ``decoder_lr``. Default: a tenth of all
+        steps, at most 1,000; 0 with ``start="random"``.
     warmup_steps
-        Steps in which the rates rise after that. Default: a fiftieth of all steps, at most 2,000.
+        Subsequent steps over which the rates increase. Default: a fiftieth of all steps, at most 2,000.
     gradient_clip_val
-        Largest norm of a step's gradients, all parameters together; they are scaled down to it. 0: they are not.
+        Maximum norm of the gradients of a step over all parameters; larger ones are scaled down. 0: no clipping.
     kept_weight
-        Weight of telling kept from removed bins beside the removed-bin loss.
+        Weight of the loss for kept against removed bins, relative to the removed-bin loss.
     max_tokens
-        Open bins of a cell that the encoder reads in a step, drawn anew in each; all are pooled. Default: the model's.
+        Maximum number of open bins per cell that the encoder reads in a step, sampled anew in each; all are pooled.
+        Default: that of the model.
     max_targets, n_closed
         Maximum number of removed bins of a cell that are predicted in a step; closed bins that they are distinguished
         from, sampled by frequency for the whole minibatch, or ``"all"``.
     seed
-        Of everything that is drawn.
+        Seed of all random numbers.
     precision
         ``"32-true"``, ``"bf16-mixed"`` or ``"64-true"``, as in Lightning.
     accelerator, devices, num_nodes
-        As in Lightning; ``torchrun`` and SLURM are recognised, and must agree with ``devices`` and ``num_nodes``.
+        As in Lightning; ``torchrun`` and SLURM are detected, and must agree with ``devices`` and ``num_nodes``.
     strategy
-        ``"auto"``: one process, or DDP where there are more devices. ``"ddp"``. ``"fsdp"``: the encoder is divided among
-        the processes, its gradients and moments too; tables and decoder are whole in each.
+        ``"auto"``: one process, or DDP for several devices. ``"ddp"``. ``"fsdp"``: the encoder, its gradients and its
+        moments are sharded across the processes; tables and decoder are replicated.
     timeout
-        Seconds that processes wait for one another in a step before the run ends with an error.
+        Seconds that processes wait for each other in a step before the run ends with an error.
     num_workers
         Processes that prepare minibatches, for each device. The result does not depend on it.
     every_n_steps
@@ -98,14 +101,14 @@ class PretrainConfig:
     log_every_n_steps
         Steps between lines of the log.
     logger
-        ``"csv"`` always; ``"tensorboard"`` or ``"wandb"`` beside it, where installed.
+        ``"csv"`` always; ``"tensorboard"`` or ``"wandb"`` in addition, if installed.
     progress
-        Whether progress bars are drawn, on a terminal.
+        Whether to show progress bars on a terminal.
 
     Raises
     ------
     ValueError
-        A value is out of range, or not one of those it may be.
+        A value is out of range, or not one of the choices.
     """
 
     model: NetworkOptions = field(default_factory=NetworkOptions)
@@ -149,11 +152,11 @@ class PretrainConfig:
             value = getattr(self, name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 expected = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
-                raise ValueError(f"{name} is {value!r}, expected {expected}")
+                raise ValueError(f"{name} is {value!r}, expected {expected}.")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if isinstance(value, int | float) and not value >= least:
-                raise ValueError(f"{name} must be at least {least}, found {value}")
+                raise ValueError(f"{name} is {value}; expected at least {least}.")
         known = {"start": STARTS, "logger": LOGGERS, "strategy": STRATEGIES, "precision": PRECISIONS}
         for name, choices in known.items():
             if getattr(self, name) not in choices:
@@ -162,7 +165,7 @@ class PretrainConfig:
                 )
         if isinstance(self.validation, float | int) and not 0 <= self.validation < 1:
             raise ValueError(
-                f"validation is a share from 0 to below 1, or a list of data sets; found {self.validation}"
+                f"validation is {self.validation}; expected a share from 0 to below 1, or a list of data sets."
             )
         closed_bins(self.n_closed)
         if isinstance(self.model, dict):
@@ -170,7 +173,7 @@ class PretrainConfig:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> PretrainConfig:
-        """The record of ``settings``; TypeError for a key that there is not, with the nearest that there is."""
+        """The record of ``settings``; TypeError for an unknown key, with the most similar known one."""
         check_keys(settings, [f.name for f in fields(cls)], "the settings of a pretraining")
         return cls(**settings)
 
@@ -201,7 +204,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 def read_config(path: str | Path) -> tuple[Path, Path, dict[str, Any]]:
     """``data``, ``output`` and the settings of a TOML file; paths in it are relative to its folder.
 
-    Raises ValueError for what is no TOML and where ``data`` or ``output`` are missing, TypeError for unknown keys.
+    Raises ValueError if the file is not TOML or ``data`` or ``output`` is missing, TypeError for unknown keys.
     """
     path = Path(path)
     try:
@@ -212,7 +215,7 @@ def read_config(path: str | Path) -> tuple[Path, Path, dict[str, Any]]:
     for name in ("data", "output"):
         if not isinstance(settings.get(name), str):
             raise ValueError(
-                f"{path} must name {name} in quotes, as in {name} = 'folder'; found {settings.get(name)!r}"
+                f"{path}: {name} is {settings.get(name)!r}; expected a path in quotes, as in {name} = 'folder'."
             )
     data, output = (path.parent / settings.pop(name) for name in ("data", "output"))
     if isinstance(model := settings.get("model"), dict):

@@ -10,7 +10,8 @@ from scatacformer._io import read_json, whole_file
 
 
 class RunFiles:
-    """What a pretraining leaves on disk while it runs: its settings, its start, the last checkpoint, the best weights."""
+    """What a pretraining leaves on disk while it runs: its settings, its start, the last checkpoint, the best
+    weights."""
 
     def __init__(self, output: Path) -> None:
         self.output, self.folder = output, output / "training"
@@ -20,7 +21,7 @@ class RunFiles:
         self.checkpoint = self.folder / "last.ckpt"
 
     def write_settings(self, run: dict[str, Any]) -> None:
-        """Begins the folder: what the run was given, for the one that resumes it."""
+        """Create the folder, with the settings of the run for resuming it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(self.settings) as partial:
             partial.write_text(json.dumps(run, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The network of a pretraining: one frozen record, checked when it is made."""
+"""Network options of a pretraining: one frozen record, checked when created."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_CLASSES = ("gtf", "homer", "bed", "promoter", "min_share", "threshold")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """Arguments of :class:`~scatacformer.ScAtacFormer` that say how the network is built, under the same names.
+    """Arguments of :class:`~scatacformer.ScAtacFormer` for the network, under the same names.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class NetworkOptions:
         The same.
     region_classes
         For ``eos="region_class"``: a :class:`~scatacformer.genome.RegionClasses`, or the arguments of
-        :func:`~scatacformer.pp.annotate_bins` that name its files (``{"gtf": ..., "bed": {"enhancer": ...}}``).
+        :func:`~scatacformer.pp.annotate_bins` with its files (``{"gtf": ..., "bed": {"enhancer": ...}}``).
     dna
         Path of a table (``.npy``): every process maps the same file.
 
@@ -35,7 +35,7 @@ class NetworkOptions:
     TypeError
         ``dna`` or ``region_classes`` of another type, or an unknown key of ``region_classes``.
     ValueError
-        A value that the network cannot have.
+        A value is invalid for the network.
     """
 
     size: Literal["small", "base"] = "small"
@@ -58,27 +58,31 @@ class NetworkOptions:
         for name in ("size", "decoder", "embedding", "decoder_input", "eos"):
             choices, value = get_args(get_type_hints(type(self))[name]), getattr(self, name)
             if value not in choices:
-                raise ValueError(f"[model]: {name} must be one of {', '.join(choices)}; found {value!r}")
+                raise ValueError(f"[model]: {name} is {value!r}; expected one of {', '.join(choices)}.")
         if self.dna is not None and not isinstance(self.dna, str | os.PathLike):
-            raise TypeError(f"[model]: dna is the path of a .npy file, found {type(self.dna).__name__}")
+            raise TypeError(f"[model]: dna is {type(self.dna).__name__}; expected the path of a .npy file.")
         classes = self.region_classes
         if classes is None:
             return
         if self.eos != "region_class":
-            raise ValueError("[model]: region_classes are read with eos = 'region_class' alone")
+            raise ValueError(
+                "[model]: region_classes are used only with eos = 'region_class'. Set it, or leave them out."
+            )
         if isinstance(classes, Mapping):
             check_keys(classes, OF_CLASSES, "[model] region_classes")
         elif not isinstance(classes, RegionClasses):
             raise TypeError(
                 "[model]: region_classes are a RegionClasses, or name the files, as in {gtf = 'gencode.gtf.gz'}; found "
-                f"{classes!r:.80}"
+                f"{classes!r:.80}."
             )
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> NetworkOptions:
         """The record of the table ``[model]``; TypeError for an unknown key, with the nearest that there is."""
         if settings.get("supervised"):
-            raise ValueError("pretraining knows no labels: train on them afterwards, ScAtacFormer.for_fine_tuning(...)")
+            raise ValueError(
+                "pretraining knows no labels: train on them afterwards, ScAtacFormer.for_fine_tuning(...)."
+            )
         check_keys(settings, [field.name for field in fields(cls)], "[model]")
         return cls(**settings)
 
@@ -87,7 +91,7 @@ class NetworkOptions:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, for JSON; of region classes their names and a checksum."""
+        """Values that differ from the defaults, for JSON; region classes as their names and a checksum."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         if self.dna is not None:
             plain["dna"] = str(self.dna)
@@ -99,9 +103,9 @@ class NetworkOptions:
 
 
 def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
-    """TypeError that names each unknown key and the known one nearest to it."""
+    """TypeError that lists each unknown key and the most similar known one."""
     known = list(known)
     if unknown := [key for key in found if key not in known]:
         near = [(key, difflib.get_close_matches(key, known, 1, 0.5)) for key in unknown]
         named = ", ".join(f"{key!r}" + (f" (did you mean {match[0]!r}?)" if match else "") for key, match in near)
-        raise TypeError(f"{where}: there is no key {named}. There are: {', '.join(known)}")
+        raise TypeError(f"{where}: there is no key {named}. The keys are {', '.join(known)}.")

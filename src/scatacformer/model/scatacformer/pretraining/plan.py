@@ -1,4 +1,4 @@
-"""How a network is pretrained: stages and rates by step, one loss for all processes."""
+"""The training plan of pretraining: stages and rates by step, one loss for all processes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PARTS = ("open", "kept")  # of the loss
 class PretrainTrainingPlan(ScAtacTrainingPlan):
     """:class:`ScAtacTrainingPlan` whose stages are counted in steps, for any number of processes.
 
-    Every process reads its part of a minibatch. The network returns means and what they are over; weighted by
-    their shares in all processes, the parts add up to the loss of the whole minibatch. ``name``: of a cell, by its row number.
-    """
+    Every process reads its part of a minibatch. The network returns means and their counts; weighted by their
+    shares in all processes, the parts add up to the loss of the whole minibatch. ``name``: of a cell, by its row
+    number."""
 
     several_processes = True
     advice = "Lower lr, lower gradient_clip_val, or train in precision='32-true'"
@@ -40,7 +40,7 @@ class PretrainTrainingPlan(ScAtacTrainingPlan):
         )  # fmt: skip
         super().__init__(module, options)
         self.config, self.name = config, name
-        self.n_decoder_steps = self.n_warmup_steps = 0  # known once the number of steps is
+        self.n_decoder_steps = self.n_warmup_steps = 0  # set when the number of steps is known
 
     @property
     def decoder_only(self) -> bool:
@@ -69,10 +69,10 @@ class PretrainTrainingPlan(ScAtacTrainingPlan):
 
     def losses(self, batch: Any) -> Losses:
         mine = self.module.losses(batch, self.decoder_only)
-        own = float("ghost" not in batch)  # no cell was left for this process: it reads one of another's
+        own = float("ghost" not in batch)  # no cell is left for this process: it reads one of another process
         counts = torch.stack([mine[name].n if name in mine else torch.zeros_like(mine["open"].n) for name in PARTS])
         totals = self.summed(counts * own)
-        # the share of this part, times the number of processes, of whose gradients DDP takes the mean
+        # the share of this part times the number of processes, because DDP averages their gradients
         shares = n_processes() * own * counts.clamp_min(1.0) / totals.clamp_min(1.0)
         if n_processes() == 1:
             shares = torch.ones_like(counts)
@@ -81,7 +81,7 @@ class PretrainTrainingPlan(ScAtacTrainingPlan):
         return Losses(weighted_total(means, self.options.kept_weight), {"train_loss": mine["open"].mean}, n)
 
     def validation_losses(self, batch: Any) -> Losses:
-        """Removed-bin loss of held-out cells, about themselves: the same sentences every time."""
+        """Removed-bin loss of held-out cells for their own bins, always on the same sentences."""
         loss = self.module.losses(batch, self.decoder_only)["open"]
         n = 0.0 if "ghost" in batch else float(loss.n.clamp_min(1.0))
         return Losses(loss.mean, {"validation_loss": loss.mean}, n)

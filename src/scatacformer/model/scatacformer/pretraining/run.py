@@ -40,27 +40,27 @@ def pretrain(
     """Pretrain a model on a corpus, or on one AnnData, and save it.
 
     The folder ``output`` is a saved model when this ends: ``ScAtacFormer.load(output, adata)``,
-    ``ScAtacFormer.load_query_data(adata, output)`` and ``ScAtacFormer.for_fine_tuning(adata, output)`` read it. It has the
-    weights of the lowest ``validation_loss``, or the last ones without held-out cells; the last ones are in
+    ``ScAtacFormer.load_query_data(adata, output)`` and ``ScAtacFormer.for_fine_tuning(adata, output)`` read it. It has
+    the weights of the lowest ``validation_loss``, or the last ones without held-out cells; the last ones are in
     ``output/last``, and what is needed to resume the run, with its metrics, in ``output/training``.
 
     The same command on several devices or nodes trains the same model as one process with as many cells in a minibatch,
     to rounding: started by ``torchrun``, by SLURM, or by Lightning itself where ``devices`` is more than one.
 
-    Ctrl-C ends the run after the current step: a checkpoint is written, ``output`` gets no model, and the model with the
-    best weights so far is returned, with a warning that says how to resume. SIGTERM writes the checkpoint and ends the
-    process with status 143.
+    Ctrl-C ends the run after the current step: a checkpoint is written, ``output`` gets no model, and the model with
+    the best weights so far is returned, with a warning that says how to resume. SIGTERM writes the checkpoint and ends
+    the process with status 143.
 
     Parameters
     ----------
     data
-        A :class:`~scatacformer.Corpus`, its folder, an AnnData of raw counts, in memory or backed, or an ``.h5ad`` file,
-        which is then read from disk.
+        A :class:`~scatacformer.Corpus`, its folder, an AnnData of raw counts, in memory or backed, or an ``.h5ad``
+        file, which is then read from disk.
     output
-        Folder for the model. Several nodes must see the same one.
+        Folder for the model. All nodes must have access to it.
     resume
-        Continue from the last checkpoint in ``output``, in the middle of an epoch too, to where an uninterrupted run would
-        end; begin if there is none yet. The settings must be the same, but for those of the machine.
+        Continue from the last checkpoint in ``output``, in the middle of an epoch too, to where an uninterrupted run
+        would end; begin if there is none yet. The settings must be the same, but for those of the machine.
     **settings
         The fields of :class:`~scatacformer.model.PretrainConfig`: ``model={"size": "base"}``, ``batch_size=256``, ...
 
@@ -71,14 +71,14 @@ def pretrain(
     Raises
     ------
     TypeError
-        A setting that there is not; the error names the nearest one.
+        An unknown setting; the error names the most similar one.
     ValueError
-        Cells that cannot be trained on, settings out of range, an ``output`` that holds something else, or a run of other
-        settings; a damaged checkpoint.
+        Cells that cannot be trained on, settings out of range, an ``output`` that holds something else, or a run of
+        other settings; a damaged checkpoint.
     FloatingPointError
-        The loss is not finite; the cells of the minibatch are named.
+        The loss is not finite; the error lists the cells of the minibatch.
     RuntimeError
-        Another process of the training has ended or does not answer.
+        Another process of the training has ended or does not respond.
     KeyboardInterrupt
         A second Ctrl-C, or one before the first step.
 
@@ -91,7 +91,7 @@ def pretrain(
     files = RunFiles(Path(output))
     loggers = _loggers(config, files.folder)
     cells = read_cells(data, config)
-    if cells.classes is not None:  # known from here on: a run that is resumed must have the same
+    if cells.classes is not None:  # set from here on: a resumed run must have the same
         config = replace(config, model=replace(config.model, region_classes=cells.classes))
     split = cells.split(config.validation, config.seed)
     model = _model(cells, config)
@@ -115,7 +115,7 @@ def pretrain(
 def _make_start(
     model: ScAtacFormer, cells: PretrainCells, sample: np.ndarray, config: PretrainConfig, files: RunFiles
 ) -> None:
-    """The start of the weights, made once by one process."""
+    """Initialisation of the weights, computed once by one process."""
     if files.start.exists():
         return
     if len(sample) > config.start_cells:
@@ -130,7 +130,7 @@ def _make_start(
 def _read_start(
     model: ScAtacFormer, cells: PretrainCells, config: PretrainConfig, files: RunFiles
 ) -> tuple[TrainSentences, TrainSentences]:
-    """The start, read by every process, and what makes sentences."""
+    """The initialisation, read by every process, and the collate functions."""
     read_weights(model.module, files.start)
     network = model.config_
     policy = SentencePolicy(
@@ -142,8 +142,8 @@ def _read_start(
 
 
 def _model(cells: PretrainCells, config: PretrainConfig) -> ScAtacFormer:
-    """An untrained model whose registry knows the batches; made of one cell a batch, since it knows cells by number."""
-    n = 3 * len(cells.batch_names)  # scvi-tools warns of fewer
+    """An untrained model whose registry has the batches, created from one cell per batch."""
+    n = 3 * len(cells.batch_names)  # scvi-tools warns about fewer
     obs = pd.DataFrame(index=[str(i) for i in range(n)])
     if cells.batch_key is not None:
         names = [cells.batch_names[i % len(cells.batch_names)] for i in range(n)]
@@ -178,12 +178,14 @@ def _loggers(config: PretrainConfig, folder: Path) -> list[Any]:
         if config.logger == "wandb":
             found.append(pl.loggers.WandbLogger(save_dir=folder, project="scatacformer"))
     except ModuleNotFoundError as error:
-        raise ImportError(f"logger = {config.logger!r} needs a package: pip install {config.logger}") from error
+        raise ImportError(
+            f"logger is {config.logger!r}, which is not installed. Install it with pip install {config.logger}."
+        ) from error
     return found
 
 
 def _fingerprint(config: PretrainConfig, cells: PretrainCells, n_processes: int) -> dict[str, Any]:
-    """What a run that is resumed must have in common with the one before."""
+    """Settings that a resumed run must share with the one before."""
     lengths = cells.source.stored_per_cell
     return {
         "settings": {k: v for k, v in config.to_dict().items() if k not in FREE | {"batch_size"}},
@@ -196,27 +198,27 @@ def _fingerprint(config: PretrainConfig, cells: PretrainCells, n_processes: int)
 
 
 def _resumes(files: RunFiles, resume: bool, run: dict[str, Any], first: bool) -> bool:
-    """Whether there is a checkpoint to resume from. The first process looks, and begins a new folder."""
+    """Whether there is a checkpoint to resume from. The first process checks, and creates a new folder."""
     if resume and files.settings.exists():
         _check_same(files, run, files.read_settings())
         return files.checkpoint.exists()
     if first:
         if files.output.exists() and not files.output.is_dir():
-            raise ValueError(f"{files.output} is a file; choose a folder")
+            raise ValueError(f"{files.output} is a file; expected a folder.")
         if not holds_nothing(files.output) and not files.settings.exists():
-            raise ValueError(f"{files.output} holds something else than a pretraining; choose another folder")
+            raise ValueError(f"{files.output} has other content than a pretraining. Choose another folder.")
         if files.settings.exists() and not resume:
             raise ValueError(
-                f"{files.output} holds a pretraining: continue it with resume=True, or choose another folder"
+                f"{files.output} contains a pretraining. Resume it with resume=True, or choose another folder."
             )
         if resume:
-            logger.warning("nothing to resume in %s: the pretraining begins", files.output)
+            logger.warning("nothing to resume in %s: the pretraining starts", files.output)
         files.write_settings(run)
     return False
 
 
 def _check_same(files: RunFiles, run: dict[str, Any], before: dict[str, Any]) -> None:
-    """ValueError that says what differs from the run before."""
+    """ValueError that lists the differences from the run before."""
     was = before.get("settings", {})
     changed = [k for k in run if k != "settings" and run[k] != before.get(k)]
     changed += [k for k, v in run["settings"].items() if _plain(v) != was.get(k)]
@@ -226,14 +228,14 @@ def _check_same(files: RunFiles, run: dict[str, Any], before: dict[str, Any]) ->
         raise ValueError(
             f"the run in {files.output} cannot be resumed: {key} was {_short(then)} and is {_short(now)}"
             + (f" ({', '.join(changed[1:])} differ too)" if changed[1:] else "")
-            + ". Set it back, or begin another run in another folder"
+            + ". Restore the setting, or start another run in another folder."
         )
 
 
 def _save(model: ScAtacFormer, trainer: pl.Trainer, files: RunFiles, whole: bool) -> None:
-    """The model as files, the last weights and the best ones; in the end every process holds the best.
+    """Save the last and the best weights as models; at the end every process has the best weights.
 
-    Of a run that was stopped (not ``whole``) nothing is written: the folder holds its checkpoint, and no model yet.
+    Nothing is written for a run that was stopped (not ``whole``): the folder has its checkpoint, and no model yet.
     """
     if whole and trainer.is_global_zero:
         model.save(files.output / "last", overwrite=True)
@@ -246,7 +248,7 @@ def _save(model: ScAtacFormer, trainer: pl.Trainer, files: RunFiles, whole: bool
 
 
 def _plain(value: Any) -> Any:
-    """As JSON would have it."""
+    """As returned by JSON."""
     return list(value) if isinstance(value, tuple) else value
 
 
