@@ -191,11 +191,11 @@ def test_other_genomes_are_refused(genome):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"p_value": 0}, "p_value must be above 0"),
+        ({"p_value": 0}, "p_value is .*; expected above 0"),
         ({"p_value": 0.5}, "at most 0.05"),
         ({"reduce": "mean"}, "reduce is 'sum' or 'max'; found 'mean'"),
         ({"cluster_reduce": "mean"}, "cluster_reduce is"),
-        ({"pseudocount": -1}, "pseudocount must be 0 or more"),
+        ({"pseudocount": -1}, "pseudocount is .*; expected 0 or more"),
     ],
     ids=str,
 )

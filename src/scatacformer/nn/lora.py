@@ -43,11 +43,11 @@ def add_lora(layers: Iterable[nn.Linear], rank: int, generator: torch.Generator,
     """
     layers = list(layers)
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"the rank of low-rank changes must be a whole number of at least 1, found {rank!r}")
+        raise ValueError(f"the rank of low-rank changes is {rank!r}; expected a whole number of at least 1.")
     if not layers:
-        raise ValueError("there is no linear layer to give low-rank changes to")
+        raise ValueError("there is no linear layer to give low-rank changes to.")
     if any(hasattr(layer, A) for layer in layers):
-        raise ValueError("a layer has low-rank changes already: remove_lora(module, merge=...) first")
+        raise ValueError("a layer has low-rank changes already: remove_lora(module, merge=...) first.")
     n_learning = 0
     for layer in layers:
         n_out, n_in = layer.weight.shape
@@ -86,14 +86,14 @@ def load_lora(module: nn.Module, state: Mapping[str, Tensor], scale: float = 1.0
     if not state or expected != set(state):
         strange = sorted(expected ^ set(state)) or ["nothing"]
         raise ValueError(
-            f"these are not low-rank changes of this module: {len(strange)} names differ, first {strange[0]}"
+            f"these are not low-rank changes of this module: {len(strange)} names differ, first {strange[0]}."
         )
     for name, layer in layers.items():
         a, b = state[f"{name}.{A}"], state[f"{name}.{B}"]
         if a.shape != (len(a), layer.weight.shape[1]) or b.shape != (layer.weight.shape[0], len(a)):
             raise ValueError(
                 f"the low-rank change of {name} is of another module: {tuple(b.shape)} x {tuple(a.shape)}, and its weight "
-                f"{tuple(layer.weight.shape)}"
+                f"{tuple(layer.weight.shape)}."
             )
     for name, layer in layers.items():
         _attach(layer, state[f"{name}.{A}"], state[f"{name}.{B}"], scale)
@@ -133,19 +133,19 @@ class LoraOptions:
 
     def __post_init__(self) -> None:
         if self.r < 1 or self.lora_alpha <= 0:
-            raise ValueError(f"expected r of at least 1 and lora_alpha > 0, found {self.r} and {self.lora_alpha}")
+            raise ValueError(f"expected r of at least 1 and lora_alpha > 0, found {self.r} and {self.lora_alpha}.")
         if isinstance(self.target_modules, str):
-            raise ValueError(f"target_modules is a list of {ADAPTED}, found {self.target_modules!r}")
+            raise ValueError(f"target_modules is {self.target_modules!r}; expected a list of {ADAPTED}.")
         unknown = [name for name in self.target_modules if name not in ADAPTED]
         if unknown or not self.target_modules:
-            raise ValueError(f"target_modules must be among {ADAPTED}, found {list(self.target_modules)}")
+            raise ValueError(f"target_modules is {list(self.target_modules)}; expected among {ADAPTED}.")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> LoraOptions:
         """The options given by ``settings``; ValueError for an unknown name."""
         known = [f.name for f in fields(cls)]
         if unknown := [name for name in settings if name not in known]:
-            raise ValueError(f"lora_kwargs has no {unknown[0]!r}; there are {', '.join(known)}")
+            raise ValueError(f"lora_kwargs has no {unknown[0]!r}; there are {', '.join(known)}.")
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def predicted_expression(
     adata
         Groups × regions with measured expression; None: the model's own.
     held_out
-        Draw only the genes on the chromosomes that were held out, where there were any. Otherwise genes that the model was
-        trained on are in the picture, and it says so.
+        Draw only the genes on the chromosomes that were held out, where there were any. Otherwise genes that the model
+        was trained on are in the picture, and it says so.
     max_groups
         Most panels.
     label
@@ -69,11 +69,11 @@ def predicted_expression(
     names = [groups] if isinstance(groups, str) else list(groups) if groups is not None else held_groups
     names = (names or list(table.columns))[:max_groups]
     if absent := [name for name in names if name not in table.columns]:
-        raise KeyError(f"there is no group {absent[0]!r}; the groups are {', '.join(map(str, table.columns[:6]))}")
+        raise KeyError(f"there is no group {absent[0]!r}; the groups are {', '.join(map(str, table.columns[:6]))}.")
     chromosomes = training.get("holdout_chromosomes", []) if held_out else []
     rows = chrom.isin(chromosomes).to_numpy() if chromosomes else np.ones(len(table), bool)
     if not rows.any():
-        raise ValueError(f"no gene is on the held-out chromosomes {', '.join(chromosomes)}: use held_out=False")
+        raise ValueError(f"no gene is on the held-out chromosomes {', '.join(chromosomes)}: use held_out=False.")
     n_columns = min(3, len(names))
     n_rows = -(-len(names) // n_columns)
     figure, grid = plt.subplots(

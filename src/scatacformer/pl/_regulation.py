@@ -60,7 +60,7 @@ def regulation(
     """
     for column in ("gene", "group", "region", "distance", score, accessibility):
         if column not in enhancers:
-            raise KeyError(f"enhancers has no column {column!r}; it has {', '.join(map(str, enhancers.columns))}")
+            raise KeyError(f"enhancers has no column {column!r}; it has {', '.join(map(str, enhancers.columns))}.")
     rows = enhancers[(enhancers["gene"].astype(str) == gene) & (enhancers["group"].astype(str) == group)]
     if not len(rows):
         some = ", ".join(enhancers["gene"].astype(str).unique()[:5])

@@ -29,7 +29,8 @@ def sequence_logo(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Letters along a region: their height is their attribution, or with a mutagenesis the mean change that they resist.
+    """Letters along a region: their height is their attribution, or with a mutagenesis the mean change that they
+    resist.
 
     Parameters
     ----------
@@ -77,13 +78,15 @@ def sequence_logo(
 def _heights(attribution: DataArray, track: str | None) -> tuple[np.ndarray, np.ndarray, str]:
     """``(position, 4)``, the positions, and the track."""
     if getattr(attribution, "dims", None) != ("position", "base", "track"):
-        raise ValueError("a logo is drawn of what Epiformer.attribute or mutagenesis returned: position × base × track")
+        raise ValueError(
+            "a logo is drawn of what Epiformer.attribute or mutagenesis returned: position × base × track."
+        )
     names = [str(name) for name in attribution["track"].values]
     name = names[0] if track is None else track
     if name not in names:
-        raise ValueError(f"there is no track {name!r}; the tracks are {', '.join(names)}")
+        raise ValueError(f"there is no track {name!r}; the tracks are {', '.join(names)}.")
     if attribution.sizes["position"] > 2000:
-        raise ValueError(f"a logo of {attribution.sizes['position']:,} letters cannot be read; take at most 2,000")
+        raise ValueError(f"a logo of {attribution.sizes['position']:,} letters cannot be read; take at most 2,000.")
     values = attribution.sel(track=name).to_numpy()
     if attribution.name == "change":  # of a mutagenesis: the base that is there is worth what the others take away
         letters = np.array(list(str(attribution.attrs["reference"])))

@@ -54,7 +54,7 @@ def track_correlation(
         No bin on those chromosomes has both values.
     """
     if layer not in adata.layers:
-        raise KeyError(f"adata.layers has no {layer!r}: adata.layers[{layer!r}] = model.get_predicted_tracks()")
+        raise KeyError(f"adata.layers has no {layer!r}: adata.layers[{layer!r}] = model.get_predicted_tracks().")
     measured, predicted = (
         np.log2(np.asarray(values, dtype=np.float64) + 1) for values in (adata.X, adata.layers[layer])
     )
@@ -63,7 +63,7 @@ def track_correlation(
         wanted = [chromosomes] if isinstance(chromosomes, str) else list(chromosomes)
         keep &= adata.var["chrom"].astype(str).isin(wanted).to_numpy()
     if keep.sum() < 2:
-        raise ValueError("no bin on those chromosomes has a measured and a predicted value in all tracks")
+        raise ValueError("no bin on those chromosomes has a measured and a predicted value in all tracks.")
     measured, predicted = measured[:, keep], predicted[:, keep]
     if specific:
         measured, predicted = measured - measured.mean(0), predicted - predicted.mean(0)

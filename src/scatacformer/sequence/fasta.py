@@ -98,7 +98,7 @@ class Fasta:
         with reading(self.path, "a FASTA file"):
             bases = np.frombuffer(file.fetch(chrom, *inside).encode("ascii"), dtype=np.uint8)
             if len(bases) != inside[1] - inside[0]:
-                raise ValueError(f"{len(bases):,} bases of {chrom}:{inside[0]}-{inside[1]}")
+                raise ValueError(f"{len(bases):,} bases of {chrom}:{inside[0]}-{inside[1]}.")
         codes = _CODES[bases]
         if (start, end) == inside:
             return codes

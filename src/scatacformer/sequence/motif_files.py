@@ -169,7 +169,7 @@ def _numbers_below(path: Path, lines: list[str], number: int, name: str) -> tupl
 
 
 def _read_blocks(path: Path, lines: list[str], homer: bool) -> list[Record]:
-    """Blocks below lines that begin with `>`: positions × 4 probabilities of HOMER, or 4 × positions counts."""
+    """Blocks below lines that begin with ``>``: positions × 4 probabilities of HOMER, or 4 × positions counts."""
     starts = [number for number, line in enumerate(lines) if line.startswith(">")]
     records = []
     for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):

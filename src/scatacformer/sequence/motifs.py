@@ -213,7 +213,7 @@ class Motifs:
         Raises ValueError where ``pseudocount`` is below 0, or 0 while a matrix holds a probability of 0.
         """
         if not 0 <= pseudocount < np.inf:
-            raise ValueError(f"pseudocount must be 0 or more; found {pseudocount!r}.")
+            raise ValueError(f"pseudocount is {pseudocount!r}; expected 0 or more.")
         if pseudocount == 0 and (zeros := [n for n, m in zip(self.names, self.matrices, strict=True) if not m.all()]):
             raise ValueError(
                 f"{len(zeros):,} of {len(self.names):,} motifs hold a probability of 0 (first: {zeros[0]!r}), which has "
@@ -261,7 +261,7 @@ class Motifs:
 
 def _check_matrix(name: str, matrix: np.ndarray, where: str) -> None:
     if matrix.ndim != 2 or matrix.shape[0] != 4 or not matrix.shape[1]:
-        raise ValueError(f"{where}motif {name!r} must be 4 bases × at least 1 position; found {matrix.shape}.")
+        raise ValueError(f"{where}motif {name!r} is {matrix.shape}; expected 4 bases × at least 1 position.")
     if not np.isfinite(matrix).all() or (matrix < 0).any():
         raise ValueError(f"{where}motif {name!r} holds a probability that is NaN, infinite or negative.")
     total = matrix.sum(axis=0)

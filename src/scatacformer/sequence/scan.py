@@ -51,12 +51,12 @@ class ScanSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.p_value <= 0.05:
-            raise ValueError(f"p_value must be above 0 and at most 0.05; found {self.p_value!r}.")
+            raise ValueError(f"p_value is {self.p_value!r}; expected above 0 and at most 0.05.")
         for name in ("reduce", "cluster_reduce"):
             if getattr(self, name) not in ("sum", "max"):
-                raise ValueError(f"{name} is 'sum' or 'max'; found {getattr(self, name)!r}.")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected 'sum' or 'max'.")
         if not 0 <= self.pseudocount < np.inf:
-            raise ValueError(f"pseudocount must be 0 or more; found {self.pseudocount!r}.")
+            raise ValueError(f"pseudocount is {self.pseudocount!r}; expected 0 or more.")
 
 
 def scan_regions(

@@ -54,11 +54,11 @@ def motifs_in_attribution(
     try:
         from memelite import tomtom
     except ImportError:
-        raise ImportError("motifs are matched with memelite: pip install 'scatacformer[motif]'") from None
+        raise ImportError("motifs are matched with memelite: pip install 'scatacformer[motif]'.") from None
     if attribution.dims != ("position", "base", "track"):
-        raise ValueError(f"an attribution has the dimensions position, base, track; found {attribution.dims}")
+        raise ValueError(f"an attribution has the dimensions position, base, track; found {attribution.dims}.")
     if attribution.sizes["position"] < width:
-        raise ValueError(f"the attribution has {attribution.sizes['position']} positions, a stretch {width}")
+        raise ValueError(f"the attribution has {attribution.sizes['position']} positions, a stretch {width}.")
     rows: list[dict[str, Any]] = []
     queries: list[np.ndarray] = []
     letters = str(attribution.attrs.get("reference", ""))

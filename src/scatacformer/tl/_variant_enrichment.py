@@ -54,14 +54,14 @@ def variant_enrichment(
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     if score not in scores.columns:
-        raise KeyError(f"scores has no column {score!r}; it has {', '.join(map(str, scores.columns))}")
+        raise KeyError(f"scores has no column {score!r}; it has {', '.join(map(str, scores.columns))}.")
     keys = _keys(scores)
     first = scores[~keys.duplicated().to_numpy()]
     names = keys[~keys.duplicated().to_numpy()].tolist()
     labels = _labels(first, names, acting)
     if labels.all() or not labels.any():
         raise ValueError(
-            f"{'all' if labels.all() else 'none'} of the {len(labels):,} variants act: nothing can be compared"
+            f"{'all' if labels.all() else 'none'} of the {len(labels):,} variants act: nothing can be compared."
         )
     measured = None if effect is None else _values(first, names, effect, "effect").astype(float)
     rows = []
@@ -113,9 +113,9 @@ def _values(first: pd.DataFrame, names: list[str], given: Any, what: str) -> np.
             if len(index) and pd.Index(index).isin(series.index).all():
                 return series.loc[index].to_numpy()
         if not isinstance(given, pd.Series) or not isinstance(series.index, pd.RangeIndex):
-            raise ValueError(f"{what} is not indexed by the variants; their names are such as {names[0]!r}")
+            raise ValueError(f"{what} is not indexed by the variants; their names are such as {names[0]!r}.")
         given = series
     values = np.asarray(given)
     if values.shape != (len(names),):
-        raise ValueError(f"{what} needs a value for each of {len(names):,} variants, found {values.shape}")
+        raise ValueError(f"{what} needs a value for each of {len(names):,} variants, found {values.shape}.")
     return values

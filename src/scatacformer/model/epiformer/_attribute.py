@@ -34,7 +34,7 @@ class RegionInput:
         if before < 0:
             raise ValueError(
                 f"the region has {end - start:,} bp, which touch {last - first} bins; a window predicts "
-                f"{config.n_outputs}. Take a shorter one"
+                f"{config.n_outputs}. Take a shorter one."
             )
         self.chrom, self.start, self.end = chrom, start, end
         begin = (first - before - config.crop) * config.bin_size  # on the grid of the bins, as in predict_region
@@ -98,7 +98,7 @@ def attribution(
     from xarray import DataArray
 
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
+        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
     encoded = region.one_hot(region.codes)
     baseline = encoded.copy()
     baseline[:, region.inside] = 0

@@ -35,11 +35,11 @@ def read_published(path: str | Path, crop: int | None) -> tuple[EpiformerConfig,
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
             f"{path} cannot be read without executing code that it holds, or is damaged ({str(error).splitlines()[0]}). "
-            "Ask its author for a file of tensors alone"
+            "Ask its author for a file of tensors alone."
         ) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} is not a checkpoint of Epiformer: it holds no state dict")
+        raise ValueError(f"{path} is not a checkpoint of Epiformer: it holds no state dict.")
     weights = {name.removeprefix("module."): value for name, value in state.items()}
     return _sizes(weights, path, crop), weights
 
@@ -47,7 +47,7 @@ def read_published(path: str | Path, crop: int | None) -> tuple[EpiformerConfig,
 def _sizes(weights: dict[str, Tensor], path: Path, crop: int | None) -> EpiformerConfig:
     def shape(name: str) -> tuple[int, ...]:
         if name not in weights:
-            raise ValueError(f"{path} is not a checkpoint of Epiformer: it has no tensor {name}")
+            raise ValueError(f"{path} is not a checkpoint of Epiformer: it has no tensor {name}.")
         return tuple(weights[name].shape)
 
     n_layers = len({name.split(".")[2] for name in weights if name.startswith("trans.layers.")})
@@ -90,5 +90,5 @@ def transplant(module: torch.nn.Module, weights: dict[str, Tensor], keep_head: b
             else:
                 own[-more : -more + len(other)].copy_(other)
         else:
-            raise ValueError(f"{name} is {tuple(other.shape)} in the other model and {tuple(own.shape)} in this one")
+            raise ValueError(f"{name} is {tuple(other.shape)} in the other model and {tuple(own.shape)} in this one.")
     return left

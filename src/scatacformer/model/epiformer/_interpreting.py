@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class InterpretMixin:
-    """What a variant does, and which letters of a region matter."""
+    """Effects of variants, and the contribution of each base of a region."""
 
     config_: EpiformerConfig
     track_names_: list[str]
@@ -48,19 +48,19 @@ class InterpretMixin:
     ) -> pd.DataFrame | Path:
         """Signal of each track with the reference and with the alternative allele of each variant.
 
-        Both alleles lie in the middle of their window; insertions and deletions move both flanks alike. Every
+        Both alleles are in the middle of their window; insertions and deletions move both flanks equally. Every
         alternative allele is a variant of its own.
 
         Parameters
         ----------
         variants
-            VCF or BCF file, or a table with columns ``chrom``, ``pos`` (1-based), ``ref``, ``alt`` and, if there is one,
-            ``id``.
+            VCF or BCF file, or a table with columns ``chrom``, ``pos`` (1-based), ``ref``, ``alt`` and, if there is
+            one, ``id``.
         groups
             Names of tracks; all by default.
         window
-            Width in bp, around the variant, over which the signal is summed: a multiple of two bins. By default 1,024 bp,
-            or all that a window predicts if that is less.
+            Width in bp, around the variant, over which the signal is summed: a multiple of two bins. By default 1,024
+            bp, or all that a window predicts if that is less.
         reverse_complement, shifts
             The views over which scores are averaged: both strands, and windows moved by these numbers of bp.
         mismatch
@@ -117,7 +117,7 @@ class InterpretMixin:
         groups
             Names of tracks; all by default.
         window
-            Width in bp of what is returned; by default all that a window predicts.
+            Width of the result in bp; by default the predicted part of a window.
         reverse_complement, shifts
             The views that are averaged.
 
@@ -218,7 +218,7 @@ class InterpretMixin:
         difference is printed and in the attributes (``difference``, ``completeness_error``).
         """
         if n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1, found {n_steps}")
+            raise ValueError(f"n_steps is {n_steps}; expected at least 1.")
         genome: Genome = self._own_genome()
         predictor = self._predictor(groups, batch_size)
         place = RegionInput(predictor, genome, *parse_region(region, genome))

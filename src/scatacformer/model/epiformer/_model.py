@@ -56,7 +56,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     training_
         Which chromosomes were trained on, validated on and held out, and with how many windows.
     scale_
-        ``(n_tracks,)``, the signal that one unit of the network's output stands for: the track's mean in training.
+        ``(n_tracks,)``, the signal per unit of the network's output: the track's mean in training.
 
     Examples
     --------
@@ -81,12 +81,12 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     ) -> None:
         prepared = _setup.prepare(adata)
         if unknown := sizes.keys() - EpiformerConfig.__dataclass_fields__.keys():
-            raise TypeError(f"Epiformer has no size {sorted(unknown)[0]!r}")
+            raise TypeError(f"Epiformer has no size {sorted(unknown)[0]!r}.")
         config = EpiformerConfig.of_size(size, n_tracks=adata.n_obs, **(prepared.geometry | sizes))
         if any(getattr(config, name) != value for name, value in prepared.geometry.items()):
             raise ValueError(
                 f"seq_len, bin_size and crop are those of the windows, {prepared.geometry}; make other windows with "
-                "sf.pp.sequence_windows"
+                "sf.pp.sequence_windows."
             )
         module = (SeparateTracks if separate else EpiformerNetwork)(config, seed)
         self._take(config, module, prepared.track_names, seed)
@@ -112,12 +112,12 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         fasta: str | Path | None = None,
         conservation: str | Path | None = None,
     ) -> None:
-        """Check tracks × output bins and write down what is read of them.
+        """Check tracks × output bins and record the setup.
 
         Parameters
         ----------
         adata
-            What :func:`scatacformer.pp.sequence_windows` returned, or a selection of its tracks.
+            Result of :func:`scatacformer.pp.sequence_windows`, or a selection of its tracks.
         layer
             The signal; ``.X`` by default.
         fasta
@@ -215,8 +215,8 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         warmup
             Share of the steps in which the learning rate rises.
         trainable
-            ``"all"``; ``"head"``: the layers behind the transformer alone; ``"lora"``: those, and low-rank changes of the
-            transformer's linear layers, which are merged into the weights at the end.
+            ``"all"``; ``"head"``: the layers behind the transformer alone; ``"lora"``: those, and low-rank changes of
+            the transformer's linear layers, which are merged into the weights at the end.
         lora_rank
             Rank of those changes.
         early_stopping
@@ -286,13 +286,15 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             As in the class.
         """
         if isinstance(model.module, SeparateTracks):
-            raise ValueError("a model with a network for each track cannot be fine-tuned: train it with separate=False")
+            raise ValueError(
+                "a model with a network for each track cannot be fine-tuned: train it with separate=False."
+            )
         prepared = _setup.prepare(adata)
         config = EpiformerConfig(**(model.config_.to_dict() | prepared.geometry | {"n_tracks": adata.n_obs}))
         if config.channels != model.config_.channels:
             raise ValueError(
                 f"the tracks have bins of {config.bin_size} bp and the model predicts bins of {model.config_.bin_size} bp; "
-                "make windows with the same bin_size"
+                "make windows with the same bin_size."
             )
         module = EpiformerNetwork(config, seed)
         _files.transplant(module, model.module.state_dict(), keep_head=True)
@@ -332,10 +334,10 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         config, weights = _files.read_published(Path(path), crop)
         module = EpiformerNetwork(config)
         if missing := _files.transplant(module, weights, keep_head=False):
-            raise ValueError(f"{path} has no tensor {missing[0]}")
+            raise ValueError(f"{path} has no tensor {missing[0]}.")
         names = [f"track_{i}" for i in range(config.n_tracks)] if track_names is None else list(map(str, track_names))
         if len(names) != config.n_tracks:
-            raise ValueError(f"track_names has {len(names)} entries; the model has {config.n_tracks} tracks")
+            raise ValueError(f"track_names has {len(names)} entries; the model has {config.n_tracks} tracks.")
         model = cls.__new__(cls)
         model._take(config, module, names, 0)
         model.is_trained_ = True
@@ -351,23 +353,23 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             f"{c.n_outputs} predicted; {sum(p.numel() for p in self.module.parameters()):,} parameters"
         )
 
-    # what the mixins ask for
+    # required by the mixins
 
     def _own_data(self) -> AnnData:
         if self.adata is None:
-            raise ValueError("the model has no data: load it with adata=, or pass one to the method")
+            raise ValueError("the model has no data: load it with adata=, or pass one to the method.")
         return self.adata
 
     def _own_genome(self) -> Genome:
         if self._genome is None:
-            raise ValueError("the model does not know where DNA is read: call set_genome('genome.fa') first")
+            raise ValueError("the model has no FASTA file. Call set_genome('genome.fa') first.")
         return self._genome
 
     def _prepared_of(self, adata: AnnData | None) -> Prepared:
         prepared = _setup.prepare(self._own_data() if adata is None else adata, check=False)
         own = {name: getattr(self.config_, name) for name in ("seq_len", "bin_size", "crop")}
         if prepared.geometry != own:
-            raise ValueError(f"the windows have {prepared.geometry}, the model reads {own}")
+            raise ValueError(f"the windows have {prepared.geometry}, the model reads {own}.")
         return prepared
 
     def _rows_of(self, groups: str | Sequence[str] | None) -> np.ndarray:
@@ -376,7 +378,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             return np.arange(len(self.track_names_))
         wanted = [groups] if isinstance(groups, str) else [str(name) for name in groups]
         if absent := [name for name in wanted if name not in self.track_names_]:
-            raise KeyError(f"there is no track {absent[0]!r}; the tracks are {', '.join(self.track_names_[:12])}")
+            raise KeyError(f"there is no track {absent[0]!r}; the tracks are {', '.join(self.track_names_[:12])}.")
         return np.array([self.track_names_.index(name) for name in wanted])
 
     # saving
@@ -412,7 +414,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             if prepared.track_names != model.track_names_:
                 raise ValueError(
                     f"the tracks of adata are {', '.join(prepared.track_names[:5])}, those of the model "
-                    f"{', '.join(model.track_names_[:5])}: select and order them alike, or load with adata=False"
+                    f"{', '.join(model.track_names_[:5])}: select and order the same tracks, or load with adata=False."
                 )
             model.adata, model._genome = adata, prepared.genome
         return model

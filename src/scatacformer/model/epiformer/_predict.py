@@ -54,7 +54,7 @@ class Predictor:
         batch_size: int | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
         self.module, self.config, self.rows = module, config, rows
         self.scale = np.asarray(scale, dtype=np.float32)[rows][:, None]
         self.batch_size = batch_size or max(1, _BASES_AT_ONCE // config.seq_len)
@@ -95,9 +95,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def views_of(reverse_complement: bool, shifts: Sequence[int]) -> list[View]:
-    """All combinations of strands and shifts; ValueError where there is none."""
+    """All combinations of strands and shifts; ValueError if there are none."""
     if not len(shifts):
-        raise ValueError("shifts must hold at least one number of bp, such as 0")
+        raise ValueError("shifts must hold at least one number of bp, such as 0.")
     return [
         (int(shift), reverse) for reverse in ((False, True) if reverse_complement else (False,)) for shift in shifts
     ]
@@ -175,16 +175,16 @@ def parse_region(region: str, genome: Genome) -> tuple[str, int, int]:
     """
     found = re.fullmatch(r"(.+):([\d,]+)-([\d,]+)", region.strip())
     if found is None:
-        raise ValueError(f"a region is written chr2:127068747-127150006, found {region!r}")
+        raise ValueError(f"a region is written chr2:127068747-127150006, found {region!r}.")
     chrom, start, end = found[1], int(found[2].replace(",", "")), int(found[3].replace(",", ""))
     size = genome.fasta.sizes.get(chrom)
     if size is None:
         raise ValueError(
-            f"region {region} lies on {chrom!r}, which the FASTA file does not have. It has: "
-            f"{', '.join(list(genome.fasta.sizes)[:5])}"
+            f"region {region} is on {chrom!r}, which the FASTA file does not have. It has: "
+            f"{', '.join(list(genome.fasta.sizes)[:5])}."
         )
     if not 0 <= start < end <= size:
-        raise ValueError(f"region {region} does not lie within {chrom}, which has {size:,} bp")
+        raise ValueError(f"region {region} is not within {chrom}, which has {size:,} bp.")
     return chrom, start, end
 
 

@@ -98,7 +98,7 @@ class PredictMixin:
         Raises
         ------
         ValueError
-            The region is not written like that, or does not lie within a chromosome of the FASTA file.
+            The region has another form, or is not within a chromosome of the FASTA file.
         """
         from xarray import DataArray
 
@@ -149,7 +149,7 @@ class PredictMixin:
             names = [chromosomes] if isinstance(chromosomes, str) else list(chromosomes)
             if absent := [name for name in names if name not in known]:
                 raise ValueError(
-                    f"the FASTA file has no chromosome {absent[0]!r}. It has: {', '.join(list(known)[:5])}"
+                    f"the FASTA file has no chromosome {absent[0]!r}. It has: {', '.join(list(known)[:5])}."
                 )
         rows = self._rows_of(groups)
         tracks = [self.track_names_[row] for row in rows]
@@ -158,5 +158,5 @@ class PredictMixin:
 
     def _predictor(self, groups: str | Sequence[str] | None, batch_size: int | None) -> Predictor:
         if not self.is_trained_:
-            raise ValueError("the model is not trained: call train() first")
+            raise ValueError("the model is not trained: call train() first.")
         return Predictor(self.module, self.config_, self.scale_, self._rows_of(groups), batch_size)

@@ -1,4 +1,4 @@
-"""What Epiformer reads of an AnnData of tracks × output bins, checked before work starts."""
+"""Setup of an AnnData of tracks × output bins for Epiformer, checked before work starts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Prepared:
 
 
 def open_genome(fasta: str | Path, conservation: str | Path | None) -> Genome:
-    """Open both; ValueError where they are of different assemblies."""
+    """Open both; ValueError if they are from different assemblies."""
     genome = Genome(Fasta(fasta), None if conservation is None else BigWig(conservation))
     if genome.conservation is not None:
         check_bigwig_sizes({"conservation": genome.conservation}, genome.fasta.sizes)
@@ -57,7 +57,7 @@ def open_genome(fasta: str | Path, conservation: str | Path | None) -> Genome:
 
 
 def set_up(adata: AnnData, layer: str | None, fasta: str | Path | None, conservation: str | Path | None) -> None:
-    """Check the data and write down what is read of them, in ``adata.uns``."""
+    """Check the data and record the setup in ``adata.uns``."""
     read = _read_of(adata)
     said = {
         "layer": layer or "",
@@ -78,7 +78,7 @@ def prepare(adata: AnnData, check: bool = True) -> Prepared:
     ``check``: look at the signal too, which is not needed to predict.
     """
     if SETUP not in adata.uns:
-        raise ValueError("please set up your AnnData with Epiformer.setup_anndata first")
+        raise ValueError("please set up your AnnData with Epiformer.setup_anndata first.")
     said, read = adata.uns[SETUP], _read_of(adata)
     windows = read["windows"]
     geometry = {name: int(read[name]) for name in ("seq_len", "bin_size", "crop")}
@@ -86,7 +86,7 @@ def prepare(adata: AnnData, check: bool = True) -> Prepared:
     _check_columns(adata, windows, first, geometry)
     signal = adata.X if not said["layer"] else adata.layers[said["layer"]]
     if hasattr(signal, "tocsr"):
-        raise ValueError("the signal of tracks is dense (n_tracks, n_bins), found a sparse matrix: use .toarray()")
+        raise ValueError("the signal of tracks is dense (n_tracks, n_bins), found a sparse matrix: use .toarray().")
     if check and not hasattr(signal, "file"):  # of a backed AnnData it is read as it is needed
         check_signal(np.asarray(signal), [str(name) for name in adata.obs_names])
     genome = open_genome(said["fasta"], said["conservation"] or None)
@@ -103,13 +103,13 @@ def _read_of(adata: AnnData) -> dict[str, Any]:
     if WINDOWS not in adata.uns:
         raise ValueError(
             f"adata.uns has no {WINDOWS!r}: Epiformer reads what sf.pp.sequence_windows makes, tracks × output bins of "
-            "windows of DNA"
+            "windows of DNA."
         )
     return dict(adata.uns[WINDOWS])
 
 
 def _check_columns(adata: AnnData, windows: pd.DataFrame, first: np.ndarray, geometry: dict[str, int]) -> None:
-    """Bins must be where the windows say that they are: after a selection of columns they no longer are."""
+    """Bins must match the windows, which is no longer the case after a selection of columns."""
     n_bins = geometry["seq_len"] // geometry["bin_size"]
     inside = (first >= 0) & (first + n_bins <= adata.n_vars)
     start = adata.var["start"].to_numpy()
@@ -118,5 +118,5 @@ def _check_columns(adata: AnnData, windows: pd.DataFrame, first: np.ndarray, geo
     if not inside.all():
         raise ValueError(
             f"{int((~inside).sum()):,} of {len(first):,} windows do not have their bins in adata.var: columns were "
-            "selected or reordered. Select tracks (rows), and make other windows with sf.pp.sequence_windows"
+            "selected or reordered. Select tracks (rows), and make other windows with sf.pp.sequence_windows."
         )

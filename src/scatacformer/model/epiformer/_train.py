@@ -54,11 +54,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or self.weight_decay < 0:
-            raise ValueError(f"lr must be above 0 and weight_decay at least 0, found {self.lr} and {self.weight_decay}")
+            raise ValueError(f"lr is {self.lr} and {self.weight_decay}; expected above 0 and weight_decay at least 0.")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the steps, 0 to below 1, found {self.warmup}")
+            raise ValueError(f"warmup is {self.warmup}; expected a share of the steps, 0 to below 1.")
         if self.trainable not in ("all", "head", "lora"):
-            raise ValueError(f"trainable must be 'all', 'head' or 'lora', found {self.trainable!r}")
+            raise ValueError(f"trainable is {self.trainable!r}; expected 'all', 'head' or 'lora'.")
 
 
 def split_windows(
@@ -78,8 +78,8 @@ def split_windows(
         names, counts = np.unique(chroms[rest], return_counts=True)
         if len(names) < 2:
             raise ValueError(
-                f"the windows that are left to train on all lie on {names[0]}: one more chromosome is needed, to tell "
-                "when to stop"
+                f"the remaining training windows are all on {names[0]}; expected one more chromosome, to tell "
+                "when to stop."
             )
         validation_chromosomes = [str(names[np.argmin(np.abs(counts - len(rest) / 10))])]
     inner = hold_out(chroms[rest], holdout_chromosomes=validation_chromosomes)
@@ -101,7 +101,7 @@ def split_windows(
 def track_scale(prepared: Prepared, windows: np.ndarray) -> np.ndarray:
     """Mean signal of each track in the bins that these windows predict, ``(n_tracks,)`` float32.
 
-    The network predicts multiples of it: tracks in other units count alike in the loss.
+    The network predicts multiples of it, so that tracks in different units have the same weight in the loss.
     """
     data = prepared.data
     total = np.zeros(prepared.adata.n_obs, dtype=np.float64)
@@ -113,7 +113,7 @@ def track_scale(prepared: Prepared, windows: np.ndarray) -> np.ndarray:
     if not total.all():
         name = prepared.track_names[int(np.argmin(total))]
         raise ValueError(
-            f"track {name!r} is zero in all windows to train on: leave it out, or hold out other chromosomes"
+            f"track {name!r} is zero in all windows to train on: leave it out, or hold out other chromosomes."
         )
     return (total / known).astype(np.float32)
 
@@ -164,7 +164,7 @@ def choose_trainable(module: nn.Module, options: Options) -> None:
 
 
 class EpiformerPlan(TrainingPlan):
-    """Poisson loss in units of each track's mean; what is missing is left out."""
+    """Poisson loss in units of each track's mean; missing values are left out."""
 
     several_processes = True
 
@@ -174,7 +174,7 @@ class EpiformerPlan(TrainingPlan):
         self.register_buffer("scale", torch.from_numpy(np.asarray(scale, dtype=np.float32))[:, None], persistent=False)
 
     def losses(self, batch: dict[str, Tensor]) -> Losses:
-        """Mean over what is measured in the minibatches of all processes."""
+        """Mean over the measured values in the minibatches of all processes."""
         frozen = self.options.trainable != "all"
         if frozen:  # the statistics of frozen layers are frozen as well
             for part in self.module.modules():
@@ -233,7 +233,7 @@ def _warn_if_constant(model: Epiformer, validation: WindowLoader) -> None:
     if bool((spread < 1e-3).any()):
         names = [name for name, flat in zip(model.track_names_, (spread < 1e-3).tolist(), strict=True) if flat]
         warnings.warn(
-            f"the predictions of {', '.join(names[:5])} are the same in all bins: the network has learned nothing of "
+            f"the predictions of {', '.join(names[:5])} are the same in all bins: the network has learned nothing about "
             "the sequence. Train longer, with another lr, or on more windows; see model.history_",
             UserWarning,
             stacklevel=3,

@@ -1,4 +1,4 @@
-"""What a variant does to the predicted signal of each track."""
+"""Effects of variants on the predicted signal of each track."""
 
 from __future__ import annotations
 
@@ -48,17 +48,18 @@ def score_table(
     resume: bool,
     progress: bool = True,
 ) -> pd.DataFrame | Path:
-    """Score all variants of ``reader``: a table in memory, or a file of tab-separated values that is written piece by piece.
+    """Score all variants of ``reader``: a table in memory, or a file of tab-separated values that is written piece by
+    piece.
 
-    An unfinished file lies beside ``out`` with the suffix ``.partial`` and says in its first line what it was made with;
-    ``resume`` goes on where it ends. Raises ValueError where that line differs.
+    An incomplete file is next to ``out`` with the suffix ``.partial``, with its settings in the first line; ``resume``
+    continues at its end. Raises ValueError if that line differs.
     """
     import pandas as pd
 
     if out is None:
         tables = list(_tables(predictor, genome, iter(reader), names, views, window, progress))
         if not tables:
-            raise ValueError(f"no variant is left to score; skipped: {reader.skipped or 'none'}")
+            raise ValueError(f"no variant is left to score; skipped: {reader.skipped or 'none'}.")
         return pd.concat(tables, ignore_index=True)
     said = _said(predictor, reader, names, views, window)
     partial, n_done = _begin(out, said, len(names), resume)
@@ -94,7 +95,7 @@ def parse_variant(text: str, genome: Genome) -> Variant:
 
     found = re.fullmatch(r"(\S+):([\d,]+)\s+([ACGTN]+)>([ACGTN]+)", text.strip(), re.IGNORECASE)
     if found is None:
-        raise ValueError(f"a variant is written 'chr2:127135234 C>T', found {text!r}")
+        raise ValueError(f"a variant is written 'chr2:127135234 C>T', found {text!r}.")
     table = pd.DataFrame(
         {"chrom": [found[1]], "pos": [int(found[2].replace(",", ""))], "ref": [found[3]], "alt": [found[4]]}
     )
@@ -183,16 +184,16 @@ def _tables(
 
 
 def check_window(window: int | None, config: EpiformerConfig) -> int:
-    """The width in bp, by default 1,024 or what is predicted.
+    """The width in bp, by default 1,024 or the predicted part of a window.
 
-    Raises ValueError for one that is not an even number of bins, or wider than what is predicted.
+    Raises ValueError for a width that is not an even number of bins, or wider than the predicted part.
     """
     two, widest = 2 * config.bin_size, config.n_outputs // 2 * 2 * config.bin_size
     if window is None:
         return max(two, min(1024 // two * two, widest))
     if window < two or window % two or window > widest:
         raise ValueError(
-            f"window must be a multiple of {two} bp (two bins) up to the {widest:,} bp that are predicted, found {window}"
+            f"window is {window}; expected a multiple of {two} bp (two bins) up to the {widest:,} bp that are predicted."
         )
     return window
 
@@ -200,7 +201,7 @@ def check_window(window: int | None, config: EpiformerConfig) -> int:
 def _said(
     predictor: Predictor, reader: VariantReader, names: Sequence[str], views: Sequence[View], window: int
 ) -> dict[str, Any]:
-    """What the scores depend on; two files of scores with the same can be joined."""
+    """Settings of the scores; files of scores with the same settings can be concatenated."""
     digest = hashlib.sha256()
     for name, tensor in sorted(predictor.module.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
@@ -227,7 +228,7 @@ def _begin(out: Path, said: dict[str, Any], n_tracks: int, resume: bool) -> tupl
         if first != header.splitlines(keepends=True)[0]:
             raise ValueError(
                 f"{partial} was made with another model, other variants or other arguments: {first[:200].strip()}; "
-                f"expected {header[:200]}. Use the same, or resume=False to begin again"
+                f"expected {header[:200]}. Use the same, or resume=False to begin again."
             )
         body_start = file.tell() + len(file.readline())
     with partial.open("rb+") as file:  # lines that are whole, of variants that have all their tracks
@@ -245,7 +246,7 @@ def _begin(out: Path, said: dict[str, Any], n_tracks: int, resume: bool) -> tupl
 
 
 def _drop_first_line(path: Path) -> None:
-    """Without the line that says what a file was made with; the rest is copied a megabyte at a time."""
+    """Copy a file without the line of its settings, a megabyte at a time."""
     shorter = path.with_name(f"{path.name}.body")
     with path.open("rb") as source, shorter.open("wb") as target:
         source.readline()

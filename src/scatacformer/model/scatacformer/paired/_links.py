@@ -168,7 +168,7 @@ class LinkMixin:
         self.links_config_ = links.config.to_dict()
 
     def _link_inputs(self, rows: np.ndarray, n_train: int, genes: Genes, window: int):
-        """Cells as links are told from, all pairs of the window, and how many of the cells have each bin open."""
+        """Cells for the evidence, all pairs of the window, and the number of cells in which each bin is open."""
         cells = self._cells_of(None)
         source = self._source(self.adata)
         n_open, parts = np.zeros(source.n_bins, np.int64), []
