@@ -95,8 +95,8 @@ def test_within_batches(model):
         ({"idx1": [0, 1, 2], "idx2": [2, 3, 4]}, "share 1 cells"),
         ({"idx1": [0, 99_999]}, "idx1: indices reach 0 ... 99999"),
         ({"idx1": [True, False]}, "idx1: indices is a mask of shape .2,"),
-        ({"idx1": [0, 1], "mode": "bayes"}, "mode is 'change' or 'vanilla', found 'bayes'"),
-        ({"idx1": [0, 1], "batchid1": ["a"]}, "set it"),
+        ({"idx1": [0, 1], "mode": "bayes"}, "mode is 'bayes'; expected 'change' or 'vanilla'"),
+        ({"idx1": [0, 1], "batchid1": ["a"]}, "without batch_correction=True. Set it"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(model, wrong, message):

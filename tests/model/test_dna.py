@@ -97,7 +97,7 @@ def test_it_is_pretrained_from_a_file(path, tmp_path):
     assert torch.equal(loaded.module.embedding.dna.table, model.module.embedding.dna.table)
     (tmp_path / "config.toml").write_text("data = 'a'\noutput = 'b'\n[model]\ndna = 'dna.npy'\n")
     assert read_config(tmp_path / "config.toml")[2]["model"]["dna"] == str(path)
-    with pytest.raises(TypeError, match="dna is the path of a .npy file, found ndarray"):
+    with pytest.raises(TypeError, match="dna is ndarray; expected the path of a .npy file"):
         pretrained(tmp_path / "other", model={"dna": a_table()})
 
 
@@ -197,7 +197,7 @@ def test_tables_that_do_not_fit_are_refused(path, tmp_path):
         with pytest.raises(ValueError, match=message):
             fresh(planted(), dna=table)
     for table in (5, np.array([["a"] * 2] * N_BINS)):
-        with pytest.raises(TypeError, match="found"):
+        with pytest.raises(TypeError, match="expected"):
             fresh(planted(), dna=table)
     with pytest.raises(FileNotFoundError, match="the DNA table .* does not exist"):
         fresh(planted(), dna=tmp_path / "none.npy")

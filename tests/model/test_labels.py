@@ -181,7 +181,7 @@ def test_a_supervised_model_needs_labels():
         fresh(planted(), supervised=True)
     adata = planted()
     adata.obs["type"] = "a"
-    with pytest.raises(ValueError, match=r"obs\['type'\] has 1 label beside 'Unknown'.*at least 2"):
+    with pytest.raises(ValueError, match=r"obs\['type'\] has 1 label besides 'Unknown'.*at least 2"):
         fresh(adata, setup=SETUP, supervised=True)
 
 
@@ -231,8 +231,8 @@ def test_labels_that_the_model_does_not_know_are_refused(supervised, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"class_weight": "rare"}, ValueError, "class_weight must be None or 'balanced', found 'rare'"),
-        ({"lr": 0}, ValueError, "lr > 0"),
+        ({"class_weight": "rare"}, ValueError, "class_weight is 'rare'; expected None or 'balanced'"),
+        ({"lr": 0}, ValueError, "lr is 0 and .*; expected lr above 0"),
         ({"max_epochs": 0}, ValueError, "max_epochs is .*; expected at least 1"),
         ({"patience": 3}, TypeError, "labels_kwargs takes max_epochs.*found 'patience'"),
     ],

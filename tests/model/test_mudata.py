@@ -211,7 +211,7 @@ def test_modalities_by_other_names_and_counts_in_layers(mdata, model):
 
 
 def test_what_is_no_pair_is_refused_by_the_set_up(mdata):
-    with pytest.raises(ValueError, match=r"modalities takes the keys \['atac_layer', 'rna_layer'\], found \['rna'\]"):
+    with pytest.raises(ValueError, match=r"modalities has the keys \['rna'\]; expected \['atac_layer', 'rna_layer'\]"):
         SF.setup_mudata(mdata, modalities={"rna": "rna"})
     with pytest.raises(KeyError, match="no modality .*GEX"):
         SF.setup_mudata(mdata, modalities={"rna_layer": "GEX"})

@@ -228,7 +228,7 @@ def test_every_pairing_trains(small, new_cells, pairing):
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"pairing": "teachers"}, ValueError, "pairing is .*; expected one of .*'teachers'"),
+        ({"pairing": "teachers"}, ValueError, "pairing is 'teachers'; expected one of"),
         ({"temperature": 0}, ValueError, "temperature is 0; expected greater than 0"),
         ({"lr": -1.0}, ValueError, "lr is .*; expected greater than 0"),
         ({"dropout": 1.5}, ValueError, "dropout is 1.5; expected 0 ... 1"),
@@ -238,7 +238,7 @@ def test_every_pairing_trains(small, new_cells, pairing):
         ({"early_stopping_patience": 0}, ValueError, "early_stopping_patience is 0; expected at least 1"),
         ({"max_epochs": -1}, ValueError, "max_epochs is -1; expected at least 0"),
         ({"weight_decay": -1}, ValueError, "weight_decay is .*; expected 0 or more"),
-        ({"link_window": -5}, ValueError, "link_window is a distance in bp.*found -5"),
+        ({"link_window": -5}, ValueError, "link_window is -5; expected a distance in bp"),
         ({"epochs": 5}, TypeError, "paired_kwargs takes max_epochs, .*found 'epochs'"),
     ],
 )

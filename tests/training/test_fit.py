@@ -237,7 +237,7 @@ def test_a_gpu_that_is_not_there_is_refused():
 
 
 def test_several_devices_are_refused_for_a_plan_that_cannot_be_divided():
-    with pytest.raises(ValueError, match="training runs on one device, found 2"):
+    with pytest.raises(ValueError, match="devices selects 2 devices; expected one"):
         train(devices=2)
 
 

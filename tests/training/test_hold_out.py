@@ -61,7 +61,7 @@ def test_what_leaves_nothing_is_refused(options, message):
 
 
 def test_a_group_that_is_not_on_the_chromosome_is_refused():
-    with pytest.raises(ValueError, match="Nothing is left to validate on: none of the windows lies on chr1 in b"):
+    with pytest.raises(ValueError, match="Nothing is left to validate on: none of the windows is on chr1 in b"):
         hold_out(["chr1", "chr2", "chr2"], ["a", "b", "a"], holdout_chromosomes="chr1", holdout_groups="b")
     with pytest.raises(ValueError, match="the windows have no groups"):
         hold_out(CHROMS, holdout_groups="a")

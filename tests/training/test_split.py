@@ -66,7 +66,7 @@ def test_early_stopping_gets_a_cell(n_cells, validation):
         ({"train_size": 1.5}, "Invalid train_size"),
         ({"validation_size": 1.0}, "Invalid validation_size. Must be 0 <= validation_size < 1"),
         ({"validation_size": -0.1}, "Invalid validation_size"),
-        ({"train_size": 0.9, "validation_size": 0.2}, "must be between 0 and 1, found 1.1"),
+        ({"train_size": 0.9, "validation_size": 0.2}, "is 1.1; expected between 0 and 1"),
         ({"n_cells": 0}, "train set will be empty"),
         ({"train_size": 1.0, "need_validation": True}, "early stopping needs cells.*Set train_size below 1"),
         ({"validation_size": 0.0, "need_validation": True}, "early stopping needs cells"),

@@ -26,7 +26,7 @@ def test_half_a_download_is_refused(tmp_path, share):
     write(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    refused(tmp_path, r"model\.safetensors is truncated or is no safetensors file .*Download it again")
+    refused(tmp_path, r"model\.safetensors is truncated or not a safetensors file .*Download it again")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "universe.bed.gz"])
@@ -83,9 +83,9 @@ def test_overlapping_regions_are_allowed(tmp_path):
         ({"num_hidden_layers": 6}, "says num_hidden_layers 6, .* have 2"),
         ({"vocab_size": 890711}, "says vocab_size 890711"),
         ({"max_position_embeddings": 8192}, "says max_position_embeddings 8192"),
-        ({"num_attention_heads": 7}, "24 cannot be divided among 7"),
+        ({"num_attention_heads": 7}, "hidden_size is 24; expected a multiple of the 7"),
         ({"num_attention_heads": "four"}, "num_attention_heads is .*; expected a whole number"),
-        ({"pad_token_id": 10_000}, "pad_token_id 10000 is not among"),
+        ({"pad_token_id": 10_000}, "pad_token_id is 10000; expected one of the"),
     ],
 )
 def test_sizes_are_checked_against_the_tensors(tmp_path, change, match):
@@ -102,7 +102,7 @@ def test_sizes_that_are_not_said_are_those_of_the_tensors(tmp_path):
 def test_tensors_must_be_all_there_and_fit(tmp_path):
     name = "atacformer.encoder.layers.1.norm2.bias"
     lacking = {k: v for k, v in tensors().items() if k != name}
-    refused(write(tmp_path, weights=lacking), "encoder.layers.1.norm2.bias is missing$")
+    refused(write(tmp_path, weights=lacking), r"encoder.layers.1.norm2.bias is missing\.$")
     refused(write(tmp_path, weights=tensors() | {name: torch.zeros(5)}), r"norm2.bias is \(5,\), expected \(24,\)")
     refused(write(tmp_path, weights=tensors() | {"adapter.x": torch.zeros(5)}), "does not have .first: adapter.x")
     beyond = tensors() | {"atacformer.encoder.norm.weight": torch.zeros(24)}
@@ -203,8 +203,8 @@ def test_cells_of_another_place_are_refused(model):
 def test_arguments_of_the_embedding_are_checked(model, tmp_path):
     adata = planted()
     for change, match in (
-        ({"max_tokens": 0}, "max_tokens must be 1 to 80"),
-        ({"max_tokens": 81}, "max_tokens must be 1 to 80"),
+        ({"max_tokens": 0}, "max_tokens is 0; expected 1 to 80"),
+        ({"max_tokens": 81}, "max_tokens is 81; expected 1 to 80"),
         ({"layer": "x"}, "no layer 'x'"),
         ({"batch_size": 0}, "batch_size is .*; expected at least 1"),
         ({"barcodes": ["a"]}, "barcodes or min_tokens is given for an AnnData"),
@@ -236,7 +236,7 @@ def test_sizes_of_a_new_model_must_fit():
         Atacformer(vocabulary=vocabulary, config=sf.nn.AtacformerConfig(240))
     with pytest.raises(ValueError, match="hidden_size is .*; expected a whole number"):
         sf.nn.AtacformerConfig(247, hidden_size=0)
-    with pytest.raises(ValueError, match="not one region"):
+    with pytest.raises(ValueError, match="expected seven special tokens and at least one region"):
         sf.nn.AtacformerConfig(7)
 
 

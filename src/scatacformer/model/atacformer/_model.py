@@ -195,8 +195,7 @@ class Atacformer(SavingMixin):
         max_tokens
             Maximum number of tokens per cell; default and limit: the model's ``max_position_embeddings``.
         barcodes, min_tokens
-            For a fragments file: the cells, in this order (or a file that lists them), or the minimum number of tokens
-            of a cell (200).
+            For fragments: the cells, in this order, or a file that lists them; or the minimum number of tokens (200).
         seed
             Seed of the sampling; default: that of the model.
 
@@ -214,18 +213,14 @@ class Atacformer(SavingMixin):
         max_tokens = self._context(max_tokens)
         if isinstance(adata, str | os.PathLike | TokenizedCells):
             if indices is not None or layer is not None:
-                raise ValueError(
-                    "indices or layer is given for fragments, whose cells are selected by barcodes. Leave them out."
-                )
+                raise ValueError("indices or layer is given for fragments; expected barcodes to select their cells.")
             cells = self._cells(adata, barcodes, min_tokens)
             z = self._embed(RowSource.from_matrix(cells.X), None, cells.barcodes, batch_size, max_tokens, seed)
             import pandas as pd
 
             return pd.DataFrame(z, index=pd.Index(cells.barcodes, name="barcode"))
         if barcodes is not None or min_tokens is not None:
-            raise ValueError(
-                "barcodes or min_tokens is given for an AnnData, whose cells are selected by indices. Leave them out."
-            )
+            raise ValueError("barcodes or min_tokens is given for an AnnData; expected indices to select its cells.")
         adata = self._cells_to_read(adata)
         source = self._source(adata, layer)
         return self._embed(source, row_numbers(indices, adata.n_obs), adata.obs_names, batch_size, max_tokens, seed)
@@ -288,7 +283,7 @@ class Atacformer(SavingMixin):
         num_workers: int = 0,
         **trainer_kwargs: Any,
     ) -> None:
-        """Train all weights further, and keep those of the epoch that does best on held-out cells.
+        """Continue training all weights, and keep those of the best epoch on held-out cells.
 
         AdamW; only the rows of the region table that a step has read are updated. ``model.history`` has the losses and
         ``validation_accuracy``, of tokens or of triplets. Memory: four times the weights.
@@ -296,29 +291,27 @@ class Atacformer(SavingMixin):
         Parameters
         ----------
         adata
-            Cells x regions. Default: the model's own.
+            Cells x regions. Default: the cells of the model.
         objective
-            ``"replaced_tokens"``, as in pretraining: to recognise regions that were replaced by random ones.
-            ``"triplet"``: a cell becomes nearer to one of its label than to one of another label (Euclidean distance).
+            ``"replaced_tokens"``, as in pretraining: predict which regions were replaced by random ones. ``"triplet"``: a
+            cell becomes closer to one of its label than to one of another label (Euclidean distance).
         layer, labels_key, unlabeled_category
-            Layer with the counts; column with labels for ``"triplet"``, and what it says of cells without. Default: as
-            ``adata`` was set up.
+            Layer with the counts; column with labels, and its value for unlabelled cells. Default: as registered.
         replaced_share, margin
-            Probability that a region is replaced; by how much the distances of a triplet shall differ.
+            Probability that a region is replaced; minimum difference between the distances of a triplet.
         max_epochs, batch_size, max_tokens, lr, weight_decay, warmup_steps
-            Most passes over the cells; cells of a step; regions of a cell in it; of AdamW (warm-up: at most 500).
+            Maximum number of epochs; cells per step; maximum number of regions per cell; settings of AdamW.
         train_size, validation_size, early_stopping, early_stopping_patience
-            Shares of the cells; whether to stop after so many epochs without an improvement on held-out cells.
+            Shares of the cells; whether to stop, and after how many epochs without an improvement on held-out cells.
         num_workers
-            Processes that read cells.
+            Number of processes that read cells.
         accelerator, **trainer_kwargs
             For Lightning's trainer: ``precision``, ``callbacks``, ``enable_progress_bar``, ...
 
         Raises
         ------
         ValueError
-            An unknown objective; arguments out of range; no labels, or fewer than two with two cells each; no held-out
-            cells with early stopping.
+            An unknown objective; arguments out of range; too few labels; early stopping without held-out cells.
         FloatingPointError
             The loss is not finite.
         """

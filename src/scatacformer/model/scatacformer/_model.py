@@ -67,7 +67,7 @@ class ScAtacFormer(
         AnnData that was registered by :meth:`setup_anndata`: cells x regions, counts, CSR; or MuData that was registered
         by :meth:`setup_mudata`, with paired RNA.
     registry
-        scvi-tools' registry of a set-up, for a model without ``adata``, as loading makes one.
+        scvi-tools' registry, for a model without ``adata``, as in loading.
     size
         ``"small"``: 128 wide, 2 layers, for a laptop. ``"base"``: 512 wide, 12 layers, for a GPU.
     d_model, n_layers, n_heads, d_embed, max_tokens
@@ -100,9 +100,9 @@ class ScAtacFormer(
     supervised
         Whether the model predicts the labels registered by :meth:`setup_anndata`; see :meth:`predict`.
     dna
-        A table of numbers of each region's DNA, (n_regions, d), from :func:`scatacformer.pp.dna_embeddings` or any other
-        source: a ``.npy`` file, which is mapped into memory, an array or a tensor. It is frozen; projections of it,
-        which start at zero and are trained, are added to what encoder and decoder read of a region.
+        A table of DNA features of each region, (n_regions, d), from :func:`scatacformer.pp.dna_embeddings` or any other
+        source: a ``.npy`` file, which is memory-mapped, an array or a tensor. It is frozen; trained projections of it,
+        initialised to zero, are added to the region's vectors for the encoder and the decoder.
     vocabulary
         The regions, for a model without ``adata``; otherwise they are those of ``adata``.
     seed
@@ -217,7 +217,7 @@ class ScAtacFormer(
             Value of that column, or of ``organ_key``'s, for cells without a label; NaN means the same. Such cells are
             used in training, but not to fit the labels.
         organ_key
-            Column of ``obs`` with a second label, which a ``supervised`` model learns beside the first.
+            Column of ``obs`` with a second label, which a ``supervised`` model predicts in addition.
         **kwargs
             For scvi-tools' ``AnnDataManager.register_fields``, such as ``source_registry``.
 

@@ -160,9 +160,7 @@ class PretrainConfig:
         known = {"start": STARTS, "logger": LOGGERS, "strategy": STRATEGIES, "precision": PRECISIONS}
         for name, choices in known.items():
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}; found {getattr(self, name)!r}{_why(name)}"
-                )
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}{_why(name)}")
         if isinstance(self.validation, float | int) and not 0 <= self.validation < 1:
             raise ValueError(
                 f"validation is {self.validation}; expected a share from 0 to below 1, or a list of data sets."
@@ -234,4 +232,4 @@ def _start_paths_from(folder: Path, table: dict[str, Any], names: tuple[str, ...
 
 
 def _why(name: str) -> str:
-    return ": loss scaling does not go with row-sparse gradients; use bf16-mixed" if name == "precision" else ""
+    return ": loss scaling does not support row-sparse gradients, use bf16-mixed." if name == "precision" else "."
