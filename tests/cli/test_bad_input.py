@@ -100,7 +100,7 @@ def test_output_with_another_ending(refused, out, h5ad):
 
 
 def test_output_folder_that_is_not_there_or_closed(refused, out, h5ad, monkeypatch):
-    assert "there is no folder" in refused("embed", h5ad, "-o", out.parent / "absent" / "a.h5ad")
+    assert "does not exist. Create it first" in refused("embed", h5ad, "-o", out.parent / "absent" / "a.h5ad")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert "is not writable" in refused("embed", h5ad, "-o", out)
 

@@ -77,7 +77,7 @@ def test_config(sources, capsys):
         (("min_bins = 10", 'genome = "hg38"'), "genome and chrom_sizes"),
         (('path = "b.h5ad"', 'path = "."\nlayout = "geo"'), "layout 'geo'"),
         (('path = "b.h5ad"', 'path = "."\nlayout = "10x"'), "no *fragments.tsv.gz"),
-        (("a.h5ad", "absent.h5ad"), "There is no file"),
+        (("a.h5ad", "absent.h5ad"), "does not exist. Check the path"),
         (('folder = "c"', "folder = 5"), "corpus.toml: folder is 5; expected a text"),
         (("min_bins = 10", 'min_bins = "many"'), "corpus.toml: min_bins is 'many'; expected a whole number"),
         (("min_bins = 10", "min_bins = true"), "corpus.toml: min_bins is True; expected a whole number"),
@@ -106,5 +106,5 @@ def test_wrong_usage(sources, capsys):
     ):
         code, out, err = run(capsys, "corpus", *argv)
         assert code == 2 and out == "" and message in err
-    with pytest.raises(FileNotFoundError, match="There is no file"):
+    with pytest.raises(FileNotFoundError, match="does not exist. Check the path"):
         read_config(sources / "absent.toml")

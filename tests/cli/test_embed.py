@@ -273,7 +273,7 @@ def test_a_model_that_is_there_embeds_new_cells_and_trains_nothing(embedded, cel
     assert main([*argv, "--overwrite"]) == 0
     for changes, message in (
         (["--max-epochs", "3"], "no effect with --pretrained, which does not train"),
-        (["--batch-key", "nowhere"], "--batch-key nowhere is no column"),
+        (["--batch-key", "nowhere"], "--batch-key nowhere is not a column"),
         (["--pretrained", str(tmp_path)], "is not a saved ScAtacFormer"),
     ):
         assert main([*argv, "--overwrite", *changes]) == 2

@@ -59,7 +59,7 @@ def test_a_threshold_gives_the_dense_answer_without_the_small(model, about, monk
 
 
 def test_a_threshold_is_a_probability(model):
-    with pytest.raises(ValueError, match="threshold is a probability, 0 to 1, found 3"):
+    with pytest.raises(ValueError, match="threshold is 3; expected a probability, 0 to 1"):
         model.get_normalized_accessibility(threshold=3)
 
 

@@ -168,7 +168,7 @@ def test_the_global_random_state_is_left_alone():
 def test_wrong_arguments_are_refused():
     module = network()
     for rank in (0, -1, 2.0, True):
-        with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+        with pytest.raises(ValueError, match="expected a whole number of at least 1"):
             add_lora(layers(module), rank, seeded())
     with pytest.raises(ValueError, match="no linear layer"):
         add_lora([], 2, seeded())

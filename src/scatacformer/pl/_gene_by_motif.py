@@ -79,7 +79,7 @@ def _rows(
     """Rows of the genes and groups, genes in the order that was asked for."""
     for column in ("gene", "group"):
         if column not in gbm.obs:
-            raise KeyError(f"gbm.obs has no column {column!r}: expected the AnnData of GET.get_gene_by_motif")
+            raise KeyError(f"gbm.obs has no column {column!r}: expected the AnnData of GET.get_gene_by_motif.")
     gene, group = (gbm.obs[column].astype(str).to_numpy() for column in ("gene", "group"))
     wanted, kept_groups = _known(gene, genes, "gene"), _known(group, groups, "group")
     kept = np.ones(gbm.n_obs, bool) if kept_groups is None else np.isin(group, kept_groups)

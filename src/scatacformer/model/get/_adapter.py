@@ -20,9 +20,9 @@ def add_adapter(network: GETNetwork, rank: int, seed: int) -> None:
     Raises ValueError for a rank below 1, and where there is an adapter already.
     """
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        raise ValueError(f"lora is the rank of the changes, a whole number of at least 1, or None; found {rank!r}")
+        raise ValueError(f"lora is {rank!r}; expected the rank of the changes, a whole number of at least 1, or None.")
     if has_adapter(network):
-        raise ValueError("the model has an adapter already: merge_adapter() or remove_adapter() first")
+        raise ValueError("the model has an adapter already: merge_adapter() or remove_adapter() first.")
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     add_lora([layer for _, layer in _layers(network)], rank, torch.Generator().manual_seed(seed))
@@ -31,7 +31,8 @@ def add_adapter(network: GETNetwork, rank: int, seed: int) -> None:
 
 
 def remove_adapter(network: GETNetwork, merge: bool) -> None:
-    """Without the changes the weights are what they were, bit for bit; merged, the changes are added to them for good."""
+    """Without the changes the weights are what they were, bit for bit; merged, the changes are added to them for
+    good."""
     remove_lora(network, merge)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
@@ -45,7 +46,7 @@ def has_adapter(network: GETNetwork) -> bool:
 def adapter_state(network: GETNetwork) -> dict[str, Tensor]:
     """What an adapter is: the low-rank changes by layer, and the head."""
     if not has_lora(network):
-        raise ValueError("the model has no adapter: train(lora=8) makes one")
+        raise ValueError("the model has no adapter: train(lora=8) makes one.")
     return lora_state(network) | {f"head.{name}": value.detach() for name, value in network.head.named_parameters()}
 
 
@@ -54,7 +55,7 @@ def load_adapter_state(network: GETNetwork, state: Mapping[str, Tensor]) -> None
     changes = {name: value for name, value in state.items() if is_adapter(name)}
     ranks = {len(value) for name, value in changes.items() if name.endswith("lora_a")}
     if len(ranks) != 1:
-        raise ValueError(f"this is no adapter: expected changes of one rank, found ranks {sorted(ranks)}")
+        raise ValueError(f"this is no adapter: expected changes of one rank, found ranks {sorted(ranks)}.")
     expected = {name: value.shape for name, value in network.head.named_parameters(prefix="head")}
     rank = ranks.pop()
     for name, layer in _layers(network):
@@ -64,7 +65,7 @@ def load_adapter_state(network: GETNetwork, state: Mapping[str, Tensor]) -> None
     if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         raise ValueError(
             f"the adapter is of another network: {len(wrong)} tensors differ (first: {wrong[0]}, "
-            f"{tuple(found.get(wrong[0], ()))} in the file, {tuple(expected.get(wrong[0], ()))} expected)"
+            f"{tuple(found.get(wrong[0], ()))} in the file, {tuple(expected.get(wrong[0], ()))} expected)."
         )
     for parameter in network.parameters():
         parameter.requires_grad_(False)

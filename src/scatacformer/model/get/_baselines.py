@@ -51,7 +51,7 @@ def compare(task: Task, predicted: NDArray[np.float32], baselines: Sequence[str]
     from tqdm.auto import tqdm
 
     if unknown := [name for name in baselines if name not in BASELINES]:
-        raise ValueError(f"there is no baseline {unknown[0]!r}; choose among {', '.join(BASELINES)}")
+        raise ValueError(f"there is no baseline {unknown[0]!r}; choose among {', '.join(BASELINES)}.")
     found = {"GET": scores(task, predicted)}
     for name in tqdm(baselines, desc="Baselines", leave=False):
         values = _FIT[name](task)
@@ -63,8 +63,8 @@ def compare(task: Task, predicted: NDArray[np.float32], baselines: Sequence[str]
 def scores(task: Task, predicted: NDArray[Any]) -> dict[str, float]:
     """Pearson, R² and RMSE over the held-out entries, and Pearson of what is specific to a group.
 
-    ``pearson_specific``: after subtracting from both the measured mean of the gene over the groups trained on; NaN where
-    no group is held out, or the prediction does not differ from that mean.
+    ``pearson_specific``: after subtracting from both the measured mean of the gene over the groups trained on; NaN
+    where no group is held out, or the prediction does not differ from that mean.
     """
     rows = task.test & np.isfinite(predicted)
     x, y = predicted[rows].astype(np.float64), task.measured[rows].astype(np.float64)
@@ -83,7 +83,8 @@ def scores(task: Task, predicted: NDArray[Any]) -> dict[str, float]:
 
 
 def _group_mean(task: Task) -> NDArray[Any] | None:
-    """The gene's mean over the groups trained on, also of genes on a held-out chromosome; None if no group is held out."""
+    """The gene's mean over the groups trained on, also of genes on a held-out chromosome; None if no group is held
+    out."""
     trained = task.train.any(1)
     if (task.test.any(1) & trained).any():
         return None

@@ -35,8 +35,8 @@ class ContactWindows:
 class DistanceContactMap:
     """Contacts between regions, predicted from their distances; :meth:`fit` makes one from a ``.cool`` file.
 
-    What it knows beyond a power law is the shape of the decay and how densely regions lie; loops and domain boundaries of
-    a place it cannot know. Source: Fu et al., Nature 2025 (GET).
+    What it knows beyond a power law is the shape of the decay and how densely regions lie; loops and domain boundaries
+    of a place it cannot know. Source: Fu et al., Nature 2025 (GET).
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class DistanceContactMap:
         """
         at = np.asarray(positions, np.int64)
         if at.ndim != 1 or (np.diff(at) < 0).any():
-            raise ValueError("positions are the centres of regions of one chromosome, sorted; found others")
+            raise ValueError("positions are the centres of regions of one chromosome, sorted; found others.")
         return 10 ** self.network(torch.from_numpy(at)[None])[0].numpy() - 1
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -197,18 +197,18 @@ def _open(cool: str | os.PathLike) -> Any:
     try:
         import cooler
     except ImportError:
-        raise ImportError("contact maps need cooler: pip install 'scatacformer[contacts]'") from None
+        raise ImportError("contact maps need cooler: pip install 'scatacformer[contacts]'.") from None
     if not Path(str(cool).split("::")[0]).is_file():
-        raise FileNotFoundError(f"there is no contact map {cool}")
+        raise FileNotFoundError(f"there is no contact map {cool}.")
     try:
         opened = cooler.Cooler(str(cool))
         opened.chromnames  # noqa: B018
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{cool} is no .cool file ({error}). Of an .mcool name the resolution: file.mcool::/resolutions/10000"
+            f"{cool} is no .cool file ({error}). Of an .mcool name the resolution: file.mcool::/resolutions/10000."
         ) from None
     if opened.binsize is None:
-        raise ValueError(f"{cool} has bins of unequal size; expected one resolution")
+        raise ValueError(f"{cool} has bins of unequal size; expected one resolution.")
     return opened
 
 
@@ -223,9 +223,9 @@ def _parts(opened: Any, holdout: str | Sequence[str] | None) -> tuple[Part, Part
         return [(name, 0, cut[name]) for name in lengths], [(name, cut[name], n) for name, n in lengths.items()]
     held = [holdout] if isinstance(holdout, str) else [str(name) for name in holdout]
     if unknown := [name for name in held if name not in lengths]:
-        raise ValueError(f"holdout_chromosomes names {unknown[0]!r}; the map has {', '.join(list(lengths)[:8])}")
+        raise ValueError(f"holdout_chromosomes names {unknown[0]!r}; the map has {', '.join(list(lengths)[:8])}.")
     if len(held) == len(lengths):
-        raise ValueError("all chromosomes of the map are held out: nothing is left to train on")
+        raise ValueError("all chromosomes of the map are held out: nothing is left to train on.")
     return [(n, 0, e) for n, e in lengths.items() if n not in held], [(n, 0, lengths[n]) for n in held]
 
 
@@ -245,7 +245,7 @@ def _windows(
 ) -> ContactWindows:
     fits = [(name, first, stop) for name, first, stop in part if stop - first >= 2]
     if not fits:
-        raise ValueError("no chromosome has two bins to make windows of")
+        raise ValueError("no chromosome has two bins to make windows of.")
     sizes = np.array([stop - first for _, first, stop in fits], np.float64)
     read = opened.matrix(balance=balance)
     positions, contacts, length = [], [], min(n_bins, int(sizes.max()), n_span)
@@ -268,7 +268,7 @@ def _windows(
         positions.append((start + chosen) * opened.binsize + opened.binsize // 2)
         contacts.append(found)
     if not positions:
-        raise ValueError("no window of the contact map has data: the chromosomes asked for are empty")
+        raise ValueError("no window of the contact map has data: the chromosomes asked for are empty.")
     return ContactWindows(
         torch.from_numpy(np.stack(positions)), torch.from_numpy(np.stack(contacts).astype(np.float32))
     )

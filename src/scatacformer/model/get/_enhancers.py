@@ -52,9 +52,10 @@ class EnhancerMixin(GETState):
         Returns
         -------
         pandas.DataFrame
-            A row for each gene, group and region of its window (for a gene with several TSSs, of each): ``gene, group,
-            region, distance`` in bp, signed by position, then the scores of ``sf.metrics.enhancer_scores``, and ``score``:
-            ``jacobian_accessibility_contact``, or ``jacobian_accessibility`` without contact.
+            A row for each gene, group and region of its window (for a gene with several TSSs, of each):
+            ``gene, group, region, distance`` in bp, signed by position, then the scores of
+            ``sf.metrics.enhancer_scores``, and ``score``: ``jacobian_accessibility_contact``, or
+            ``jacobian_accessibility`` without contact.
 
         Raises
         ------
@@ -69,7 +70,7 @@ class EnhancerMixin(GETState):
 
         self._check_target("expression")
         if isinstance(contact, str) and contact != "powerlaw":
-            raise ValueError(f"contact is 'powerlaw', a DistanceContactMap or None, found {contact!r}")
+            raise ValueError(f"contact is {contact!r}; expected 'powerlaw', a DistanceContactMap or None.")
         prepared = self._prepared_of(adata)
         sites, rows = prepared.sites(genes), prepared.group_rows(groups)
         windows, site, group = site_windows(prepared, sites, rows, self.config_.n_regions, self.open_only_)

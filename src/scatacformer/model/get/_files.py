@@ -57,7 +57,7 @@ class FilesMixin(SharingMixin, GETState):
         if len(names) != config.n_features - 1 or len(scale) != len(names):
             raise ValueError(
                 f"{files.path} names {len(names)} motifs with {len(scale)} scales, and the network reads "
-                f"{config.n_features - 1}"
+                f"{config.n_features - 1}."
             )
         files.check_layers(n_layers=config.n_layers)
         files.check_weights(lambda: GETNetwork(config, target))
@@ -132,7 +132,8 @@ class FilesMixin(SharingMixin, GETState):
         return path
 
     def load_adapter(self, path: str | os.PathLike) -> None:
-        """Put low-rank changes and a head that :meth:`save_adapter` wrote into a model of the same base weights and target.
+        """Put low-rank changes and a head that :meth:`save_adapter` wrote into a model of the same base weights and
+        target.
 
         Parameters
         ----------
@@ -196,7 +197,7 @@ class FilesMixin(SharingMixin, GETState):
         if network.config.n_features != len(prepared.motif_names) + 1:
             raise ValueError(
                 f"the checkpoint reads {network.config.n_features - 1} motifs, and the regions have "
-                f"{len(prepared.motif_names)}: scan them with the motif clusters of the checkpoint, in its order"
+                f"{len(prepared.motif_names)}: scan them with the motif clusters of the checkpoint, in its order."
             )
         model = cls.__new__(cls)
         model._take(
@@ -244,7 +245,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
+        raise FileNotFoundError(f"there is no checkpoint {path}.")
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
@@ -252,11 +253,11 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}). It is damaged, or holds code, which is "
-            "not run: have its state dict written alone"
+            "not run: have its state dict written alone."
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a state dict")
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a state dict.")
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}

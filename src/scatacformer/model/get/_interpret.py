@@ -55,9 +55,9 @@ class InterpretationMixin(GETState):
         Returns
         -------
         xarray.Dataset
-            ``jacobian`` and, for the input, ``features`` (site, place, feature) float32; ``region`` (site, place), names
-            of the regions, empty where a window has none; ``predicted`` (site,); coordinates ``gene, group, strand,
-            focus`` of each site and the names of the features.
+            ``jacobian`` and, for the input, ``features`` (site, place, feature) float32; ``region`` (site, place),
+            names of the regions, empty where a window has none; ``predicted`` (site,); coordinates
+            ``gene, group, strand, focus`` of each site and the names of the features.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class InterpretationMixin(GETState):
         import xarray as xr
 
         if wrt not in ("input", "region_embedding"):
-            raise ValueError(f"wrt is 'input' or 'region_embedding', found {wrt!r}")
+            raise ValueError(f"wrt is {wrt!r}; expected 'input' or 'region_embedding'.")
         self._check_target("expression")
         prepared = self._prepared_of(adata)
         sites, rows = prepared.sites(genes), prepared.group_rows(groups)

@@ -39,8 +39,8 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
     binary
         Read only whether a region is accessible, not how much: for the interpretation of motifs.
     open_only
-        Windows hold the regions that are open in the group, and skip the others: the same number of regions then reaches
-        further. Genes whose region is closed are not predicted.
+        Windows hold the regions that are open in the group, and skip the others: the same number of regions then
+        reaches further. Genes whose region is closed are not predicted.
     stride
         Regions from one window to the next, in training and in prediction; each region counts in the window that shows
         most of its neighbours on either side. None: half a window. Fewer than that shows more, and takes longer.

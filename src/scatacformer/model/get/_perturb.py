@@ -51,8 +51,9 @@ class PerturbationMixin(GETState):
         """Predicted change of genes when regions, motifs, or motifs in regions are knocked out.
 
         A region that is knocked out has no motif and no accessibility; a motif that is knocked out scores zero, in the
-        regions named or everywhere. Each entry of ``regions`` and of ``motifs`` is a perturbation of its own, and an entry
-        that is a list of names is one of all of them together; with both, every motif is knocked out in every region.
+        regions named or everywhere. Each entry of ``regions`` and of ``motifs`` is a perturbation of its own, and an
+        entry that is a list of names is one of all of them together; with both, every motif is knocked out in every
+        region.
 
         Parameters
         ----------
@@ -119,9 +120,10 @@ class PerturbationMixin(GETState):
     ) -> pd.DataFrame:
         """Activity of elements inserted at accessible places of the genome: an in-silico reporter assay.
 
-        The motif scores of an element are added to those of a region that is accessible in the group (no score above the
-        largest of its motif), whose accessibility is set to the largest of the group; the prediction there (of the
-        stronger strand, or of the group's accessibility) is averaged over random regions, which are the same for all elements.
+        The motif scores of an element are added to those of a region that is accessible in the group (no score above
+        the largest of its motif), whose accessibility is set to the largest of the group; the prediction there (of the
+        stronger strand, or of the group's accessibility) is averaged over random regions, which are the same for all
+        elements.
 
         Parameters
         ----------
@@ -141,8 +143,8 @@ class PerturbationMixin(GETState):
         Returns
         -------
         pandas.DataFrame
-            For each element ``activity``, the mean over insertions; ``sd``, their standard deviation; ``change``, the mean
-            difference from the same regions without the element; ``n_insertions``.
+            For each element ``activity``, the mean over insertions; ``sd``, their standard deviation; ``change``, the
+            mean difference from the same regions without the element; ``n_insertions``.
 
         Raises
         ------
@@ -155,14 +157,15 @@ class PerturbationMixin(GETState):
 
         Notes
         -----
-        Source: Fu et al., Nature 2025 (GET). The model sees motifs and nothing of their order or distance in the element.
+        Source: Fu et al., Nature 2025 (GET). The model sees motifs and nothing of their order or distance in the
+        element.
         """
         import pandas as pd
         from tqdm.auto import tqdm
 
         self._check_target("expression", "accessibility")
         if n_insertions < 1:
-            raise ValueError(f"n_insertions must be at least 1, found {n_insertions}")
+            raise ValueError(f"n_insertions is {n_insertions}; expected at least 1.")
         prepared = self._prepared_of(adata)
         names, scores = self._element_scores(sequences)
         scores = torch.from_numpy(scores / self.motif_scale_).to(self.module.device, torch.float32)
@@ -194,13 +197,13 @@ class PerturbationMixin(GETState):
             scores = np.asarray(sequences, np.float32)
             if scores.shape[1] != len(self.motif_names_):
                 raise ValueError(
-                    f"the scores are of {scores.shape[1]} motifs, and the model reads {len(self.motif_names_)}"
+                    f"the scores are of {scores.shape[1]} motifs, and the model reads {len(self.motif_names_)}."
                 )
             return names, scores
         if not self.scanner_:
             raise ValueError(
                 "it is not known how the regions were scanned (sf.pp.scan_motifs notes it in adata.uns): hand the motif "
-                "scores of the elements, (n, n_motifs), in place of their sequences"
+                "scores of the elements, (n, n_motifs), in place of their sequences."
             )
         motifs = Motifs.from_dict(self.scanner_["motifs"])
         keys = ("p_value", "reduce", "cluster_reduce", "pseudocount")
@@ -273,7 +276,7 @@ def _table(
 
 def _knockouts(prepared: Prepared, regions: str | Names | None, motifs: str | Names | None) -> list[Knockout]:
     if regions is None and motifs is None:
-        raise ValueError("name regions, motifs, or both: there is nothing to knock out")
+        raise ValueError("name regions, motifs, or both: there is nothing to knock out.")
     region_sets = [(prepared.region_columns(names), ", ".join(names)) for names in _sets(regions)] or [(None, "")]
     motif_sets = [(prepared.motif_columns(names), ", ".join(names)) for names in _sets(motifs)] or [(None, "")]
     return [Knockout(r, m, r_label, m_label) for r, r_label in region_sets for m, m_label in motif_sets]

@@ -107,8 +107,8 @@ class PredictionMixin(GETState):
         groups
             Which of the groups trained on; None: all.
         inplace
-            Write to ``adata.layers["get_accessibility"]`` instead of returning a table; the rows of groups that the model
-            was not trained on, or that were not asked for, are NaN.
+            Write to ``adata.layers["get_accessibility"]`` instead of returning a table; the rows of groups that the
+            model was not trained on, or that were not asked for, are NaN.
         batch_size
             Windows of a minibatch; the result does not depend on it.
 
@@ -141,7 +141,7 @@ class PredictionMixin(GETState):
         known = self.accessibility_groups_
         wanted = known if groups is None else [groups] if isinstance(groups, str) else [str(name) for name in groups]
         if absent := [name for name in wanted if name not in known]:
-            raise KeyError(f"the model was not trained on a group {absent[0]!r}; it was on {', '.join(known[:6])}")
+            raise KeyError(f"the model was not trained on a group {absent[0]!r}; it was on {', '.join(known[:6])}.")
         return [known.index(name) for name in wanted]
 
     def get_expression_tables(
@@ -193,9 +193,9 @@ class PredictionMixin(GETState):
         """Scores of the model and of simpler methods on the same held-out genes and groups.
 
         Baselines are fitted to the same groups and chromosomes as the model was, on the regions with a TSS:
-        ``group_mean`` and ``nearest_group`` read the measured expression of the gene in the groups trained on, wherever it
-        lies; ``ridge``, ``linear_svr``, ``random_forest`` (10 trees of depth 10) and ``mlp`` (512, 256) read the region
-        alone; ``cnn`` (128, 64, 32) its neighbours in order.
+        ``group_mean`` and ``nearest_group`` read the measured expression of the gene in the groups trained on, wherever
+        it lies; ``ridge``, ``linear_svr``, ``random_forest`` (10 trees of depth 10) and ``mlp`` (512, 256) read the
+        region alone; ``cnn`` (128, 64, 32) its neighbours in order.
 
         Parameters
         ----------

@@ -64,7 +64,7 @@ class Prepared:
             return np.arange(len(names))
         wanted = [groups] if isinstance(groups, str) else [str(name) for name in groups]
         if absent := [name for name in wanted if name not in names]:
-            raise KeyError(f"there is no group {absent[0]!r}; the groups are {_some(names)}")
+            raise KeyError(f"there is no group {absent[0]!r}; the groups are {_some(names)}.")
         return np.array([names.index(name) for name in wanted])
 
     def region_columns(self, regions: Sequence[str]) -> np.ndarray:
@@ -73,14 +73,14 @@ class Prepared:
         if (columns < 0).any():
             raise KeyError(
                 f"there is no region {regions[int(np.argmin(columns))]!r}; regions are named as "
-                f"{_some(list(self.adata.var_names[:3]))}"
+                f"{_some(list(self.adata.var_names[:3]))}."
             )
         return columns
 
     def motif_columns(self, motifs: Sequence[str]) -> np.ndarray:
         """Columns of the named motifs. KeyError for a name that is not there."""
         if absent := [name for name in motifs if name not in self.motif_names]:
-            raise KeyError(f"there is no motif {absent[0]!r}; the motifs are {_some(list(self.motif_names))}")
+            raise KeyError(f"there is no motif {absent[0]!r}; the motifs are {_some(list(self.motif_names))}.")
         return np.array([self.motif_names.index(name) for name in motifs])
 
     def sites(self, genes: str | Sequence[str] | None = None) -> pd.DataFrame:
@@ -98,11 +98,11 @@ class Prepared:
         if GENE_TSS not in self.adata.uns:
             raise ValueError(
                 f"adata.uns has no {GENE_TSS!r}, so it is not known which region is which gene's. "
-                "Run sf.pp.map_expression first"
+                "Run sf.pp.map_expression first."
             )
         table = pd.DataFrame(self.adata.uns[GENE_TSS])
         if missing := [name for name in ("gene", "region", "strand") if name not in table]:
-            raise ValueError(f"adata.uns[{GENE_TSS!r}] has no column {missing[0]!r}. Run sf.pp.map_expression again")
+            raise ValueError(f"adata.uns[{GENE_TSS!r}] has no column {missing[0]!r}. Run sf.pp.map_expression again.")
         column = self.adata.var_names.get_indexer(table["region"].astype(str))
         centre = (self.regions.start.astype(np.int64) + self.regions.end) // 2
         tss = table["tss"].to_numpy() if "tss" in table else centre[column]
@@ -117,13 +117,13 @@ class Prepared:
             if absent := [name for name in wanted if name not in known]:
                 raise KeyError(
                     f"{len(absent)} of {len(wanted)} genes have no region at their TSS (first: {absent[0]!r}); there are "
-                    f"{_some(sorted(known))}"
+                    f"{_some(sorted(known))}."
                 )
             rank = {name: i for i, name in reversed(list(enumerate(wanted)))}
             sites = sites[sites["gene"].isin(rank)]
             sites = sites.iloc[np.argsort(sites["gene"].map(rank).to_numpy(), kind="stable")]
         if not len(sites):
-            raise ValueError("no gene starts in any of the regions: map expression to these regions first")
+            raise ValueError("no gene starts in any of the regions: map expression to these regions first.")
         return sites.reset_index(drop=True)
 
 
@@ -138,7 +138,7 @@ def setup_of(adata: AnnData, fallback: Setup | None = None) -> Setup:
     if SETUP in adata.uns:
         return Setup.from_dict(adata.uns[SETUP])
     if fallback is None:
-        raise ValueError("this AnnData was not set up: call sf.GET.setup_anndata(regions) first")
+        raise ValueError("this AnnData was not set up: call sf.GET.setup_anndata(regions) first.")
     return fallback
 
 
@@ -153,8 +153,8 @@ def prepare(
     ``motif_names`` are those of a model: columns are put in their order. ``motif_scale`` is what motif scores are
     divided by; None: the largest score of each motif among these regions.
 
-    Raises ValueError for a key or layer that is missing, values that are NaN, infinite or negative, accessibility that is
-    all zero in a group, and motifs that are not the model's.
+    Raises ValueError for a key or layer that is missing, values that are NaN, infinite or negative, accessibility that
+    is all zero in a group, and motifs that are not the model's.
     """
     _check_keys(adata, setup)
     var = adata.var
@@ -183,7 +183,8 @@ def prepare(
 
 
 def scanner_of(adata: AnnData, motif_key: str) -> dict[str, Any]:
-    """What ``sf.pp.scan_motifs`` noted: the motifs and how they were scanned; empty where scores are of other origin."""
+    """What ``sf.pp.scan_motifs`` noted: the motifs and how they were scanned; empty where scores are of other
+    origin."""
     recorded = adata.uns.get(motif_key)
     if not isinstance(recorded, dict) or "motifs" not in recorded:
         return {}
@@ -193,29 +194,29 @@ def scanner_of(adata: AnnData, motif_key: str) -> dict[str, Any]:
 def _check_keys(adata: AnnData, setup: Setup) -> None:
     if setup.motif_key not in adata.varm:
         raise ValueError(
-            f"adata.varm has no {setup.motif_key!r}; it has {_some(list(adata.varm))}. Motifs come from sf.pp.scan_motifs"
+            f"adata.varm has no {setup.motif_key!r}; it has {_some(list(adata.varm))}. Motifs come from sf.pp.scan_motifs."
         )
     if setup.accessibility_layer not in adata.layers:
         raise ValueError(
             f"adata.layers has no {setup.accessibility_layer!r}; it has {_some(list(adata.layers))}. Accessibility of "
-            "groups comes from sf.pp.pseudobulk"
+            "groups comes from sf.pp.pseudobulk."
         )
     if setup.expression_layers is not None and len(setup.expression_layers) != 2:
         raise ValueError(
-            f"expression_layers are two, for the + and the - strand, or None; found {setup.expression_layers!r}"
+            f"expression_layers are two, for the + and the - strand, or None; found {setup.expression_layers!r}."
         )
     if setup.chrom_key not in adata.var and setup.chrom_key != "chrom":
-        raise ValueError(f"adata.var has no column {setup.chrom_key!r}; it has {_some(list(adata.var.columns))}")
+        raise ValueError(f"adata.var has no column {setup.chrom_key!r}; it has {_some(list(adata.var.columns))}.")
 
 
 def check_expression(adata: AnnData, setup: Setup) -> None:
     """ValueError where the layers with the expression are not there."""
     if setup.expression_layers is None:
-        raise ValueError("the AnnData was set up with expression_layers=None: there is no expression to train on")
+        raise ValueError("the AnnData was set up with expression_layers=None: there is no expression to train on.")
     if missing := [name for name in setup.expression_layers if name not in adata.layers]:
         raise ValueError(
             f"adata.layers has no {missing[0]!r}; it has {_some(list(adata.layers))}. Run sf.pp.map_expression, or train "
-            "with target='accessibility'"
+            "with target='accessibility'."
         )
 
 
@@ -248,7 +249,7 @@ def _motifs(adata: AnnData, key: str) -> tuple[Any, tuple[str, ...]]:
     else:
         names = [f"motif_{i}" for i in range(motif.shape[1])]
     if len(names) != motif.shape[1]:
-        raise ValueError(f"adata.varm[{key!r}] has {motif.shape[1]} columns and adata.uns[{key!r}] {len(names)} names")
+        raise ValueError(f"adata.varm[{key!r}] has {motif.shape[1]} columns and adata.uns[{key!r}] {len(names)} names.")
     return _rows(motif), tuple(names)
 
 
@@ -261,7 +262,7 @@ def _order(names: tuple[str, ...], wanted: Sequence[str]) -> list[int]:
             + (f" (first: {missing[0]})" if missing else "")
             + f", {len(extra)} are unknown to it"
             + (f" (first: {extra[0]})" if extra else "")
-            + ". Scan the regions with the motifs that the model was trained with"
+            + ". Scan the regions with the motifs that the model was trained with."
         )
     place = {name: i for i, name in enumerate(names)}
     return [place[name] for name in wanted]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class GETState:
-    """The network and its data; what is saved ends with ``_``. The verbs of :class:`~scatacformer.GET` are subclasses."""
+    """The network and its data; what is saved ends with ``_``. The verbs of :class:`~scatacformer.GET` are
+    subclasses."""
 
     def _take(
         self,
@@ -41,7 +42,7 @@ class GETState:
         n = module.config.n_regions
         self.stride_ = max(1, n // 2) if stride is None else int(stride)
         if not 1 <= self.stride_ <= n:
-            raise ValueError(f"stride is from 1 to the {n} regions of a window, found {stride}")
+            raise ValueError(f"stride is {stride}; expected from 1 to the {n} regions of a window.")
         self.accessibility_groups_: list[str] = []  # of the outputs of a network that predicts accessibility
         self.is_trained_ = False
         self.training_: dict[str, Any] = {}  # on which groups and chromosomes, and what was held out
@@ -99,15 +100,15 @@ class GETState:
     def _prepared_of(self, adata: AnnData | None) -> Prepared:
         if adata is None:
             if self._prepared is None:
-                raise ValueError("the model was read without data: hand it an AnnData, as in adata=regions")
+                raise ValueError("the model was read without data: hand it an AnnData, as in adata=regions.")
             return self._prepared
         return prepare(adata, setup_of(adata, self.setup_), self.motif_names_, self.motif_scale_)
 
     def _check_target(self, *targets: str) -> None:
         if not self.is_trained_:
-            raise RuntimeError("the model is not trained: call train() first")
+            raise RuntimeError("the model is not trained: call train() first.")
         if self.target_ not in targets:
             raise RuntimeError(
                 f"the model predicts {self.target_}, and this needs one that predicts {' or '.join(targets)}: "
-                f"train(target={targets[0]!r})"
+                f"train(target={targets[0]!r})."
             )

@@ -47,14 +47,14 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "patience"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
+                raise ValueError(f"{name} is {value}; expected at least 1.")
         if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, found {self.lr}")
+            raise ValueError(f"lr is {self.lr}; expected above 0.")
         if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, found {self.weight_decay}")
+            raise ValueError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
         for name, upper in (("warmup", 1), ("mask_ratio", 1)):
             if not 0 <= getattr(self, name) < upper:
-                raise ValueError(f"{name} is a share from 0 to below 1, found {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to below 1.")
 
 
 def train_model(
@@ -71,12 +71,12 @@ def train_model(
     if target == "expression":
         check_expression(prepared.adata, model.setup_)
     if lora is None and has_adapter(model.module):
-        raise ValueError("the model has an adapter: merge_adapter() or remove_adapter() before training all weights")
+        raise ValueError("the model has an adapter: merge_adapter() or remove_adapter() before training all weights.")
     of_motifs = target == "accessibility"  # every group has the same windows: those of one are enough
     if of_motifs and holdout_groups:
         raise ValueError(
             "accessibility is predicted from motifs alone, by an output for each group: a group that is held out would have "
-            "none. Hold out chromosomes"
+            "none. Hold out chromosomes."
         )
     stretches = stretches_of(prepared, np.arange(1) if of_motifs else None, model.open_only_ and not of_motifs)
     parts = hold_out(

@@ -40,8 +40,8 @@ class TrainingMixin(GETState):
         mask_ratio
             Share of the regions of a window that are masked, sampled anew in each epoch.
         holdout_chromosomes, holdout_groups
-            As in :meth:`train`. Chromosomes that :meth:`train` is to hold out must be held out here as well: the network
-            would have seen them otherwise.
+            As in :meth:`train`. Chromosomes that :meth:`train` is to hold out must be held out here as well: the
+            network would have seen them otherwise.
         batch_size, lr, weight_decay, warmup, early_stopping_patience
             As in :meth:`train`.
         early_stopping
@@ -99,8 +99,8 @@ class TrainingMixin(GETState):
         holdout_chromosomes, holdout_groups
             Names of what is held out. With both, validation is on unseen groups on unseen chromosomes.
         lora
-            Rank of low-rank changes of the region embedding and the encoder, whose own weights then stay as they are; the
-            head is trained in full. None: all weights are trained.
+            Rank of low-rank changes of the region embedding and the encoder, whose own weights then stay as they are;
+            the head is trained in full. None: all weights are trained.
         batch_size
             Windows of a step.
         lr
@@ -110,8 +110,8 @@ class TrainingMixin(GETState):
         warmup
             Share of the steps over which the learning rate rises.
         early_stopping
-            End when the held-out loss has not fallen for ``early_stopping_patience`` epochs. False: something need not be
-            held out.
+            End when the held-out loss has not fallen for ``early_stopping_patience`` epochs. False: something need not
+            be held out.
         early_stopping_patience
             In epochs.
         **trainer_kwargs
@@ -128,7 +128,7 @@ class TrainingMixin(GETState):
         from ._train import Options, train_model
 
         if target not in ("expression", "accessibility"):
-            raise ValueError(f"target is 'expression' or 'accessibility', found {target!r}")
+            raise ValueError(f"target is {target!r}; expected 'expression' or 'accessibility'.")
         options = Options(
             max_epochs, batch_size, lr, weight_decay, warmup, early_stopping_patience if early_stopping else None,
             self.seed_,

@@ -64,7 +64,7 @@ def site_windows(
         site, group, column = site[kept], group[kept], column[kept]
         if not len(site):
             raise ValueError(
-                "the region at the TSS is closed in every group that was asked for: nothing can be predicted"
+                "the region at the TSS is closed in every group that was asked for: nothing can be predicted."
             )
     return stretches.centred(group, column, n_regions), site, group
 
