@@ -97,7 +97,7 @@ class CorpusEntry:
         path = Path(self.path)
         for file in (path, Path(self.barcodes) if self.barcodes is not None else path):
             if not file.exists():
-                raise FileNotFoundError(f"There is no file {file} (data set {self.name}).")
+                raise FileNotFoundError(f"The file {file} of the data set {self.name} does not exist. Check the path.")
         name = path.name.lower()
         if path.is_dir():
             if name.endswith(".zarr") or any((path / file).exists() for file in ("zarr.json", ".zgroup")):
