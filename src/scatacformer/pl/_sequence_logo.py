@@ -79,7 +79,7 @@ def _heights(attribution: DataArray, track: str | None) -> tuple[np.ndarray, np.
     """``(position, 4)``, the positions, and the track."""
     if getattr(attribution, "dims", None) != ("position", "base", "track"):
         raise ValueError(
-            "a logo is drawn of what Epiformer.attribute or mutagenesis returned: position × base × track."
+            "sequence_logo takes what Epiformer.attribute or mutagenesis returned: position × base × track."
         )
     names = [str(name) for name in attribution["track"].values]
     name = names[0] if track is None else track

@@ -29,7 +29,7 @@ def track_correlation(
 ) -> Axes:
     """Pearson's r of log2(x + 1) of each measured track (rows) with each predicted one (columns), over bins.
 
-    A model that tells tracks apart has its largest values on the diagonal.
+    A model that distinguishes tracks has its largest values on the diagonal.
 
     Parameters
     ----------
