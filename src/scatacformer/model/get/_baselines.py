@@ -68,7 +68,7 @@ def scores(task: Task, predicted: NDArray[Any]) -> dict[str, float]:
     """
     rows = task.test & np.isfinite(predicted)
     x, y = predicted[rows].astype(np.float64), task.measured[rows].astype(np.float64)
-    held, trained = task.test.any(1), task.train.any(1)
+    held, trained = np.any(task.test, axis=1), np.any(task.train, axis=1)
     specific = float("nan")
     if not (held & trained).any():
         mean = np.broadcast_to(task.measured[trained].mean(0), task.measured.shape)[rows]
@@ -85,16 +85,16 @@ def scores(task: Task, predicted: NDArray[Any]) -> dict[str, float]:
 def _group_mean(task: Task) -> NDArray[Any] | None:
     """The gene's mean over the groups trained on, also of genes on a held-out chromosome; None if no group is held
     out."""
-    trained = task.train.any(1)
-    if (task.test.any(1) & trained).any():
+    trained = np.any(task.train, axis=1)
+    if (np.any(task.test, axis=1) & trained).any():
         return None
     return np.broadcast_to(task.measured[trained].mean(0), task.measured.shape)
 
 
 def _nearest_group(task: Task) -> NDArray[Any] | None:
     """The gene in the group trained on whose accessibility correlates best with that of the group held out."""
-    trained = np.flatnonzero(task.train.any(1))
-    held = np.flatnonzero(task.test.any(1))
+    trained = np.flatnonzero(np.any(task.train, axis=1))
+    held = np.flatnonzero(np.any(task.test, axis=1))
     if np.intersect1d(trained, held).size:
         return None
     level = task.prepared.data.accessibility
@@ -217,9 +217,9 @@ def _mlp(task: Task) -> NDArray[Any]:
 def _cnn(task: Task) -> NDArray[Any]:
     stretches = stretches_of(task.prepared, None, open_only=False)
     group_of, chrom_of = stretches.group, np.asarray(stretches.chrom_names)[stretches.chrom]
-    trained_groups = task.train.any(1)
+    trained_groups = np.any(task.train, axis=1)
     chrom = np.asarray(task.prepared.regions.chrom_names)[task.prepared.regions.chrom]
-    trained_chroms = np.unique(chrom[task.columns[task.train.any(0)]])
+    trained_chroms = np.unique(chrom[task.columns[np.any(task.train, axis=0)]])
     train = stretches.select(trained_groups[group_of] & np.isin(chrom_of, trained_chroms))
     common: dict[str, Any] = {"n_regions": task.n_regions, "batch_size": 32, "accessibility": task.accessibility}
     loader = WindowLoader(
@@ -250,7 +250,7 @@ def _cnn(task: Task) -> NDArray[Any]:
         modules=[network],
         scheduler=scheduler,
     )
-    windows = stretches.select(task.test.any(1)[group_of]).tile(task.n_regions, stride=task.stride)
+    windows = stretches.select(np.any(task.test, axis=1)[group_of]).tile(task.n_regions, stride=task.stride)
     whole = np.full((len(task.measured), task.prepared.regions.n_bins, 2), np.nan, np.float32)
     with torch.inference_mode():
         for batch in WindowLoader(task.prepared.data, windows, target=None, **common):

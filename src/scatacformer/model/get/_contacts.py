@@ -248,7 +248,9 @@ def _windows(
         raise ValueError("no chromosome has two bins to make windows of.")
     sizes = np.array([stop - first for _, first, stop in fits], np.float64)
     read = opened.matrix(balance=balance)
-    positions, contacts, length = [], [], min(n_bins, int(sizes.max()), n_span)
+    positions: list[np.ndarray] = []
+    contacts: list[np.ndarray] = []
+    length = min(n_bins, int(sizes.max()), n_span)
     for _ in range(20 * n):
         if len(positions) == n:
             break

@@ -204,7 +204,7 @@ class FilesMixin(SharingMixin, GETState):
             network.eval(),
             setup=setup,
             motif_names=prepared.motif_names,
-            motif_scale=prepared.data.motif_scale,
+            motif_scale=prepared.motif_scale,
             binary=binary,
             open_only=open_only,
             stride=None,

@@ -83,7 +83,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
             GETNetwork(config, "expression", seed).eval(),
             setup=setup,
             motif_names=prepared.motif_names,
-            motif_scale=prepared.data.motif_scale,
+            motif_scale=prepared.motif_scale,
             binary=binary,
             open_only=open_only,
             stride=stride,

@@ -168,16 +168,16 @@ class PerturbationMixin(GETState):
             raise ValueError(f"n_insertions is {n_insertions}; expected at least 1.")
         prepared = self._prepared_of(adata)
         names, scores = self._element_scores(sequences)
-        scores = torch.from_numpy(scores / self.motif_scale_).to(self.module.device, torch.float32)
+        elements = torch.from_numpy(scores / self.motif_scale_).to(self.module.device, torch.float32)
         x, padding, read = self._insertion_sites(prepared, group, n_insertions, seed)
         at = torch.arange(len(x), device=x.device)
         top = torch.clamp(x[at, read, :-1], min=1.0)  # a region of new data may score above the scale already
         outputs = [0, 1] if self.target_ == "expression" else self._accessibility_outputs(group)
         plain = self._reporter(x, padding, read, outputs, batch_size)
-        activity = np.empty((len(scores), len(x)), np.float32)
-        for row in tqdm(range(len(scores)), desc="Inserting elements", disable=len(scores) < 20, leave=False):
+        activity = np.empty((len(elements), len(x)), np.float32)
+        for row in tqdm(range(len(elements)), desc="Inserting elements", disable=len(elements) < 20, leave=False):
             changed = x.clone()
-            changed[at, read, :-1] = torch.minimum(x[at, read, :-1] + scores[row], top)
+            changed[at, read, :-1] = torch.minimum(x[at, read, :-1] + elements[row], top)
             activity[row] = self._reporter(changed, padding, read, outputs, batch_size)
         return pd.DataFrame(
             {
@@ -277,8 +277,12 @@ def _table(
 def _knockouts(prepared: Prepared, regions: str | Names | None, motifs: str | Names | None) -> list[Knockout]:
     if regions is None and motifs is None:
         raise ValueError("name regions, motifs, or both: there is nothing to knock out.")
-    region_sets = [(prepared.region_columns(names), ", ".join(names)) for names in _sets(regions)] or [(None, "")]
-    motif_sets = [(prepared.motif_columns(names), ", ".join(names)) for names in _sets(motifs)] or [(None, "")]
+    region_sets: list[tuple[np.ndarray | None, str]]
+    region_sets = [(prepared.region_columns(names), ", ".join(names)) for names in _sets(regions)]
+    motif_sets: list[tuple[np.ndarray | None, str]]
+    motif_sets = [(prepared.motif_columns(names), ", ".join(names)) for names in _sets(motifs)]
+    everywhere: list[tuple[np.ndarray | None, str]] = [(None, "")]
+    region_sets, motif_sets = region_sets or everywhere, motif_sets or everywhere
     return [Knockout(r, m, r_label, m_label) for r, r_label in region_sets for m, m_label in motif_sets]
 
 

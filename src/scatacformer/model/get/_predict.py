@@ -137,13 +137,6 @@ class PredictionMixin(GETState):
         prepared.adata.layers[ACCESSIBILITY_LAYER] = table.reindex(prepared.group_names).to_numpy(np.float32)
         return None
 
-    def _accessibility_outputs(self, groups: str | Sequence[str] | None) -> list[int]:
-        known = self.accessibility_groups_
-        wanted = known if groups is None else [groups] if isinstance(groups, str) else [str(name) for name in groups]
-        if absent := [name for name in wanted if name not in known]:
-            raise KeyError(f"the model was not trained on a group {absent[0]!r}; it was on {', '.join(known[:6])}.")
-        return [known.index(name) for name in wanted]
-
     def get_expression_tables(
         self, adata: AnnData | None = None, *, batch_size: int = 32
     ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:

@@ -53,6 +53,12 @@ class Prepared:
     motif_names: tuple[str, ...]
 
     @property
+    def motif_scale(self) -> np.ndarray:
+        """(n_motifs,), what the motif scores are divided by."""
+        assert self.data.motif_scale is not None
+        return self.data.motif_scale
+
+    @property
     def group_names(self) -> list[str]:
         """Of the rows."""
         return [str(name) for name in self.adata.obs_names]

@@ -9,6 +9,7 @@ from scatacformer.nn import GETConfig, GETNetwork
 from ._setup import Prepared, Setup, prepare, scanner_of, setup_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
     import numpy as np
@@ -96,6 +97,13 @@ class GETState:
         if self.target_ == "accessibility":
             return "ones"
         return "binary" if self.binary_ else "quantitative"
+
+    def _accessibility_outputs(self, groups: str | Sequence[str] | None) -> list[int]:
+        known = self.accessibility_groups_
+        wanted = known if groups is None else [groups] if isinstance(groups, str) else [str(name) for name in groups]
+        if absent := [name for name in wanted if name not in known]:
+            raise KeyError(f"the model was not trained on a group {absent[0]!r}; it was on {', '.join(known[:6])}.")
+        return [known.index(name) for name in wanted]
 
     def _prepared_of(self, adata: AnnData | None) -> Prepared:
         if adata is None:

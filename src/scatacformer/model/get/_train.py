@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from scatacformer.nn import GETNetwork
 
-    from ._model import GET
+    from ._state import GETState
 
 Batch = dict[str, "Tensor"]
 
@@ -58,7 +58,7 @@ class Options:
 
 
 def train_model(
-    model: GET,
+    model: GETState,
     target: str,
     options: Options,
     holdout_chromosomes: str | Sequence[str] | None,
