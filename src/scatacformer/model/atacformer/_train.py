@@ -92,9 +92,6 @@ def train(
         max_epochs=options.max_epochs, accelerator=accelerator, devices=1, early_stopping_patience=patience,
         gradient_clip_val=1.0, seed=options.seed, trainer_kwargs=trainer_kwargs,
     )  # fmt: skip
-    if options.objective == "replaced_tokens" and module.discriminator is None:
-        logger.info("the model has no head for replaced tokens; a new one is trained")
-        module.add_discriminator(options.seed)
     return fit(AtacformerTrainingPlan(module, options), (training, held_out), fit_options)
 
 
@@ -131,6 +128,11 @@ class AtacformerTrainingPlan(TrainingPlan):
         super().__init__(module)
         self.options = options
         self.n_tokens = 0  # read in training
+
+    def setup(self, stage: str) -> None:
+        if self.options.objective == "replaced_tokens" and self.module.discriminator is None:
+            logger.info("the model has no head for replaced tokens; a new one is trained")
+            self.module.add_discriminator(self.options.seed)
 
     def configure_optimizers(self) -> RowAdamW:
         """Weights decay, except biases, norms, and rows of the region table that were not read."""
