@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -94,14 +97,14 @@ def test_batches_are_compared_by_name(numbered, kind):
     query.obs["sample"] = (np.arange(20) % 2).astype(str if kind == "category" else kind)
     query.obs["sample"] = query.obs["sample"].astype(kind)
     found = SF.load_query_data(query, numbered)
-    assert (found.config_.n_batch, found.query_batches_) == (2, [])
+    assert (found.config_.n_batch, found._trainable().new_batches) == (2, ())
     np.testing.assert_array_equal(query.obs["_scvi_batch"], np.arange(20) % 2)
 
 
 def test_a_new_batch_beside_numbers(numbered):
     query = planted(20, seed=4)
     query.obs["sample"] = "new"
-    assert SF.load_query_data(query, numbered).query_batches_ == [2]
+    assert SF.load_query_data(query, numbered)._trainable().new_batches == (2,)
     with pytest.raises(
         ValueError, match="1 of the 1 batches .* not the model's .first: 'new'; the model's: 0, 1.*load_query_data"
     ):
@@ -131,7 +134,7 @@ def test_a_category_that_no_cell_has_is_no_batch():
     assert model.config_.n_batch == 2
     np.testing.assert_array_equal(model.get_latent_representation(), trained(planted()).get_latent_representation())
     query = planted(20, seed=4, batches=("z",))
-    assert SF.load_query_data(query, model).query_batches_ == [2]
+    assert SF.load_query_data(query, model)._trainable().new_batches == (2,)
 
 
 def test_cells_without_the_column_are_one_new_batch(model, tmp_path):
@@ -139,7 +142,7 @@ def test_cells_without_the_column_are_one_new_batch(model, tmp_path):
     query = planted(40, seed=4)
     del query.obs["sample"]
     found = SF.load_query_data(query, model)
-    assert (found.config_.n_batch, found.query_batches_) == (3, [2])
+    assert (found.config_.n_batch, found._trainable().new_batches) == (3, (2,))
     assert "sample" not in query.obs
     z = found.get_latent_representation()
     assert np.isfinite(z).all()
@@ -228,3 +231,17 @@ def test_a_name_that_the_ends_of_the_bins_contradict_is_refused():
     adata.uns["assembly"] = "hg19"
     with pytest.raises(ValueError, match="named hg19, but the bins end where the chromosomes of hg38 end"):
         fresh(adata)
+
+
+def test_a_loop_over_data_sets_does_not_keep_them(model):
+    """scvi-tools' managers hold every AnnData that was ever set up; ours do not."""
+    gone = []
+    for seed in range(3):
+        query = planted(40, seed=seed)
+        found = SF.load_query_data(query, model)
+        found.get_latent_representation()
+        model.get_latent_representation(other := planted(30, seed=seed + 10))
+        gone += [weakref.ref(query), weakref.ref(other)]
+        del query, found, other
+    gc.collect()
+    assert [one() for one in gone] == [None] * 6

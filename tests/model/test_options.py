@@ -173,7 +173,7 @@ def test_with_nothing_removed_no_bin_is_said_to_be_removed():
     for removed_share in (0.0, 0.5):
         model = trained(planted(), removed_share=removed_share, train={"max_epochs": 8, "lr": 1e-2})
         with torch.inference_mode():
-            cells, batch = next(model._read(model.adata, None, 90))
+            cells, batch = next(model._reader(model.adata).encoded(np.arange(model.adata.n_obs), 90))
             context = model.module.context(cells, batch["depth"], batch["batch"])
             states = model.module.states(context, torch.arange(400))
             p = model.module.accessibility(context, torch.arange(400))

@@ -135,7 +135,7 @@ def test_a_bin_in_two_classes_lies_between_them(decoder, annotate):
     model = trained(annotate(planted()), eos="region_class", decoder=decoder, train={"lr": 1e-2})
     module, both = model.module, 140
     with torch.inference_mode():
-        cells, batch = next(model._read(model.adata, None, 90))
+        cells, batch = next(model._reader(model.adata).encoded(np.arange(model.adata.n_obs), 90))
         context = module.context(cells, batch["depth"], batch["batch"])
         logits = {"both": torch.logit(module.accessibility(context, torch.tensor([both])))}
         for name, like in (("promoter", 20), ("enhancer", 260)):  # bins that are in one class alone
@@ -163,7 +163,7 @@ def test_all_that_reads_the_decoder_works(annotate, tmp_path):
     assert np.isfinite(change).all() and (change != 0).any()
     model.annotate(store=tmp_path / "a.zarr")
     with torch.inference_mode():
-        cells, batch = next(model._read(model.adata, None, 90))
+        cells, batch = next(model._reader(model.adata).encoded(np.arange(model.adata.n_obs), 90))
         states = model.module.states(model.module.context(cells, batch["depth"], batch["batch"]), torch.arange(N_BINS))
     torch.testing.assert_close(states.sum(-1), torch.ones(90, N_BINS))
     np.testing.assert_allclose(states[..., 1:].sum(-1), whole, atol=1e-5)

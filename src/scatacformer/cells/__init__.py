@@ -7,7 +7,7 @@ from .loader import RaggedBatch, SentenceLoader, collate_bins
 from .match_columns import match_columns
 from .overlap_source import OverlapSource
 from .paired.components import Components, canonical_start, fit_components, log_normalised
-from .paired.link_evidence import FAR_BINS, LinkEvidence, link_evidence
+from .paired.link_evidence import FAR_BINS, LinkEvidence, NoEvidence, link_evidence
 from .paired.match import PairedCells, match_pairs
 from .rows import counts_of, iter_rows
 from .sampling import bin_keys, draws, lowest, uniform
@@ -24,6 +24,7 @@ __all__ = [
     "CountSummary",
     "LinkEvidence",
     "LocalShifts",
+    "NoEvidence",
     "OverlapSource",
     "PairedCells",
     "RaggedBatch",

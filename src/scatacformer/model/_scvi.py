@@ -6,10 +6,11 @@ each field found.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scvi.data import _constants
+from scvi.data import AnnDataManager, _constants
 from scvi.data.fields import BaseAnnDataField
 from scvi.model.base import BaseModelClass
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BaseAnnDataField",
     "BaseModelClass",
+    "Manager",
     "categories",
     "category_column",
     "check_registry",
@@ -33,6 +35,26 @@ __all__ = [
     "setup_arguments",
     "setup_layer",
 ]
+
+
+class Manager(AnnDataManager):
+    """scvi-tools' manager of an AnnData, which does not keep it in memory.
+
+    The classes keep a manager for each AnnData that was ever set up; the AnnData itself goes when nobody else holds it.
+    """
+
+    _held: weakref.ref[Any] | None = None
+
+    @property
+    def adata(self) -> Any:
+        """The AnnData; None once it is gone."""
+        return None if self._held is None else self._held()
+
+    @adata.setter
+    def adata(self, value: Any) -> None:
+        self._held = None if value is None else weakref.ref(value)
+
+
 SETUP_METHODS = ("setup_anndata", "setup_mudata")  # a registry that was read from a file may name no other method
 
 

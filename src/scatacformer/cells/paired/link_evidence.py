@@ -28,6 +28,10 @@ MIN_FAR = 10  # minimum number of background bins to estimate a gene's own mean 
 MAX_NULL = 20_000_000
 
 
+class NoEvidence(ValueError):
+    """There is nothing that links of genes and bins could be estimated from: too few cells, or no background."""
+
+
 @dataclass(frozen=True)
 class LinkEvidence:
     """Evidence for pairs of genes and bins, in the order given."""
@@ -71,7 +75,7 @@ def link_evidence(
         empty = np.zeros(0, np.float32)
         return LinkEvidence(empty, np.zeros(0), empty, (0.0, 0.0))
     if n < state.shape[1] + 10:
-        raise ValueError(
+        raise NoEvidence(
             f"there are {n:,} cells for {state.shape[1]} dimensions of the state; expected at least 10 more cells than dimensions."
         )
     aside = np.ones((n, 1)) if covariates is None else np.column_stack([np.ones(n), covariates])
@@ -111,7 +115,7 @@ def link_evidence(
             residual[part] = (by_bin[b] @ y[:, column]) / deviation[b]
             states[part] = along[b] @ gene_along[:, column]
     if np.isnan(null[0]).all():
-        raise ValueError(
+        raise NoEvidence(
             f"all {n_far:,} open bins are in the windows of all {n_genes:,} genes, so there are no background bins. "
             "Choose a smaller window."
         )

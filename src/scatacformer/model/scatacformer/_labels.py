@@ -124,9 +124,8 @@ class LabelsMixin:
 
         return pd.DataFrame(probability, index=adata.obs_names[rows], columns=names)
 
-    def _n_labels(self, supervised: bool) -> dict[str, int]:
+    def _label_sizes(self, supervised: bool) -> dict[str, int]:
         """Sizes of the heads for the network's configuration."""
-        self.labels_fitted_: list[str] = []
         tasks = [task for task in KEYS if self._label_key(task) is not None]
         if not supervised:
             return {}

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
 
 from scatacformer.cells import RowSource, validate_anndata
 from scatacformer.genome import Vocabulary
 from scatacformer.model._fields import BatchField, LabelsField, OpenBinsField, note_regions, refuse_changed, regions_of
-from scatacformer.model._scvi import BaseModelClass, categories, forget_arguments
+from scatacformer.model._scvi import BaseModelClass, Manager, categories, forget_arguments
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
 
 from ._accessibility import AccessibilityMixin
@@ -159,13 +158,14 @@ class ScAtacFormer(
         self.eos_names_ = readers.names
         self.seed_ = int(seed if seed is not None else settings.seed or 0)
         self.trainable_ = Trainable().to_dict()
+        self.labels_fitted_: list[str] = []  # tasks whose heads have learned
         table, made_of = (None, None) if dna is None else read_dna(dna, vocabulary)
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_eos=len(readers.names), n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
             decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token,
             embedding=embedding, decoder_input=decoder_input, d_dna=0 if table is None else table.shape[1],
-            **self._n_labels(supervised),
+            **self._label_sizes(supervised),
         )  # fmt: skip
         self.module = self._module_cls(self.config_, readers.group, seed=self.seed_, readers=readers.shares)
         if table is not None:
@@ -236,7 +236,7 @@ class ScAtacFormer(
         ]
         if organ_key is not None:
             fields.append(LabelsField("organ", organ_key, unlabeled_category))
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager = Manager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         note_regions(manager, adata)
         cls.register_manager(manager)

@@ -23,9 +23,8 @@ MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 
 
 class _Known(NamedTuple):
-    """Record of a MuData that was read, and its content."""
+    """Content of a MuData that was read, and how it was read."""
 
-    mdata: weakref.ref
     setup: dict[str, Any]  # layers, modalities and, for a query, the keys
     cells: PairedCells
     matrices: tuple[Any, Any]  # RNA and ATAC matrices at that time
@@ -39,10 +38,10 @@ class Asked(NamedTuple):
     cells: PairedCells | None  # of a MuData
 
 
-# By id: a MuData's own `uns` would be the place if it were ours to write to. Models are made of the first; what a model
-# reads of other cells is kept apart, so that a set-up stays what the user said.
-_set_up: dict[int, _Known] = {}
-_read: dict[int, _Known] = {}
+# A MuData's own `uns` would be the place if it were ours to write to; what is known of one goes when it goes. Models are
+# made of the first; what a model reads of other cells is kept apart, so that a set-up stays what the user set up.
+_set_up: weakref.WeakKeyDictionary[MuData, _Known] = weakref.WeakKeyDictionary()
+_read: weakref.WeakKeyDictionary[MuData, _Known] = weakref.WeakKeyDictionary()
 
 
 def is_mudata(data: Any) -> bool:
@@ -155,8 +154,8 @@ class MuDataMixin:
             return None
         setup, arguments = self._mudata_setup(), setup_arguments(self.registry_)
         known_as = setup | {key: arguments.get(key) for key in ("batch_key", "labels_key", "organ_key")}
-        found = _read.get(id(data))
-        if found is not None and found.mdata() is data and found.setup == known_as:
+        found = _read.get(data)
+        if found is not None and found.setup == known_as:
             same_matrices = all(map(_same_matrix, found.matrices, _matrices(data, setup)))
             if same_matrices and _same_cells(data, setup, found.cells):
                 _take_columns(data, setup, found.cells)
@@ -243,8 +242,8 @@ def registered_regions(data: AnnData | MuData) -> pd.DataFrame:
 
 
 def _found(mdata: MuData) -> _Known:
-    found = _set_up.get(id(mdata))
-    if found is None or found.mdata() is not mdata:
+    found = _set_up.get(mdata)
+    if found is None:
         raise ValueError("the MuData is not set up. Call ScAtacFormer.setup_mudata(mdata) first.")
     return found
 
@@ -266,10 +265,10 @@ def _default_setup(registry: dict[str, Any]) -> dict[str, Any]:
     return {"rna_layer": None, "atac_layer": setup_arguments(registry)["layer"], "modalities": MODALITIES}
 
 
-def _remember(where: dict[int, _Known], mdata: MuData, setup: dict[str, Any], cells: PairedCells) -> None:
-    key = id(mdata)
-    found = weakref.ref(mdata, lambda _: where.pop(key, None))
-    where[key] = _Known(found, setup, cells, _matrices(mdata, setup))
+def _remember(
+    where: weakref.WeakKeyDictionary[MuData, _Known], mdata: MuData, setup: dict[str, Any], cells: PairedCells
+) -> None:
+    where[mdata] = _Known(setup, cells, _matrices(mdata, setup))
 
 
 def _matrices(mdata: MuData, setup: dict[str, Any]) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from scatacformer.nn import SIZES, LinkAttention, LinkConfig, NetworkConfig, Pai
 
 from ._eos import readers_of, saved_classes
 from ._mudata import is_mudata
+from ._state import State
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +36,7 @@ class SavingMixin(SharingMixin):
         state = {
             "options": constructor_arguments(self),
             "registry": self.registry_,
-            "attributes": {name: value for name, value in vars(self).items() if _is_attribute(name)},
+            "attributes": State.of(self).to_dict(),
         }
         dna = self.module.embedding.dna
         return ModelFiles(
@@ -124,7 +125,7 @@ def _check_state(cls: type, path: Path | None, state: dict[str, Any]) -> None:
             raise ValueError(f"{path} is damaged: its state lacks {name}.")
     check_registry(state["registry"], path)
     strange = sorted(set(state["options"]) - set(signature(cls.__init__).parameters))  # type: ignore[misc]
-    strange += sorted(name for name in state["attributes"] if not _is_attribute(name))
+    strange += sorted(set(state["attributes"]) - set(State.names()))
     if strange:
         raise ValueError(
             f"{path} names {', '.join(map(repr, strange[:4]))}, which scatacformer {version('scatacformer')} does not "
@@ -188,12 +189,6 @@ def _dna_of(files: ModelFiles) -> Any:
     if "dna" not in tensors:
         raise ValueError(f"{files.path} has no DNA table, but the network needs one. Copy the whole folder.")
     return tensors["dna"]
-
-
-def _is_attribute(name: str) -> bool:
-    """Whether an attribute of a model is saved: trained or given values, but nothing derived from them."""
-    made = ("registry_", "init_params_", "vocabulary_", "config_")
-    return name.endswith("_") and name[0] != "_" and name not in made
 
 
 def _of_corpus(notes: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from scatacformer.cells import benjamini_hochberg, log_normalised
+from scatacformer.cells import NoEvidence, benjamini_hochberg, log_normalised
 from scatacformer.genome import Genes, links_table, window_pairs
 from scatacformer.model.scatacformer._mudata import Asked
 from scatacformer.nn import LinkAttention, LinkConfig
@@ -146,20 +146,20 @@ class LinkMixin:
 
         Nothing but a warning where no gene lies near a bin, no bin is far, or cells are too few: pairs do without.
         """
+        import warnings
+
         network, cells = self.module.paired, self._need_pairs()
         try:
             genes = self._where_genes_start(None, self.genes_["name"])
             inputs, _, _ = self._link_inputs(rows, n_train, genes, window)
             if not len(inputs.pairs.bins):
-                raise ValueError(f"no bin within {window:,} bp of a gene's start is open in enough cells.")
+                raise NoEvidence(f"no bin within {window:,} bp of a gene's start is open in enough cells.")
             cosine = (
                 self._rna_latent(self.adata, cells, rows),
                 self._atac_latent(*self._chromatin(self.adata, rows, None)),
             )
             links, self.matching_, _ = fit_links(inputs, cosine, self.seed_, n_epochs)
-        except ValueError as error:
-            import warnings
-
+        except NoEvidence as error:  # of these cells and genes; any other error is one
             warnings.warn(f"genes do not attend to bins: {error}", UserWarning, stacklevel=4)
             return
         # token ids, so that cells to come need no renumbering
