@@ -323,7 +323,12 @@ def _add_training(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument("--max-epochs", metavar="N", type=_at_least(1), help="default: by the number of cells")
     group.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="default: auto")
     group.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="of all that is drawn (default: 0)")
-    group.add_argument("--resolution", metavar="R", type=_positive, default=1.0, help="of Leiden (default: 1.0)")
+    group.add_argument(
+        "--resolution",
+        metavar="R",
+        type=_positive,
+        help="of Leiden (default: 1, less where cells differ in few dimensions)",
+    )
     return group
 
 

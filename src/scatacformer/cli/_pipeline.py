@@ -93,10 +93,12 @@ def cluster(adata: AnnData, args: argparse.Namespace) -> None:
     logger.info("neighbours, Leiden, UMAP")
     import scanpy as sc
 
+    from scatacformer.model import leiden_resolution
+
     sc.pp.neighbors(adata, use_rep=KEY, n_neighbors=min(15, adata.n_obs - 1), random_state=args.seed)
     sc.tl.leiden(
         adata,
-        resolution=args.resolution,
+        resolution=args.resolution or leiden_resolution(adata.obsm[KEY].shape[1]),
         flavor="igraph",
         n_iterations=2,
         directed=False,

@@ -7,6 +7,7 @@ from .get._contacts import DistanceContactMap
 from .get._model import GET
 from .scatacformer._model import ScAtacFormer
 from .scatacformer._mudata import asked_cells
+from .scatacformer._start import leiden_resolution
 from .scatacformer.pretraining import PretrainConfig, pretrain, read_config
 
 __all__ = ["GET", "Atacformer", "DistanceContactMap", "Epiformer", "PretrainConfig", "ScAtacFormer", "pretrain"]

@@ -117,7 +117,7 @@ def _spectrum(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Largest eigenvalues after the first, u_k = U_k / U_0 scaled to weighted mean square 1, the participation of each,
     and the noise level e."""
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
     n = w.shape[0]
     r = np.sqrt(norm / degree).astype(np.float32)
@@ -143,6 +143,11 @@ def _spectrum(
             if len(error.eigenvalues) < 2:
                 raise
             return error.eigenvalues, error.eigenvectors
+        except ArpackError as error:
+            raise ValueError(
+                f"the {n:,} cells have too few open bins in common to be compared (ARPACK: {error}). Deeper cells, more cells "
+                "or wider bins are needed."
+            ) from None
 
     values, vectors = solve(k, "LA", 1e-4)
     order = np.argsort(-values)

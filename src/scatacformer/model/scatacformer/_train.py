@@ -18,7 +18,7 @@ from scatacformer.training import CHECKPOINT, CellSplit, FitOptions, fingerprint
 
 from ._data import SentenceData, SentenceOptions, digest, split_of
 from ._plan import PlanOptions, ScAtacTrainingPlan
-from ._start import put_spectral_start
+from ._start import advise, put_spectral_start
 from ._trainable import Trainable
 from .paired._fit_pairs import PairedOptions
 
@@ -215,6 +215,7 @@ class TrainingMixin:
         if plan.trainable.stage == "untrained":
             cells = np.sort(np.concatenate(split[:2]))
             start = put_spectral_start(self.module, source, codes, cells, self.seed_, vectors=bin_vectors)
+            advise(start.n_dims, len(cells))
             if policy.neighbor_share > 0:
                 neighbors = nearest_cells(start, split.train, source.n_cells, sentences.n_neighbors)
         self._standardise_heads(plan.labels, split)

@@ -74,7 +74,9 @@ class BinEmbedding(nn.Module):
         sums.index_add_(0, cell, torch.stack([weight, self.norm_weight[bins]], 1))
         mass, norm = sums.clamp_min(1e-12).unbind(1)  # (n_cells,) each
         evidence = (mass / norm).clamp_min(1.0)[:, None]  # d / n + 1
-        return total / mass[:, None] * evidence / ((evidence - 1) * self.eigenvalue + 1)
+        # dimensions that are not used may have eigenvalues below 0: no division by 0 in these
+        shrinkage = ((evidence - 1) * self.eigenvalue + 1).clamp_min(1e-2)
+        return total / mass[:, None] * evidence / shrinkage
 
     def queries(self, pooled: Tensor) -> Tensor:
         """The ``<eos>`` if they are outside the sentence.  (n_cells, n_eos, d_model)"""
