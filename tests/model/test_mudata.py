@@ -215,7 +215,7 @@ def test_what_is_no_pair_is_refused_by_the_set_up(mdata):
         SF.setup_mudata(mdata, modalities={"rna": "rna"})
     with pytest.raises(KeyError, match="no modality .*GEX"):
         SF.setup_mudata(mdata, modalities={"rna_layer": "GEX"})
-    with pytest.raises(KeyError, match="no column .*donor"):
+    with pytest.raises(KeyError, match="column .donor. is not in the obs"):
         SF.setup_mudata(mdata, batch_key="donor")
     with pytest.raises(ValueError, match=r"mdata\.copy\(\)"):
         SF.setup_mudata(mdata[:50])

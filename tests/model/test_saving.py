@@ -214,7 +214,7 @@ def test_pickles_are_not_converted(tmp_path):
     ("options", "network", "message"),
     [
         ({"n_layers": 10**6}, {"n_layers": 10**6}, "n_layers=1,000,000, and the weights are"),
-        ({"d_model": 2**20}, {"d_model": 2**20}, r"embedding.cls is \(16,\), expected \(1048576,\)"),
+        ({"d_model": 2**20}, {"d_model": 2**20}, r"embedding.cls is \(16,\); expected \(1048576,\)"),
         ({"d_model": 2**20}, {}, "d_model 16 .network. and 1048576 .options."),
     ],
 )
