@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import scatacformer as sf
+from scatacformer.pseudobulk import WindowLoader
 
 from .conftest import make_regions, small
 
@@ -252,3 +253,32 @@ def test_low_rank_changes_leave_the_weights_alone(trained):
     np.testing.assert_allclose(model.get_predicted_expression(), unmerged, atol=1e-5)
     assert set(model.module.state_dict()) == set(before)
     assert not torch.equal(model.module.blocks[0].up.weight, before["blocks.0.up.weight"])
+
+
+@pytest.mark.parametrize("closed", [0.0, 0.1, 0.3])
+def test_no_training_window_touches_what_is_held_out(regions, monkeypatch, closed):
+    loaders = []
+
+    class Spy(WindowLoader):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            loaders.append(self)
+
+    monkeypatch.setattr("scatacformer.model.get._train.WindowLoader", Spy)
+    is_closed = np.random.default_rng(0).random(regions.shape) < closed
+    regions.layers["acpm"][is_closed] = 0
+    model = small(regions, open_only=True)
+    model.train(1, holdout_chromosomes="chr4", holdout_groups="g5", early_stopping=False, **QUIET)
+    chrom = regions.var["chrom"].to_numpy()
+    for loader, held in zip(loaders, (False, True), strict=True):
+        seen = 0
+        for epoch in range(3):
+            loader.set_epoch(epoch)
+            for batch in loader:
+                for group, window in zip(batch["group"].tolist(), batch["regions"].numpy(), strict=True):
+                    columns = window[window >= 0]
+                    seen += len(columns)
+                    assert len(set(chrom[columns])) == 1
+                    assert (regions.layers["acpm"][group, columns] > 0).all()
+                    assert (chrom[columns[0]] == "chr4", group == 5) == (held, held)
+        assert seen > 100
