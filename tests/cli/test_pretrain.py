@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 import scatacformer as sf
 from scatacformer.cli import main
@@ -124,6 +133,59 @@ def test_a_wrong_config_is_refused(folder, capsys, change, message):
     assert main(["pretrain", str(folder / "wrong.toml"), "--quiet"]) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "never").exists()
+
+
+def child(folder, name, *arguments, **changes):
+    """``scatacformer pretrain`` in a process of its own."""
+    settings = SETTINGS.replace('"out"', f'"{name}"').replace("max_epochs = 2", "max_epochs = 500")
+    (folder / f"{name}.toml").write_text(settings.replace('data = "corpus"', f'data = "{changes["data"]}"'))
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-m", "scatacformer", "pretrain", str(folder / f"{name}.toml"), *arguments],
+        env=os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status", "said"), [
+    (signal.SIGTERM, 143, "training was ended by SIGTERM in epoch .*pretrain.* resumes it"),
+    (signal.SIGINT, 130, "stopped by Ctrl-C in epoch .*--resume resumes it"),
+])  # fmt: skip
+def test_a_signal_ends_the_run_with_its_status_once_a_checkpoint_is_written(folder, number, status, said):
+    output = folder / f"signal{status}"
+    process = child(folder, output.name, data="corpus")
+    while not (output / "training" / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    first = torch.load(output / "training" / "last.ckpt", weights_only=True)["global_step"]
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+    assert re.search(said, err), err
+    assert "Traceback" not in err
+    assert not (output / "config.json").exists()
+    assert torch.load(output / "training" / "last.ckpt", weights_only=True)["global_step"] > first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_the_run_starts_ends_it_at_once(folder, number, status):
+    output = folder / f"start{status}"
+    process = child(folder, output.name, data="corpus")
+    while not (output / "training" / "run.json").exists():  # the start of the weights is next
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+    assert err.strip() and "Traceback" not in err
+    process = child(folder, output.name, "--resume", data="corpus")
+    while not (output / "training" / "last.ckpt").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
 
 
 def test_a_config_that_is_not_there_is_named(tmp_path, capsys):

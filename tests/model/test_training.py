@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -170,6 +171,83 @@ def test_after_ctrl_c_a_run_is_resumed_like_any_other(tmp_path):
         train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, callbacks=[interrupt])
     resumed = train(fresh(planted()), max_epochs=5, checkpoint_dir=tmp_path, resume=True)
     assert_same_bits(weights(resumed), weights(whole))
+
+
+def test_a_second_ctrl_c_is_keyboard_interrupt(adata):
+    model = fresh(adata)
+
+    def twice():
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, max_epochs=20, callbacks=[AfterEpoch(1, twice, middle=True)])
+    assert not model.is_trained
+    assert not model.module.training
+
+
+@pytest.mark.parametrize(
+    ("seed", "cells", "changes", "message"),
+    [
+        (0, 80, {}, "cells was 90 and is 80 .*split differ too"),
+        (5, 90, {}, "split was .*seed"),
+        (0, 90, {"batch_size": 8}, "batch_size was 16 and is 8"),
+        (0, 90, {"lr": 0.1}, "lr was 0.001 and is 0.1"),
+        (0, 90, {"train_size": 0.5}, "split was"),
+        (0, 90, {"sentence_kwargs": {"n_closed": "all", "max_tokens": 16}}, "n_closed was 128 and is 'all'"),
+        (
+            0,
+            90,
+            {"plan_kwargs": {"n_decoder_epochs": 2}},
+            "embedding_lr was 0.001 and is 0.0 .n_decoder_epochs differ too",
+        ),
+        (0, 90, {"accumulate_grad_batches": 2}, "trainer was"),
+        (0, -90, {}, "their counts and batches was"),
+    ],
+    ids=str,
+)
+def test_the_checkpoint_of_another_training_is_refused(checkpoint, seed, cells, changes, message):
+    model = fresh(planted(abs(cells), seed=int(cells < 0)), seed=seed)
+    before = weights(model)
+    with pytest.raises(ValueError, match=f"last.ckpt cannot be resumed: {message}"):
+        train(model, checkpoint_dir=checkpoint, resume=True, **changes)
+    assert_same_bits(weights(model), before)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Of a training of 3 epochs."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    train(fresh(planted()), max_epochs=3, checkpoint_dir=folder)
+    return folder
+
+
+def test_more_epochs_may_follow_and_damage_is_seen(checkpoint, tmp_path):
+    assert len(train(fresh(planted()), max_epochs=5, checkpoint_dir=checkpoint, resume=True).history["train_loss"]) == 5
+    raw = (checkpoint / "last.ckpt").read_bytes()
+    model = fresh(planted())
+    before = weights(model)
+    with zipfile.ZipFile(checkpoint / "last.ckpt") as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    at = largest.header_offset + largest.file_size // 2  # within its tensor, for the header is short
+    flipped = raw[:at] + bytes(byte ^ 0x5A for byte in raw[at : at + 8]) + raw[at + 8 :]
+    for damaged in (raw[:-100], flipped, b"", b"not a checkpoint"):
+        (tmp_path / "last.ckpt").write_bytes(damaged)
+        with pytest.raises(ValueError, match="last.ckpt is (truncated, damaged, or not a checkpoint|damaged)"):
+            train(model, max_epochs=5, checkpoint_dir=tmp_path, resume=True)
+    assert_same_bits(weights(model), before)
+
+
+def test_options_of_sentences_have_a_place_of_their_own(adata):
+    model = fresh(adata)
+    with pytest.raises(TypeError, match=r"no argument 'n_closed': train\(sentence_kwargs=\{'n_closed': 8\}\)"):
+        train(model, n_closed=8)
+    with pytest.raises(TypeError, match="sentence_kwargs takes max_tokens, .*; found 'max_token'"):
+        train(model, sentence_kwargs={"max_token": 8})
+    with pytest.raises(TypeError, match="plan_kwargs takes lr, .*; found 'decoder_rate'"):
+        train(model, plan_kwargs={"decoder_rate": 8})
+    with pytest.raises(ValueError, match="max_epochs is 2.0; expected a whole number"):
+        train(model, max_epochs=2.0)
 
 
 def test_early_stopping_without_held_out_cells_is_refused(adata):

@@ -142,7 +142,15 @@ def test_ctrl_c_ends_training_keeps_the_best_weights_and_says_how_to_resume(tmp_
     assert_same(resumed, whole)
 
 
-def test_a_second_ctrl_c_is_keyboard_interrupt():
+class Impatient(AtStep):
+    """Ctrl-C again while training is broken off."""
+
+    def on_exception(self, trainer, *args):
+        send(signal.SIGINT)()
+
+
+@pytest.mark.parametrize("callback", [AtStep, Impatient])
+def test_a_second_ctrl_c_is_keyboard_interrupt(callback):
     def twice():
         send(signal.SIGINT)()
         send(signal.SIGINT)()
@@ -150,7 +158,7 @@ def test_a_second_ctrl_c_is_keyboard_interrupt():
     before = signal.getsignal(signal.SIGINT)
     module = network()
     with pytest.raises(KeyboardInterrupt):
-        train(module, callbacks=[AtStep(3, twice)])
+        train(module, callbacks=[callback(3, twice)])
     assert signal.getsignal(signal.SIGINT) is before
     assert not module.training
 

@@ -21,7 +21,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.stepping = False
+        self.stepping = self.broken = False
         self._before: dict[int, Any] = {}
 
     def watch(self) -> None:
@@ -43,7 +43,10 @@ class Interrupt:
         self._before = {}
 
     def _handle(self, number: int, frame: Any) -> None:
+        if self.broken:  # what is being cleaned up is not disturbed
+            return
         if not self.stepping or (number == signal.SIGINT and self.asked == signal.SIGINT):
+            self.broken = True
             raise BrokenOff(number)
         self.asked = self.asked if self.asked == signal.SIGTERM else number
         again = "; press it again to stop immediately" if number == signal.SIGINT else ""

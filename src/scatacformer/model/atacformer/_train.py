@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from scatacformer.training import FitOptions, Losses, Outcome, TrainingPlan, fit
 from ._sentences import ReplacedSentences, TripletSentences
 
 if TYPE_CHECKING:
-    from scatacformer.cells import OverlapSource
+    from scatacformer.cells import OverlapSource, RowSource
     from scatacformer.nn import AtacformerNetwork
 
 logger = logging.getLogger("scatacformer")
@@ -114,7 +114,7 @@ def _loader(
     if not len(cells):
         return None
     return SentenceLoader(
-        source, cells, options.batch_size, shuffle=shuffle, seed=options.seed, collate=sentences,
+        cast("RowSource", source), cells, options.batch_size, shuffle=shuffle, seed=options.seed, collate=sentences,
         num_workers=options.num_workers,
     )  # fmt: skip
 

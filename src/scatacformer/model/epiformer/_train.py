@@ -166,6 +166,7 @@ def choose_trainable(module: nn.Module, options: Options) -> None:
 class EpiformerPlan(TrainingPlan):
     """Poisson loss in units of each track's mean; missing values are left out."""
 
+    scale: Tensor
     several_processes = True
 
     def __init__(self, module: nn.Module, scale: np.ndarray, options: Options, prepared: Prepared) -> None:

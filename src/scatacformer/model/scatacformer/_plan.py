@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from scatacformer.nn import LabelTarget, RowAdamW, is_adapter, weighted_total
 from scatacformer.training import Losses, TrainingPlan, warm_cosine
@@ -16,7 +17,7 @@ from ._trainable import Trainable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from scatacformer.nn import ScAtacNetwork
 
@@ -150,7 +151,8 @@ class ScAtacTrainingPlan(TrainingPlan):
 
     def _embedding_parameters(self) -> list[nn.Parameter]:
         module = self.module
-        return [module.embedding.table.weight, *([] if module.to_latent is None else [module.to_latent.weight])]
+        found = [module.embedding.table.weight, *([] if module.to_latent is None else [module.to_latent.weight])]
+        return [parameter for parameter in found if isinstance(parameter, nn.Parameter)]
 
 
 def by_task(label_weight: float | Mapping[str, float], tasks: list[str]) -> dict[str, float]:

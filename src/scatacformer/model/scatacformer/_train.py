@@ -23,8 +23,14 @@ from ._trainable import Trainable
 from .paired._fit_pairs import PairedOptions
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
     from scatacformer.cells import RowSource
-    from scatacformer.nn import ScAtacNetwork
+    from scatacformer.genome import Vocabulary
+    from scatacformer.nn import LabelTarget, NetworkConfig, ScAtacNetwork
+
+    from ._fit_labels import LabelOptions
 
 # arguments of `train` that have an effect with tune="heads"
 OF_HEADS = {
@@ -45,6 +51,32 @@ OF_FIT = {
 
 class TrainingMixin:
     """``train`` of :class:`~scatacformer.ScAtacFormer`."""
+
+    if TYPE_CHECKING:  # of the class that this is part of
+        module: ScAtacNetwork
+        adata: AnnData
+        config_: NetworkConfig
+        vocabulary_: Vocabulary
+        seed_: int
+        is_trained_: bool
+        trainable_: dict[str, Any]
+        history_: dict[str, Any] | None
+
+        @property
+        def mdata(self) -> MuData | None: ...
+        def _source(self, adata: AnnData) -> RowSource: ...
+        def _batch_codes(self, adata: AnnData) -> np.ndarray: ...
+        def _own_rows(self, numbers: np.ndarray) -> np.ndarray: ...
+        def _need_pairs(self) -> Any: ...
+        def _fit_pairs(self, options: PairedOptions, split: tuple[np.ndarray, ...], progress: bool) -> None: ...
+        def _fit_labels(self, options: LabelOptions | None, split: tuple[np.ndarray, ...]) -> None: ...
+        def _standardise_heads(self, targets: dict[str, LabelTarget], split: tuple[np.ndarray, ...]) -> None: ...
+        def _label_options(
+            self, kwargs: dict[str, Any] | None, split: tuple[np.ndarray, ...], frozen: bool = False
+        ) -> LabelOptions | None: ...
+        def _label_targets(
+            self, weights: dict[str, float], options: LabelOptions | None, split: tuple[np.ndarray, ...]
+        ) -> dict[str, LabelTarget]: ...
 
     def train(
         self,
@@ -157,24 +189,20 @@ class TrainingMixin:
         refuse_sentence_options(trainer_kwargs)
         if bin_vectors is not None:
             self._check_vectors(bin_vectors, trainable)
-        rates = {"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {})
-        plan = ScAtacTrainingPlan(self.module, PlanOptions.of(rates), trainable)
+        rates = PlanOptions.of({"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {}))
+        plan = ScAtacTrainingPlan(self.module, rates, trainable)
         if plan.label_weight and not trainable.frozen:
             plan.labels = self._label_targets(plan.label_weight, heads, split)
-        data = SentenceData(
-            source, split, batch_size, num_workers, self.seed_,
-            start=partial(self._start_training, plan, source, split, sentences, bin_vectors),
-        )  # fmt: skip
-        mine = {name: trainer_kwargs.pop(user) for user, name in OF_FIT.items() if user in trainer_kwargs}
-        options = FitOptions(
-            max_epochs=_default_epochs(len(split.train), batch_size, plan) if max_epochs is None else max_epochs,
-            accelerator=accelerator, devices=devices,
+        start = partial(self._start_training, plan, source, split, sentences, bin_vectors)
+        data = SentenceData(source, split, batch_size, num_workers, self.seed_, start)
+        options = fit_options(
+            trainer_kwargs, max_epochs=_default_epochs(len(split.train), batch_size, plan) if max_epochs is None else max_epochs,
+            accelerator=accelerator, devices=devices, seed=self.seed_,
             early_stopping_patience=early_stopping_patience if early_stopping else None,
-            early_stopping_warmup_epochs=0 if trainable.frozen else plan.options.n_decoder_epochs,
-            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir), resume=resume, seed=self.seed_,
-            fingerprint=self._fingerprint(plan, source, split, sentences, batch_size, bin_vectors, mine),
-            how_to_resume="train(resume=True)", if_interrupted=_left_undone(pairs, heads), trainer_kwargs=trainer_kwargs,
-            **mine,
+            early_stopping_warmup_epochs=0 if trainable.frozen else rates.n_decoder_epochs,
+            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir), resume=resume,
+            fingerprint=self._fingerprint(plan, source, split, sentences, batch_size, bin_vectors, trainer_kwargs),
+            if_interrupted=_left_undone(pairs, heads),
         )  # fmt: skip
         with self._without_pairs(), adapted(self.module.encoder, trainable.lora, self.seed_):
             outcome = fit(plan, data, options)
@@ -198,8 +226,11 @@ class TrainingMixin:
         if checkpoint_dir is None or not path.exists():
             raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder (checkpoint_dir).")
         began = fingerprint_of(path).get("stage")
-        both = {trainable.stage, began} == {"trained", "untrained"}
-        return replace(trainable, stage=began) if both else trainable
+        if trainable.stage == "trained" and began == "untrained":
+            return replace(trainable, stage="untrained")
+        if trainable.stage == "untrained" and began == "trained":
+            return replace(trainable, stage="trained")
+        return trainable
 
     def _start_training(
         self,
@@ -313,6 +344,13 @@ def training_sentences(
         TrainSentences(source, codes, frequency, group, alone if neighbors is None else policy, neighbors),
         TrainSentences(source, codes, frequency, group, alone),
     )
+
+
+def fit_options(trainer_kwargs: Mapping[str, Any], **options: Any) -> FitOptions:
+    """Options of ``fit``; what the user has given for Lightning's trainer goes to those of the same meaning."""
+    mine = {name: trainer_kwargs[user] for user, name in OF_FIT.items() if user in trainer_kwargs}
+    others = {user: value for user, value in trainer_kwargs.items() if user not in OF_FIT}
+    return FitOptions(how_to_resume="train(resume=True)", trainer_kwargs=others, **options, **mine)
 
 
 def refuse_without_effect(given: Mapping[str, Any], act: set[str], when: str) -> None:

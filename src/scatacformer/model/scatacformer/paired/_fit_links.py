@@ -195,7 +195,8 @@ def _reliability(read: _LinkReader, cells: np.ndarray) -> Tensor:
 
     Shrunk towards the slope of all genes together, by a normal prior whose variance is estimated from the genes
     (empirical Bayes; Efron and Morris 1973): among thousands of genes without links, many have a slope by chance."""
-    attention, em, mm = read.attention, 0.0, 0.0
+    attention = read.attention
+    em = mm = torch.zeros((), dtype=torch.float64)
     attention.reliability.fill_(1.0)
     for part in np.array_split(cells, max(len(cells) // 128, 1)):
         e, m = (read.expression(part) - read.by_state(part)).double(), read.expected(part).double()

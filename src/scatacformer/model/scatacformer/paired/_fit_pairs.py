@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scatacformer.cells import RowSource, batch_shifts, canonical_start, fit_components, log_normalised
 from scatacformer.nn import PAIRINGS, PairedConfig, PairedNetwork
@@ -208,7 +208,7 @@ class _Reader:
             similarity -= itself
             # zero for a cell that shares no bins with others, instead of rounding errors
             said[part] = np.where(similarity > 1e-6, 1 / np.maximum(similarity, 1e-6), np.nan)[:, None] * summed
-        heard = ~np.isnan(said).any(1)
+        heard = ~np.asarray(np.isnan(said).any(1))
         centre = said[:train][heard[:train]].mean(0) if heard[:train].any() else np.zeros(said.shape[1])
         scale = np.sqrt(np.nanmean((said[:train] - centre) ** 2)) if heard[:train].any() else 1.0
         pool.centre.copy_(torch.from_numpy(centre))
@@ -274,7 +274,7 @@ def _train_predictors(
 
 def _descend(
     module: torch.nn.Module,
-    learned: list[Tensor],
+    learned: list[nn.Parameter],
     loss: Callable[[np.ndarray], Tensor],
     read: _Reader,
     options: PairedOptions,
