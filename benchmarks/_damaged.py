@@ -220,6 +220,7 @@ def _tables(folder: Path, adata: Any) -> Iterator[Kind]:
             folder / "dna",
             name,
             lambda at: result_of(np.array(read_dna_table(at / "dna.npy")[0])),
+            name == "dna.npy",
         )
     for name in ("fragments.tsv", "fragments.tsv.gz"):
         (folder / name).mkdir()

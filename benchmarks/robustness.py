@@ -264,7 +264,7 @@ def outcome(kind: Kind, at: Path, answer: dict[str, Any], expected: Any) -> str:
         same = answer["found"] == expected
         return "same result" if same else "wrong result" if kind.sealed else "another result"
     # an error for people is one of these, with the path: of two files that contradict each other, that of either
-    usual = answer["kind"] in ("ValueError", "OSError", "FileNotFoundError", "InputError", "RuntimeError")
+    usual = answer["kind"] in ("ValueError", "OSError", "FileNotFoundError", "InputError", "RuntimeError", "TypeError")
     return "refused by name" if usual and str(at) in answer["error"] else "no name"
 
 

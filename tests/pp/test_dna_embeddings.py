@@ -271,7 +271,7 @@ def test_arguments_are_looked_at_first(made, tmp_path):
         ({"dtype": "int8"}, "dtype is .*; expected one of"),
         ({"device": "abacus"}, "device is 'abacus'; expected 'auto'"),
         ({"name": "dna.txt"}, "expected the name of a .npy file"),
-        ({"adata": 5}, "expected an AnnData, a Vocabulary or a model, found int"),
+        ({"adata": 5}, "adata is int; expected an AnnData, a Vocabulary or a model"),
         ({"adata": Vocabulary.from_chrom_sizes({"chr1": 90_000})}, "9 of 18 bins end beyond|10 of 18 bins end beyond"),
     ):
         with pytest.raises(ValueError, match=message):

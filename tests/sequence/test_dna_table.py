@@ -153,3 +153,12 @@ def test_an_array_of_another_kind_is_refused(tmp_path, array):
     np.save(tmp_path / "dna.npy", array)
     with pytest.raises(ValueError, match=r"dna\.npy is not a NumPy array.*expected \(n_bins, d\) of floating point"):
         read_dna_table(tmp_path / "dna.npy")
+
+
+def test_one_changed_number_is_found(tmp_path):
+    make(tmp_path / "dna.npy", MADE_OF, ROWS)
+    content = bytearray((tmp_path / "dna.npy").read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "dna.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"dna\.npy is not a NumPy array.*its checksum differs"):
+        read_dna_table(tmp_path / "dna.npy")
