@@ -251,6 +251,16 @@ def report(cache: Cache, seeds: list[int]) -> str:
             f"{found['training']:,.0f} (torch's own encoder {found[chr(116) + 'raining, torch' + chr(39) + 's encoder']:,.0f}), "
             f"Jacobians {found['Jacobians']:,.0f}.\n",
         ]
+    absent = [
+        name for name in ("accessibility", "cage", "blood", "crispri", "contacts", "speed") if cache.get(name) is None
+    ]
+    absent += [
+        f"{name} (seeds {', '.join(map(str, missing))})"
+        for name in ("planted", "pretraining")
+        if (missing := [seed for seed in seeds if cache.get(name, seed) is None])
+    ]
+    if absent:
+        parts.append(f"Not measured here, and to be run: {', '.join(absent)}.\n")
     return "\n".join(parts)
 
 
