@@ -71,6 +71,36 @@ def test_all_that_is_public_is_in_the_api_page():
             assert f"{room}.{member}" in listed
 
 
+MODULES = sorted((ROOT / "src").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT / "src" / "scatacformer")))
+def test_docstrings_have_double_backticks(path):
+    single = re.compile(r"(?<![`:\w\\])`[^`\n]+`(?![`\w_])")
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found = single.search(ast.get_docstring(node, clean=False) or "")
+            assert found is None, f"{getattr(node, 'name', 'module')}: {found[0]}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT / "src" / "scatacformer")))
+def test_errors_are_sentences(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            if ast.unparse(node.exc.func) not in ("AttributeError", "SystemExit"):  # Python's own form; a status
+                end = _last_of(node.exc.args[0])
+                assert end is None or end in ".:?", f"line {node.lineno}: {ast.unparse(node.exc.args[0])[-60:]}"
+
+
+def _last_of(text):
+    """Last character of a message, or None where it is a value."""
+    if isinstance(text, ast.BinOp):
+        return _last_of(text.right)
+    if isinstance(text, ast.JoinedStr):
+        return _last_of(text.values[-1])
+    return text.value.rstrip()[-1:] if isinstance(text, ast.Constant) and isinstance(text.value, str) else None
+
+
 @pytest.mark.slow
 def test_tutorials_run():
     subprocess.run([sys.executable, str(ROOT / "docs" / "run_tutorials.py")], check=True)

@@ -1,4 +1,4 @@
-"""`python -m scatacformer`, the same as the command `scatacformer`."""
+"""``python -m scatacformer``, the same as the command ``scatacformer``."""
 
 from __future__ import annotations
 

@@ -188,9 +188,9 @@ def test_the_motifs_of_jaspar_or_of_the_user(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_groups": 0}, "n_groups must be a whole number of at least 1; found 0"),
-        ({"spacing": 600}, "spacing must be a whole number of at least 700"),
-        ({"noise": -1}, "noise must be 0 or more"),
+        ({"n_groups": 0}, "n_groups is 0; expected a whole number of at least 1"),
+        ({"spacing": 600}, "spacing is .*; expected a whole number of at least 700"),
+        ({"noise": -1}, "noise is .*; expected 0 or more"),
         ({"motifs": "hocomoco"}, "motifs is 'consensus', 'jaspar' or Motifs"),
     ],
     ids=str,

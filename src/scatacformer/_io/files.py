@@ -66,7 +66,7 @@ def remove_dead_partials(folder: Path, *names: str, alone: bool = False) -> None
 
 @contextmanager
 def scratch_folder(parent: str | os.PathLike | None = None, name: str = "scatacformer") -> Iterator[Path]:
-    """A folder for what is needed meanwhile, in `parent` (default: the system's); removed when the block ends.
+    """A folder for what is needed meanwhile, in ``parent`` (default: the system's); removed when the block ends.
 
     That of a process that was killed is removed by the next one.
     """

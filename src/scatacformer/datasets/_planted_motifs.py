@@ -62,7 +62,7 @@ def planted_motifs(motifs: Motifs | str) -> tuple[Motifs, Roles]:
     """
     if isinstance(motifs, str):
         if motifs not in ("consensus", "jaspar"):
-            raise ValueError(f"motifs is 'consensus', 'jaspar' or Motifs; found {motifs!r}.")
+            raise ValueError(f"motifs is {motifs!r}; expected 'consensus', 'jaspar' or Motifs.")
         chosen = _of_consensus() if motifs == "consensus" else _of_jaspar()
     else:
         chosen = motifs

@@ -123,7 +123,7 @@ def simulated_regulation(
     _check({"n_chroms": (n_chroms, 1), "n_promoters": (n_promoters, 1), "n_groups": (n_groups, 1), "depth": (depth, 1)})
     _check({"n_cells": (n_cells, 0), "spacing": (spacing, 700)})
     if not 0 <= noise < np.inf:
-        raise ValueError(f"noise must be 0 or more; found {noise!r}.")
+        raise ValueError(f"noise is {noise!r}; expected 0 or more.")
     chosen, roles = planted_motifs(motifs)
     # one generator for each step, so that the noise of one does not change with the numbers of another
     layout_rng, dna_rng, count_rng, rna_rng, variant_rng, fragment_rng = (
@@ -184,7 +184,7 @@ def simulated_regulation(
 def _check(least: dict[str, tuple[int, int]]) -> None:
     for name, (value, smallest) in least.items():
         if value != int(value) or value < smallest:
-            raise ValueError(f"{name} must be a whole number of at least {smallest}; found {value!r}.")
+            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {smallest}.")
 
 
 def _regions(

@@ -39,7 +39,7 @@ class PairedCells:
         if (without := int((rows < 0).sum())) > 0:
             raise ValueError(
                 f"{without:,} of {len(rows):,} cells of mdata have no ATAC. Leave them out: "
-                "muon.pp.intersect_obs(mdata)"
+                "muon.pp.intersect_obs(mdata)."
             )
         return rows
 
