@@ -191,7 +191,7 @@ def test_the_motifs_of_jaspar_or_of_the_user(tmp_path):
         ({"n_groups": 0}, "n_groups is 0; expected a whole number of at least 1"),
         ({"spacing": 600}, "spacing is .*; expected a whole number of at least 700"),
         ({"noise": -1}, "noise is .*; expected 0 or more"),
-        ({"motifs": "hocomoco"}, "motifs is 'consensus', 'jaspar' or Motifs"),
+        ({"motifs": "hocomoco"}, "motifs is 'hocomoco'; expected 'consensus', 'jaspar' or Motifs"),
     ],
     ids=str,
 )
