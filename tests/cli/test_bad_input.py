@@ -112,7 +112,7 @@ def test_model_folder_that_is_full_or_a_file(refused, out, h5ad):
 
 def test_unknown_layer_batch_and_labels_name_what_there_is(refused, out, h5ad):
     assert "has no layer 'raw'; it has none" in refused("embed", h5ad, "-o", out, "--layer", "raw")
-    assert "columns: cell_type, batch, n_fragments" in refused("embed", h5ad, "-o", out, "--batch-key", "donor")
+    assert "the columns are cell_type, batch, n_fragments" in refused("embed", h5ad, "-o", out, "--batch-key", "donor")
     assert "neither a file nor a column of .obs" in refused("embed", h5ad, "-o", out, "--labels", "organ")
 
 
@@ -121,7 +121,7 @@ def test_labels_of_other_cells(refused, out, h5ad, tmp_path):
     labels.write_text("barcode\tcell_type\nAAAC-1\tB\nAAAG-1\tT\n")
     said = refused("embed", h5ad, "-o", out, "--labels", labels)
     assert "0 of 300 cells have a label" in said
-    assert "AAAC-1, AAAG-1, the cells are such as cell_001" in said
+    assert "AAAC-1, AAAG-1, the cells are like cell_001" in said
 
 
 def test_labels_that_are_no_table(refused, out, h5ad, tmp_path):
@@ -210,7 +210,7 @@ def test_10x_matrix_without_peaks_or_of_something_else(refused, out, small_adata
     genes = write_10x(
         tmp_path / "rna.h5", small_adata.X[:, :2], ["A", "B"], ["Gene Expression"] * 2, small_adata.obs_names
     )
-    assert "rna.h5 holds Gene Expression, and no peaks" in refused("embed", genes, "-o", out)
+    assert "rna.h5 contains Gene Expression, but no peaks" in refused("embed", genes, "-o", out)
     (tmp_path / "text.h5").write_text("no")
     assert "text.h5" in refused("embed", tmp_path / "text.h5", "-o", out)
 

@@ -80,7 +80,7 @@ def test_variants_are_scored_to_a_table_and_a_vcf_file(files: Path, model: Path,
     [
         (["tracks", "--fasta", "g.fa", "-o", "m2"], "pass either bigWig files, or --fragments"),
         (["tracks", "--fragments", "f.tsv.gz", "--fasta", "g.fa", "-o", "m2"], "--fragments needs --groups"),
-        (["tracks", "none.bw", "--fasta", "none.fa", "-o", "m2"], "there is no FASTA file none.fa"),
+        (["tracks", "none.bw", "--fasta", "none.fa", "-o", "m2"], "the FASTA file none.fa does not exist"),
         (["variants", "model", "none.vcf", "--fasta", "g.fa", "-o", "s.tsv"], "the file none.vcf does not exist"),
         (["variants", "nowhere", "v.vcf", "--fasta", "g.fa", "-o", "s.tsv"], "is not a saved Epiformer"),
         (["variants", "model", "v.vcf", "--fasta", "g.fa", "-o", "s.doc"], "must end in .tsv or .txt"),

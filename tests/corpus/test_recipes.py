@@ -93,10 +93,10 @@ def test_tenx(tmp_path, genome, table, is_cell, name):
 
 def test_tenx_downloads_have_a_name_in_front(tmp_path):
     fragments(tmp_path / "pbmc_5k_fragments.tsv.gz", BARCODES)
-    with pytest.raises(FileNotFoundError, match=r"neither .*pbmc_5k_singlecell\.csv nor pbmc_5k_per_barcode_metrics"):
+    with pytest.raises(FileNotFoundError, match=r"Neither .*pbmc_5k_singlecell\.csv nor pbmc_5k_per_barcode_metrics"):
         tenx_entries(tmp_path)
     (tmp_path / "pbmc_5k_singlecell.csv").write_text("barcode,total\n")
-    with pytest.raises(ValueError, match="no column that says which barcodes are cells"):
+    with pytest.raises(ValueError, match="no column that marks cells"):
         tenx_entries(tmp_path)
     (tmp_path / "pbmc_5k_singlecell.csv").write_text("barcode,is_GRCh38_cell_barcode,is_mm10_cell_barcode\n")
     with pytest.raises(ValueError, match="more than one column.*over two species"):

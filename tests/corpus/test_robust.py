@@ -121,7 +121,7 @@ def test_the_type_of_bins_is_not_what_the_file_says(built, old, new):
     if new == b"True ":  # of one dimension: the same
         np.testing.assert_array_equal(cells_of(Corpus(corpus.folder)), before)
         return
-    with pytest.raises(ValueError, match=r"bins\.npy is damaged: it says (float32|>i4) .*expected int32"):
+    with pytest.raises(ValueError, match=r"bins\.npy is damaged: it has (float32|>i4) .*expected int32"):
         Corpus(corpus.folder)
     with pytest.raises(ValueError, match=r"bins\.npy"):
         corpus.validate()

@@ -74,7 +74,7 @@ def test_cells_as_if_of_another_batch(model):
     mean = model.get_normalized_accessibility(transform_batch=["a", "b"], return_numpy=True)
     np.testing.assert_allclose(mean, (as_a + as_b) / 2, atol=1e-6)
     for unknown in ("c", 2, -1, ["a", "c"]):
-        with pytest.raises(ValueError, match=r"is not a batch of the model; it knows \['a', 'b'\]"):
+        with pytest.raises(ValueError, match=r"is not a batch of the model; its batches are \['a', 'b'\]"):
             model.get_normalized_accessibility(transform_batch=unknown)
 
 

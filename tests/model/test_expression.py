@@ -98,7 +98,7 @@ def test_cells_and_genes_come_in_the_order_asked_for(model, mdata, new_cells):
 
 
 def test_an_unknown_gene_is_named(model):
-    with pytest.raises(ValueError, match="1 of 2 genes are not the model's .first: FOXP3.; it knows 60, such as gene0"):
+    with pytest.raises(ValueError, match="1 of 2 genes are not in the model .first: FOXP3.; it has 60, such as gene0"):
         model.predict_expression(gene_list=["gene1", "FOXP3"])
 
 

@@ -272,5 +272,5 @@ def test_both_labels_of_pairs_are_read_wherever_they_are_and_go_with_the_model(t
     np.testing.assert_array_equal(loaded.predict(task="organ"), organ)
     query = planted_pairs(60, seed=3)
     query.obs["organ"] = "unheard of"
-    with pytest.raises(ValueError, match=r"obs\['organ'\] are not known to the model \(first: 'unheard of'\)"):
+    with pytest.raises(ValueError, match=r"obs\['organ'\] are unknown to the model \(first: 'unheard of'\)"):
         SF.load_query_data(query, tmp_path)

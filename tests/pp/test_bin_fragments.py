@@ -468,7 +468,9 @@ def test_a_process_that_ends_on_an_error_ends_well(tmp_path):
 
 def test_several_files_are_refused_with_the_way_to_join_them(tmp_path, fragments):
     paths = {"a": write(tmp_path / "a.tsv.gz", fragments[:1_500]), "b": write(tmp_path / "b.tsv.gz", fragments[1_500:])}
-    with pytest.raises(ValueError, match=r"one fragments file; found list.*anndata\.concat") as error:
+    with pytest.raises(
+        ValueError, match=r"path is list; expected the path of one fragments file.*anndata\.concat"
+    ) as error:
         bin_fragments(list(paths.values()), "hg38")
     code = re.search(r"anndata\.concat\(.*\)", str(error.value))[0]
     adata = eval(

@@ -259,7 +259,7 @@ def test_chains_of_other_chromosomes_are_refused(chain):
         lift_vocabulary(vocabulary(("1", 0, 5)), chain)
     with pytest.raises(ValueError, match=r"1 of 2 of the regions are beyond .*first: chr1:10000-10005.*10,000 bp"):
         lift_vocabulary(vocabulary(("chr1", 0, 5), ("chr1", 10_000, 10_005)), chain)
-    with pytest.raises(ValueError, match=r"1 of 1 of the target's regions lie beyond"):
+    with pytest.raises(ValueError, match=r"1 of 1 of the target's regions are beyond"):
         lift_vocabulary(vocabulary(("chr1", 0, 5)), chain, vocabulary(("chr1", 20_000, 20_005)))
     with pytest.raises(ValueError, match=r"None of the 1 regions can be lifted.*1 unmapped"):
         lift_vocabulary(vocabulary(("chr1", 4_100, 4_200)), chain)

@@ -92,12 +92,12 @@ def test_a_shorter_chromosome_is_named(tmp_path, vocabulary):
 def test_another_assembly_is_refused_by_the_length_of_its_chromosomes(tmp_path):
     v = Vocabulary(("chrM",), [0], [0], [5000], "hg38")
     fasta = write_fasta(tmp_path / "a.fa", {"chrM": "ACGT" * 5000})
-    with pytest.raises(ValueError, match="another assembly than the bins: it says that chrM has 20,000 bp; in hg38"):
+    with pytest.raises(ValueError, match="another assembly than the bins: there chrM has 20,000 bp; in hg38"):
         BinDna(fasta, v)
 
 
 def test_other_chromosomes_and_the_same_one_twice_are_refused(tmp_path, vocabulary):
-    with pytest.raises(ValueError, match="has no chromosome that has bins. It has: scaffold_1"):
+    with pytest.raises(ValueError, match="has no chromosome with bins. Its chromosomes are scaffold_1"):
         BinDna(write_fasta(tmp_path / "a.fa", {"scaffold_1": "ACGT"}), vocabulary)
     named = sequences()
     with pytest.raises(ValueError, match="has 2 sequences of 1 different names"):

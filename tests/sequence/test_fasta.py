@@ -127,7 +127,7 @@ def test_gzip_is_refused_with_the_command_that_helps(fasta: Path) -> None:
     path.write_bytes(gzip.compress(fasta.read_bytes()))
     with pytest.raises(ValueError, match="bgzip > genome.fa.bgz"):
         Fasta(path)
-    with pytest.raises(FileNotFoundError, match="there is no FASTA file"):
+    with pytest.raises(FileNotFoundError, match="the FASTA file .* does not exist"):
         Fasta(fasta.parent / "absent.fa")
 
 

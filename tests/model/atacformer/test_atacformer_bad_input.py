@@ -225,7 +225,7 @@ def test_arguments_of_the_embedding_are_checked(model, tmp_path):
         model.get_latent_representation(tmp_path / "f.tsv", [1])
     with pytest.raises(FileNotFoundError, match="no fragments file"):
         model.get_latent_representation(tmp_path / "f.tsv")
-    with pytest.raises(ValueError, match="fill must be"):
+    with pytest.raises(ValueError, match="fill is 'zero'; expected"):
         model.bin_vectors(model.vocabulary, fill="zero")
     assert model.get_latent_representation(adata, []).shape == (0, 24)
 

@@ -166,17 +166,17 @@ def test_arguments_are_checked_before_anything_moves(model):
     adata.obs["none"] = np.nan
     for change, match in (
         ({"objective": "mlm"}, "objective is .*; expected one of"),
-        ({"objective": "triplet"}, "needs labels: labels_key=None"),
-        ({"objective": "triplet", "labels_key": "zz"}, r"'zz' is not a column of adata.obs \(type"),
+        ({"objective": "triplet"}, "labels_key is None; expected a column of adata.obs"),
+        ({"objective": "triplet", "labels_key": "zz"}, r"labels_key is 'zz'; expected a column of adata.obs \(type"),
         ({"objective": "triplet", "labels_key": "one"}, "triplets need two labels"),
         ({"objective": "triplet", "labels_key": "unique"}, "triplets need two labels"),
         ({"objective": "triplet", "labels_key": "none"}, "none of them has a label"),
         ({"objective": "triplet", "labels_key": "type", "train_size": 0.98}, "early stopping needs held-out cells"),
-        ({"replaced_share": 1.0}, "replaced_share must lie"),
+        ({"replaced_share": 1.0}, "replaced_share is 1.0; expected"),
         ({"lr": 0.0}, "lr is .*; expected above 0"),
         ({"max_epochs": 0}, "max_epochs is .*; expected at least 1"),
         ({"train_size": 1.0}, "early stopping needs cells"),
-        ({"max_tokens": 9_000}, "max_tokens must be 1 to"),
+        ({"max_tokens": 9_000}, "max_tokens is 9000; expected 1 to"),
     ):
         with pytest.raises(ValueError, match=match):
             model.train(adata, **(QUICK | change))

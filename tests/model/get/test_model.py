@@ -189,8 +189,8 @@ def test_open_regions_alone(regions):
         ({}, "Nothing is held out"),
         ({"holdout_chromosomes": ["chr9"]}, "holdout_chromosomes names 'chr9'"),
         ({"holdout_groups": [f"g{i}" for i in range(6)]}, "Nothing is left to train on"),
-        ({"holdout_chromosomes": "chr4", "target": "methylation"}, "target is 'expression' or"),
-        ({"holdout_chromosomes": "chr4", "lora": 0}, "lora is the rank"),
+        ({"holdout_chromosomes": "chr4", "target": "methylation"}, "target is 'methylation'; expected 'expression' or"),
+        ({"holdout_chromosomes": "chr4", "lora": 0}, "lora is 0; expected the rank"),
         ({"holdout_chromosomes": "chr4", "lr": 0.0}, "lr is .*; expected above 0"),
     ],
 )
