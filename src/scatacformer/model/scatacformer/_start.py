@@ -44,7 +44,7 @@ def put_spectral_start(
         raise ValueError(
             f"no dimension in which the cells differ is above the noise, so there is nothing to learn: found {len(cells):,} "
             f"cells with {int(np.median(lengths)):,} open regions (median) of {source.n_bins:,}. More cells, deeper cells or "
-            "more regions are needed"
+            "more regions are needed."
         )
     weight = start.weight / start.weight.max()  # the strongest dimension has weight 1
     if n_batch > 1:

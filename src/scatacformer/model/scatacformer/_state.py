@@ -31,7 +31,7 @@ class State:
     paired_config_: dict[str, Any] | None = None  # sizes of the network of pairs
     links_config_: dict[str, Any] | None = None  # sizes of its links
     genes_: dict[str, Any] | None = None  # names of the genes, and where they start
-    matching_: dict[str, float] = field(default_factory=dict)  # how well held-out pairs are told apart
+    matching_: dict[str, float] = field(default_factory=dict)  # how well held-out pairs are distinguished
 
     @classmethod
     def of(cls, model: Any) -> Self:
