@@ -169,3 +169,14 @@ def test_a_bigwig_of_any_name_and_beyond_the_ends(bigwig: Path, coverage: dict[s
     np.testing.assert_allclose(file.values("chr1", -50, 50)[50:], coverage["chr1"][:50], rtol=1e-6)
     write_bigwig(bigwig.with_name("nan.bw"), {"chr1": 100}, [("chr1", 0, 10, float("nan")), ("chr1", 10, 20, 2.0)])
     assert BigWig(bigwig.with_name("nan.bw")).values("chr1", 0, 30).tolist() == [0.0] * 10 + [2.0] * 10 + [0.0] * 10
+
+
+def test_a_few_fragments_beyond_a_chromosome_are_not_counted(tmp_path: Path, fasta: Path) -> None:
+    adata = AnnData(obs=pd.DataFrame({"g": ["a"]}, index=["c"]))
+    lines = [f"chr1\t{start}\t{start + 40}\tc\t1\n" for start in range(100, 5_000, 2)]
+    (tmp_path / "a.tsv").write_text("".join(lines))
+    (tmp_path / "b.tsv").write_text("".join([*lines, "chr1\t5990\t6003\tc\t1\n", "chr1\t-5\t40\tc\t1\n"]))
+    expected = sf.pp.sequence_windows(adata, fasta, groupby="g", fragments=tmp_path / "a.tsv", **GEOMETRY)
+    with pytest.warns(UserWarning, match=r"2 of 2,452 fragments .* left out"):
+        found = sf.pp.sequence_windows(adata, fasta, groupby="g", fragments=tmp_path / "b.tsv", **GEOMETRY)
+    assert np.array_equal(np.asarray(found.X), np.asarray(expected.X), equal_nan=True)

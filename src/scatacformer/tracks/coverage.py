@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.cells.fragments import iter_fragments
+from scatacformer.cells.fragments import Misplaced, iter_fragments
 from scatacformer.genome import BigWig, fitting_assemblies, naming_hint
 
 if TYPE_CHECKING:
@@ -111,17 +111,17 @@ def insertion_signal(
     Raises
     ------
     ValueError
-        The chromosomes of a file are named differently, or its fragments reach beyond them (another assembly); no
-        barcode of a sample is in its file.
+        The chromosomes of a file are named differently, or more than a few of its fragments reach beyond them
+        (another assembly); no barcode of a sample is in its file.
     """
     counts = np.zeros((n_groups, len(bins)), dtype=np.float32)
     total = np.zeros(n_groups, dtype=np.int64)
     column_of = _columns(bins, bin_size, sizes)
     for sample, path in fragments.items():
-        groups, n_found, seen = group_of[sample], 0, set()
+        groups, n_found, seen, misplaced = group_of[sample], 0, set(), Misplaced()
         for block in iter_fragments(Path(path), f"reading {Path(path).name}"):
             group = np.array([groups.get(name, -1) for name in block.barcode_names], dtype=np.int64)[block.barcode]
-            keep = (group >= 0) & (block.end > block.start)
+            keep = (group >= 0) & (block.end > block.start) & misplaced.take(block, sizes)
             n_found += int(keep.sum())
             seen.update(block.chrom_names)
             for code in np.unique(block.chrom[keep]).tolist():
@@ -129,17 +129,12 @@ def insertion_signal(
                 if name not in sizes:
                     continue
                 rows = np.flatnonzero(keep & (block.chrom == code))
-                if int(block.end[rows].max()) > sizes[name]:
-                    raise ValueError(
-                        f"a fragment of {path} ends at {name}:{int(block.end[rows].max()):,}, beyond the "
-                        f"{sizes[name]:,} bp of {name} in the FASTA file. Use the FASTA file of the assembly to which "
-                        "the fragments were aligned."
-                    )
                 np.add.at(total, group[rows], 2)
                 for position in (block.start[rows], block.end[rows] - 1):
                     column = column_of[name][position // bin_size] if name in column_of else np.full(len(rows), -1)
                     inside = column >= 0
                     np.add.at(counts, (group[rows][inside], column[inside]), 1)
+        _refuse_another_assembly(path, misplaced, sizes)
         if not seen & set(sizes):
             raise ValueError(
                 f"the fragments file {path} shares no chromosome with the FASTA file. It has: {_some(seen)}; the FASTA "
@@ -151,6 +146,20 @@ def insertion_signal(
                 f"cell: {next(iter(groups), None)!r}). Barcodes must be spelled as in the file."
             )
     return counts, total
+
+
+def _refuse_another_assembly(path: str | Path, misplaced: Misplaced, sizes: Mapping[str, int]) -> None:
+    """Warn of a few fragments beyond the chromosomes, which are not counted; raise ValueError for many."""
+    try:
+        misplaced.judge(Path(path), "the FASTA file", sizes, stacklevel=3)
+    except ValueError as error:
+        name, end = next(((name, end) for name, end in misplaced.reach.items() if end > sizes[name]), ("", 0))
+        if not end:  # many start before 0
+            raise
+        raise ValueError(
+            f"a fragment of {path} ends at {name}:{end:,}, beyond the {sizes[name]:,} bp of {name} in the FASTA file. "
+            f"Use the FASTA file of the assembly to which the fragments were aligned. {error}"
+        ) from None
 
 
 def array_signal(values: np.ndarray, windows: SequenceWindows, bins: pd.DataFrame, first: np.ndarray) -> np.ndarray:

@@ -212,7 +212,7 @@ def _around(
     if (code < 0).any():
         unknown = sorted(set(regions[0][code < 0].tolist()))
         raise ValueError(
-            f"{int((code < 0).sum()):,} of {len(code):,} regions are on chromosomes without DNA or signal: "
+            f"{int((code < 0).sum()):,} of {len(code):,} regions lie on chromosomes without DNA or signal: "
             f"{', '.join(unknown[:5])}. Those that have both: {', '.join(names[:5])}."
         )
     centre = (regions[1] + regions[2]) // 2
