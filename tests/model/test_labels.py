@@ -216,7 +216,7 @@ def test_a_label_without_training_cells_is_warned_of():
 def test_labels_that_the_model_does_not_know_are_refused(supervised, tmp_path):
     adata = planted(60, seed=5)
     adata.obs["type"] = adata.obs["type"].cat.rename_categories({"2": "new one"})
-    message = r"1 of the labels in adata.obs\['type'\] are not known.*'new one'.*0, 1, 2.*'Unknown'"
+    message = r"1 of the labels in adata.obs\['type'\] are unknown to the model.*'new one'.*0, 1, 2.*'Unknown'"
     with pytest.raises(ValueError, match=message):
         supervised.predict(adata)
     with pytest.raises(ValueError, match=message):

@@ -193,7 +193,7 @@ def test_other_genomes_are_refused(genome):
     [
         ({"p_value": 0}, "p_value is .*; expected above 0"),
         ({"p_value": 0.5}, "at most 0.05"),
-        ({"reduce": "mean"}, "reduce is 'sum' or 'max'; found 'mean'"),
+        ({"reduce": "mean"}, "reduce is 'mean'; expected 'sum' or 'max'"),
         ({"cluster_reduce": "mean"}, "cluster_reduce is"),
         ({"pseudocount": -1}, "pseudocount is .*; expected 0 or more"),
     ],

@@ -56,7 +56,7 @@ def test_pickles_are_not_opened(tmp_path):
     folder = write(tmp_path)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"whatever")
-    refused(tmp_path, "pytorch_model.bin may hold code and is not opened")
+    refused(tmp_path, "pytorch_model.bin may contain code and is not opened")
 
 
 def test_universe_must_be_the_models(tmp_path):
@@ -79,10 +79,10 @@ def test_overlapping_regions_are_allowed(tmp_path):
     ("change", "match"),
     [
         ({"hidden_size": 384}, "has hidden_size 384, but the tensors .* have 24"),
-        ({"intermediate_size": 8}, "says intermediate_size 8"),
-        ({"num_hidden_layers": 6}, "says num_hidden_layers 6, .* have 2"),
-        ({"vocab_size": 890711}, "says vocab_size 890711"),
-        ({"max_position_embeddings": 8192}, "says max_position_embeddings 8192"),
+        ({"intermediate_size": 8}, "has intermediate_size 8, but"),
+        ({"num_hidden_layers": 6}, "has num_hidden_layers 6, .* have 2"),
+        ({"vocab_size": 890711}, "has vocab_size 890711, but"),
+        ({"max_position_embeddings": 8192}, "has max_position_embeddings 8192, but"),
         ({"num_attention_heads": 7}, "hidden_size is 24; expected a multiple of the 7"),
         ({"num_attention_heads": "four"}, "num_attention_heads is .*; expected a whole number"),
         ({"pad_token_id": 10_000}, "pad_token_id is 10000; expected one of the"),
@@ -103,7 +103,7 @@ def test_tensors_must_be_all_there_and_fit(tmp_path):
     name = "atacformer.encoder.layers.1.norm2.bias"
     lacking = {k: v for k, v in tensors().items() if k != name}
     refused(write(tmp_path, weights=lacking), r"encoder.layers.1.norm2.bias is missing\.$")
-    refused(write(tmp_path, weights=tensors() | {name: torch.zeros(5)}), r"norm2.bias is \(5,\), expected \(24,\)")
+    refused(write(tmp_path, weights=tensors() | {name: torch.zeros(5)}), r"norm2.bias is \(5,\); expected \(24,\)")
     refused(write(tmp_path, weights=tensors() | {"adapter.x": torch.zeros(5)}), "does not have .first: adapter.x")
     beyond = tensors() | {"atacformer.encoder.norm.weight": torch.zeros(24)}
     refused(write(tmp_path, weights=beyond), "encoder.norm.weight is not of this network")
@@ -232,7 +232,7 @@ def test_arguments_of_the_embedding_are_checked(model, tmp_path):
 
 def test_sizes_of_a_new_model_must_fit():
     vocabulary = sf.Vocabulary.from_var(regions())
-    with pytest.raises(ValueError, match="vocab_size is 240, expected 247"):
+    with pytest.raises(ValueError, match="vocab_size is 240; expected 247"):
         Atacformer(vocabulary=vocabulary, config=sf.nn.AtacformerConfig(240))
     with pytest.raises(ValueError, match="hidden_size is .*; expected a whole number"):
         sf.nn.AtacformerConfig(247, hidden_size=0)
