@@ -282,3 +282,17 @@ def test_every_setting_is_documented():
         )
         assert f"`{setting.name}`" in page or f"{setting.name} = " in page or f"[{setting.name}]" in page, setting.name
     assert set(SETTINGS) <= {f.name for f in fields(sf.model.PretrainConfig)}
+
+
+def test_the_options_of_the_network_are_those_of_the_model():
+    from dataclasses import fields
+    from inspect import signature
+
+    from scatacformer.model.scatacformer.pretraining.options import NetworkOptions
+
+    others = {"self", "adata", "registry", "vocabulary", "seed", "supervised"}
+    expected = {k: p.default for k, p in signature(sf.ScAtacFormer.__init__).parameters.items() if k not in others}
+    assert {f.name: f.default for f in fields(NetworkOptions)} == expected
+    config = sf.model.PretrainConfig(model={"d_model": 32, "eos": "region_class"}, n_closed="all")
+    assert config.model.d_model == 32
+    assert config.to_dict()["model"] == {"d_model": 32, "eos": "region_class"}
