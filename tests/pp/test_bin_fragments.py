@@ -164,7 +164,7 @@ def test_barcodes_choose_the_cells_and_their_order(tmp_path, fragments):
         assert (adata.X != everything[chosen].X).nnz == 0
     with pytest.warns(UserWarning, match="1 of 4 barcodes given are left out: 1 are not in"):
         assert bin_fragments(path, SIZES, barcodes=[*chosen, "absent"]).n_obs == 3
-    with pytest.raises(ValueError, match=r"None of the 1 barcodes is in.*suffix"):
+    with pytest.raises(ValueError, match=r"None of the 1 barcodes given is in.*suffix"):
         bin_fragments(path, SIZES, barcodes=[chosen[0].removesuffix("-1")])
     with pytest.raises(FileNotFoundError, match="no barcodes file"):
         bin_fragments(path, SIZES, barcodes=tmp_path / "none.tsv")

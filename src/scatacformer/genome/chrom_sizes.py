@@ -98,8 +98,8 @@ def chrom_sizes(
     elif (assembly := assembly_name(genome)) is not None:
         sizes = dict(_assembly_sizes(assembly))
         where = assembly
-    elif isinstance(getattr(genome, "chrom_sizes", None), Mapping):
-        return chrom_sizes(genome.chrom_sizes, exclude=exclude, standard_only=standard_only)
+    elif isinstance(known := getattr(genome, "chrom_sizes", None), Mapping):
+        return chrom_sizes(known, exclude=exclude, standard_only=standard_only)
     elif not isinstance(genome, str | os.PathLike):
         raise ValueError(
             f"genome must be the name of an assembly, the path of one file, or a mapping of name to length; found "
