@@ -85,7 +85,7 @@ def test_other_weights_are_other_encodings(counted, change):
         model.module.embedding.from_pool.weight.data *= 3.0
     elif change == "training":
         with quiet():
-            model.train(max_epochs=1, batch_size=16, accelerator="cpu", enable_progress_bar=False, n_closed=128,
+            model.train(max_epochs=1, batch_size=16, accelerator="cpu", enable_progress_bar=False, sentence_kwargs={"n_closed": 128},
                         plan_kwargs={"n_decoder_epochs": 0, "embedding_lr": 1e-2})  # fmt: skip
     else:
         other = trained(planted(), seed=5, setup={"batch_key": "sample", "labels_key": "type"})

@@ -15,6 +15,7 @@ from .minibatches import Fetch, order_of_epoch, part_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .overlap_source import OverlapSource
     from .source import RowSource
 
 
@@ -80,7 +81,7 @@ class SentenceLoader:
 
     def __init__(
         self,
-        source: RowSource,
+        source: RowSource | OverlapSource,
         cells: np.ndarray | None = None,
         batch_size: int = 128,
         shuffle: bool = False,
@@ -240,7 +241,7 @@ class _Queue:
 class _Reader:
     """The dataset of the DataLoader: from a fetch to its collated minibatches. Without state, so any worker will do."""
 
-    def __init__(self, source: RowSource, collate: Collate, counts: bool) -> None:
+    def __init__(self, source: RowSource | OverlapSource, collate: Collate, counts: bool) -> None:
         self.source, self.collate, self.counts = source, collate, counts
 
     def __getitem__(self, fetch: Fetch) -> Iterator[dict[str, Tensor]] | _Packed:

@@ -34,8 +34,10 @@ PREFIXES = ("atacformer.", "craft.atac_encoder.", "atac_encoder.", "")
 TABLE, POSITIONS = "embeddings.token_embeddings.weight", "embeddings.position_embeddings.weight"
 _LAYER = "encoder.layers."
 # heads that are not of use here: of batch correction, of masked tokens, and the other half of CRAFT
-_LEFT_OUT = ("batch_prediction_head.", "lm_head.", "gene_encoder.", "gene_projection.", "atac_projection.")
-_LEFT_OUT += ("gene_activity_head.", "logit_scale")
+_LEFT_OUT = (
+    "batch_prediction_head.", "lm_head.", "gene_encoder.", "gene_projection.", "atac_projection.", "gene_activity_head.",
+    "logit_scale",
+)  # fmt: skip
 
 
 def read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, AtacformerNetwork, Vocabulary, dict[str, Any]]:

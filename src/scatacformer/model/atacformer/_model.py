@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 import zlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scatacformer")
 
 MIN_TOKENS = 200  # minimum number of tokens of a cell's barcode
-# tokens per minibatch when embedding: 100 MB in the widest layer
-MAX_BATCH_TOKENS = 32_768
+MAX_BATCH_TOKENS = 32_768  # of a minibatch while embedding: the widest layer holds 100 MB of them
 
 
 class Atacformer(SavingMixin):
@@ -221,9 +220,9 @@ class Atacformer(SavingMixin):
             return pd.DataFrame(z, index=pd.Index(cells.barcodes, name="barcode"))
         if barcodes is not None or min_tokens is not None:
             raise ValueError("barcodes or min_tokens is given for an AnnData; expected indices to select its cells.")
-        adata = self._cells_to_read(adata)
-        source = self._source(adata, layer)
-        return self._embed(source, row_numbers(indices, adata.n_obs), adata.obs_names, batch_size, max_tokens, seed)
+        data = self._cells_to_read(adata)
+        source = self._source(data, layer)
+        return self._embed(source, row_numbers(indices, data.n_obs), data.obs_names, batch_size, max_tokens, seed)
 
     def get_region_vectors(self) -> np.ndarray:
         """Vector of each region, before any layer.  (n_regions, hidden_size), float32; a copy."""
@@ -392,13 +391,14 @@ class Atacformer(SavingMixin):
         if barcodes is not None and min_tokens is not None:
             raise ValueError("both barcodes and min_tokens are given, which select the cells. Pass only one of them.")
         if not isinstance(cells, TokenizedCells):
-            name, cells = cells, self.tokenizer.tokenize_fragments(cells, barcodes)
+            name, listed = os.fspath(cells), os.fspath(barcodes) if isinstance(barcodes, os.PathLike) else barcodes
+            cells = self.tokenizer.tokenize_fragments(name, listed)
             least = MIN_TOKENS if min_tokens is None and barcodes is None else min_tokens or 0
         elif cells.vocabulary != self.vocabulary:
             raise ValueError("the cells have tokens of other regions. Create them with model.tokenizer.")
         else:
             name, least = "the tokenized cells", min_tokens or 0
-            cells = cells if barcodes is None else cells[list(barcodes)]
+            cells = cells if barcodes is None else cells[list(cast("Iterable[str]", barcodes))]
         if len(cells) and cells.n_tokens.max() < least:
             raise ValueError(
                 f"no barcode of {name} has {least:,} tokens (maximum: {cells.n_tokens.max():,}). Lower min_tokens."
@@ -409,7 +409,7 @@ class Atacformer(SavingMixin):
         self,
         source: RowSource | OverlapSource,
         rows: np.ndarray | None,
-        names: Sequence[str],
+        names: Sequence[str] | np.ndarray,
         batch_size: int,
         max_tokens: int,
         seed: int,

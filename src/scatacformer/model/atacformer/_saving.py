@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scatacformer._io import CardFacts, folder_of, read_json
 from scatacformer.model._device import pick_device
@@ -16,10 +16,12 @@ from . import _files as files
 from ._setup import Setup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from anndata import AnnData
+
+    from scatacformer.genome import Vocabulary
 
 NAME = "Atacformer"
 
@@ -27,6 +29,16 @@ NAME = "Atacformer"
 class SavingMixin(SharingMixin):
     """``save``, ``load``, and databio's files, of :class:`~scatacformer.Atacformer`."""
 
+    vocabulary: Vocabulary
+    config: AtacformerConfig
+    seed: int
+    history: dict[str, Any]
+    setup_: Setup
+    _content: dict[str, Any]
+    _architecture: str
+    _take: Callable[..., None]
+    _set_data: Callable[[AnnData | None], None]
+    to_device: Callable[..., Any]
     _travels = (files.CONFIG, files.WEIGHTS, files.UNIVERSE, CARD)
 
     def _to_files(self) -> ModelFiles:
@@ -62,7 +74,7 @@ class SavingMixin(SharingMixin):
         return model
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # the name of its first argument is that of transformers
         cls,
         pretrained_model_name_or_path: str | os.PathLike,
         adata: AnnData | None = None,
@@ -109,12 +121,20 @@ class SavingMixin(SharingMixin):
             A repository is given and huggingface_hub is not installed.
         """
         name = pretrained_model_name_or_path
-        hub = {"revision": revision, "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         if _is_ours(Path(name)):
             folder_of(name, (), "a model is a folder", revision=revision)  # raises an error for a revision
             return cls.load(name, adata=False if adata is None else adata, accelerator=accelerator, device=device)
         return cls.load_published(
-            name, adata, **hub, assembly=assembly, seed=seed, accelerator=accelerator, device=device
+            name,
+            adata,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            assembly=assembly,
+            seed=seed,
+            accelerator=accelerator,
+            device=device,
         )
 
     @classmethod

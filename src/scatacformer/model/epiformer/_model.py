@@ -69,6 +69,8 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     """
 
     _needed_files = (CONFIG, WEIGHTS)
+    adata: AnnData | None
+    _genome: Genome | None
 
     def __init__(
         self,
@@ -99,8 +101,8 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         self.is_trained_ = False
         self.history_: dict[str, pd.DataFrame] = {}
         self.training_: dict[str, Any] = {}
-        self.adata: AnnData | None = None
-        self._genome: Genome | None = None
+        self.adata = None
+        self._genome = None
         self._lr = _LR["base" if config.d_model >= 512 else "small"]
 
     @classmethod

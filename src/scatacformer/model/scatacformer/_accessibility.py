@@ -11,6 +11,7 @@ import torch
 
 from scatacformer._io import whole_file
 
+from ._base import ModelBase
 from ._mudata import is_mudata
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MAX_DENSE = 2_000_000_000
 REGIONS_AT_ONCE = 65_536
 
 
-class AccessibilityMixin:
+class AccessibilityMixin(ModelBase):
     """``get_normalized_accessibility`` and ``annotate`` of :class:`~scatacformer.ScAtacFormer`."""
 
     @torch.inference_mode()
@@ -202,7 +203,7 @@ class AccessibilityMixin:
             return [None]
         names = self._batch_names()
         asked = transform_batch if isinstance(transform_batch, list | tuple) else [transform_batch]
-        codes = []
+        codes: list[int | None] = []
         for batch in asked:
             if str(batch) in names:
                 codes.append(names.index(str(batch)))
@@ -228,12 +229,17 @@ class AccessibilityMixin:
             ]
             stop = start + len(depth)
             for part in chunks:
-                block = sum(module.accessibility(context, bins[part]) for context in contexts) / len(contexts)
+                block = module.accessibility(contexts[0], bins[part])
+                for context in contexts[1:]:
+                    block = block + module.accessibility(context, bins[part])
+                block = block / len(contexts)
                 yield slice(start, stop), part, block.float().cpu().numpy()
             start = stop
 
     def _sparse(self, adata, rows, regions, threshold, transform_batch, normalize_cells, batch_size) -> sp.csr_matrix:
-        done, pending, first = [], [], 0
+        done: list[sp.csr_matrix] = []
+        pending: list[sp.csr_matrix] = []
+        first = 0
         for cell, _, block in self._blocks(adata, rows, regions, transform_batch, normalize_cells, batch_size):
             if cell.start != first:
                 done.append(sp.hstack(pending, format="csr"))

@@ -9,6 +9,8 @@ import torch
 
 from scatacformer.cells import benjamini_hochberg, score_test
 
+from ._accessibility import AccessibilityMixin
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -20,7 +22,7 @@ MAX_ESTIMATED = 1_000  # maximum number of cells per group for the model's estim
 MAX_SUMS = 64_000_000  # numbers that are summed over cells at a time: 512 MB
 
 
-class DifferentialMixin:
+class DifferentialMixin(AccessibilityMixin):
     """``differential_accessibility`` of :class:`~scatacformer.ScAtacFormer`."""
 
     def differential_accessibility(

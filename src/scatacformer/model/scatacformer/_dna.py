@@ -32,7 +32,7 @@ def read_dna(dna: str | os.PathLike | np.ndarray | Tensor, vocabulary: Vocabular
         return dna.carried_to(vocabulary)
     made_of: dict[str, Any] = {"from": type(dna).__name__}
     if isinstance(dna, str | os.PathLike):
-        dna, notes = read_dna_table(dna, vocabulary)
+        dna, notes = read_dna_table(os.fspath(dna), vocabulary)
         made_of |= notes
     elif isinstance(dna, np.memmap) and dna.filename is not None and Path(f"{dna.filename}.json").exists():
         whole, notes = read_dna_table(dna.filename, vocabulary)

@@ -10,6 +10,8 @@ from scipy.sparse import csr_matrix
 from scatacformer.genome import RegionClasses, gather_chroms
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from scatacformer.genome import Vocabulary
@@ -63,7 +65,7 @@ def classes_to_read(
     return classes
 
 
-def saved_classes(weights: dict[str, torch.Tensor], attributes: dict[str, Any]) -> RegionClasses:
+def saved_classes(weights: Mapping[str, torch.Tensor], attributes: dict[str, Any]) -> RegionClasses:
     """The classes that were saved with a model: the group of each region, and the ``<eos>`` of each group."""
     members = csr_matrix((weights["decoder.readers"] > 0).numpy())
     return RegionClasses(tuple(attributes["eos_names_"]), members[weights["group"].numpy()])

@@ -15,6 +15,7 @@ from scatacformer.nn import LoraOptions
 
 from ._dna import OfOtherRegions
 from ._mudata import registered_regions
+from ._query import QueryMixin
 from ._start import log_frequency, log_odds, open_by_batch
 from ._trainable import TUNED, Trainable
 
@@ -33,7 +34,7 @@ OF_CELLS = ("decoder.bias.weight", "batch_shift", "local_shift", "log_frequency"
 OF_REGIONS = ("group", "decoder.readers")
 
 
-class FineTuningMixin:
+class FineTuningMixin(QueryMixin):
     """``for_fine_tuning`` of :class:`~scatacformer.ScAtacFormer`."""
 
     @classmethod
@@ -115,8 +116,8 @@ class FineTuningMixin:
             with overlaps_allowed():  # the model itself warns about them
                 found = Vocabulary.from_var(registered_regions(adata))
             init["region_classes"] = known.region_classes if found.checksum == known.vocabulary_.checksum else None
-        if known.config_.d_dna:
-            init["dna"] = OfOtherRegions(known.module.embedding.dna.table, known.vocabulary_, known.dna_)
+        if (table := known._dna_table()) is not None:
+            init["dna"] = OfOtherRegions(table, known.vocabulary_, known.dna_ or {})
         model = cls(adata, **init)
         model._carry_over(known)
         model.seed_, model.is_trained_ = known.seed_, True

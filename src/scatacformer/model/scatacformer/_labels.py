@@ -11,8 +11,9 @@ import torch
 
 from scatacformer.model._fields import refuse_new_labels
 from scatacformer.model._scvi import categories, category_column, field_state
-from scatacformer.nn import LabelTarget, balanced_weights
+from scatacformer.nn import LabelHead, LabelTarget, balanced_weights
 
+from ._base import ModelBase
 from ._fit_labels import LabelOptions, fit_head
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ KEYS = {"labels": "labels_key", "organ": "organ_key"}
 MAX_START_CELLS = 2048  # maximum number of cells for the scale of the heads' inputs in a joint training
 
 
-class LabelsMixin:
+class LabelsMixin(ModelBase):
     """``train_labels`` and ``predict`` of :class:`~scatacformer.ScAtacFormer`."""
 
     def train_labels(
@@ -203,7 +204,9 @@ class LabelsMixin:
             rows = np.sort(np.random.default_rng(self.seed_).choice(rows, MAX_START_CELLS, replace=False))
         inputs = self._head_inputs(rows).to(self.module.device)
         for task in targets:
-            self.module.heads[task].standardise(inputs)
+            head = self.module.heads[task]
+            assert isinstance(head, LabelHead)
+            head.standardise(inputs)
 
     def _fit_labels(self, options: LabelOptions | None, split: tuple[np.ndarray, ...]) -> None:
         """Fit every head with labels; see :meth:`train_labels`."""
@@ -276,5 +279,5 @@ class LabelsMixin:
         manager = self.get_anndata_manager(adata, required=True)
         known = self._label_names(task)
         new = categories(manager.registry, task)[len(known) :]
-        refuse_new_labels(new, known, self._label_key(task), self._unlabeled(task))
+        refuse_new_labels(new, known, str(self._label_key(task)), self._unlabeled(task))
         return np.asarray(manager.get_from_registry(task)).ravel().astype(np.int64)

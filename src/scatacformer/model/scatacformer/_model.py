@@ -8,27 +8,24 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS, settings
 
-from scatacformer.cells import RowSource, validate_anndata
+from scatacformer.cells import validate_anndata
 from scatacformer.genome import Vocabulary
 from scatacformer.model._fields import BatchField, LabelsField, OpenBinsField, note_regions, refuse_changed, regions_of
-from scatacformer.model._scvi import BaseModelClass, Manager, categories, forget_arguments
+from scatacformer.model._scvi import Manager, forget_arguments
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
 
-from ._accessibility import AccessibilityMixin
 from ._differential import DifferentialMixin
 from ._dna import read_dna
 from ._eos import classes_to_read, readers_of
 from ._fine_tuning import FineTuningMixin
 from ._labels import LabelsMixin
 from ._mudata import MuDataMixin
-from ._query import QueryMixin
-from ._reader import Encodings, Reader
+from ._reader import Encodings
 from ._saving import SavingMixin
 from ._train import TrainingMixin
 from ._trainable import Trainable
-from .paired._expression import ExpressionMixin
 from .paired._links import LinkMixin
-from .paired._paired import MODALITIES, PairedMixin
+from .paired._paired import MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,17 +40,12 @@ if TYPE_CHECKING:
 
 class ScAtacFormer(
     TrainingMixin,
-    AccessibilityMixin,
     DifferentialMixin,
-    PairedMixin,
-    ExpressionMixin,
     LinkMixin,
     LabelsMixin,
-    QueryMixin,
     FineTuningMixin,
     SavingMixin,
     MuDataMixin,
-    BaseModelClass,
 ):
     """A transformer for single-cell ATAC-seq.
 
@@ -288,19 +280,3 @@ class ScAtacFormer(
         for z in self._reader(asked.adata).embedded(asked.rows, batch_size):
             parts.append(shortened(z[:, used].float()).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
-
-    def _reader(self, adata: AnnData) -> Reader:
-        return Reader(
-            self.module, self._source(adata), self._batch_codes(adata), self.config_.max_tokens, self.seed_, self._kept
-        )
-
-    def _source(self, adata: AnnData) -> RowSource:
-        manager = self.get_anndata_manager(adata, required=True)
-        return RowSource.from_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
-
-    def _batch_codes(self, adata: AnnData) -> np.ndarray:
-        manager = self.get_anndata_manager(adata, required=True)
-        return np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
-
-    def _batch_names(self) -> list[str]:
-        return [str(name) for name in categories(self.registry_, REGISTRY_KEYS.BATCH_KEY)]

@@ -12,6 +12,8 @@ from scatacformer.model._fields import note_regions, refuse_changed
 from scatacformer.model._rows import row_numbers
 from scatacformer.model._scvi import setup_arguments
 
+from ._base import ModelBase
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -57,7 +59,7 @@ def modality_names(modalities: dict[str, str] | None) -> dict[str, str]:
     return MODALITIES | given
 
 
-class MuDataMixin:
+class MuDataMixin(ModelBase):
     """``setup_mudata``, and MuData wherever a method of the model takes an AnnData."""
 
     _mdata: MuData | None = None
@@ -148,6 +150,7 @@ class MuDataMixin:
         """The pairs of ``data``; None for an AnnData, which has no RNA."""
         if data is None or data is self._mdata:
             if self._mdata is not None:
+                assert self._pairs is not None
                 _check_unchanged(self._mdata, self.mudata_setup_, self._pairs)
             return self._pairs
         if not is_mudata(data):
@@ -174,7 +177,9 @@ class MuDataMixin:
         if adata is None and self._mdata is not None:
             self._cells_of(None)
         elif is_mudata(adata):
-            adata = self._cells_of(adata).atac
+            cells = self._cells_of(adata)
+            assert cells is not None
+            adata = cells.atac
         found = self.adata if adata is None else adata
         if (known := self.get_anndata_manager(found)) is not None and known.adata is found:
             refuse_changed(known, found)

@@ -16,6 +16,7 @@ from scatacformer.model._fields import regions_of
 from scatacformer.model._folder import read as read_folder
 from scatacformer.model._scvi import constructor_arguments, replace_content, set_up_like
 
+from ._base import ModelBase
 from ._mudata import is_mudata, modality_names
 from ._start import log_odds, open_by_batch
 from ._trainable import Trainable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class QueryMixin:
+class QueryMixin(ModelBase):
     """``load_query_data`` and ``prepare_query_anndata`` of :class:`~scatacformer.ScAtacFormer`."""
 
     @classmethod
@@ -165,8 +166,8 @@ class QueryMixin:
             model = cls.load(reference_model, adata=False, accelerator="cpu")
             weights, registry = model.module.state_dict(), model.registry_
             init, attributes = constructor_arguments(model), vars(model)
-        if model.config_.d_dna:
-            init = init | {"dna": model.module.embedding.dna.table}
+        if (table := model._dna_table()) is not None:
+            init = init | {"dna": table}
         if not model.is_trained_:
             raise ValueError("the reference model is not trained. Call its train() first.")
         query_kwargs = {"extend_categories": True, "allow_missing_labels": True}

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scatacformer._io import CardFacts, table
-from scatacformer.model._folder import ModelFiles, read_config
+from scatacformer.model._folder import CONFIG, ModelFiles, read_config
 from scatacformer.model._scvi import check_registry, constructor_arguments, set_up_like
 from scatacformer.model._sharing import SharingMixin
 from scatacformer.nn import SIZES, LinkAttention, LinkConfig, NetworkConfig, PairedConfig, PairedNetwork, ScAtacNetwork
 
+from ._base import ModelBase
 from ._eos import readers_of, saved_classes
 from ._mudata import is_mudata
 from ._state import State
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 NAME = "ScAtacFormer"
 
 
-class SavingMixin(SharingMixin):
+class SavingMixin(SharingMixin, ModelBase):
     """``save`` and ``load`` of :class:`~scatacformer.ScAtacFormer`, with scvi-tools' signatures."""
 
     def _to_files(self) -> ModelFiles:
@@ -46,7 +47,7 @@ class SavingMixin(SharingMixin):
 
     @classmethod
     def _from_files(cls, files: ModelFiles, adata: AnnData | MuData | None) -> Self:
-        path, state, vocabulary = files.path, files.state, files.vocabulary
+        path, state, vocabulary = files.path or Path(CONFIG), files.state, files.vocabulary
         _check_state(cls, path, state)
         if vocabulary is None or vocabulary.n_bins != files.network.get("n_bins"):
             found = "no" if vocabulary is None else f"{vocabulary.n_bins:,}"

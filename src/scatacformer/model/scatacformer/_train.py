@@ -16,6 +16,7 @@ from scatacformer.cells import SentencePolicy, TrainSentences, nearest_cells
 from scatacformer.nn import adapted
 from scatacformer.training import CHECKPOINT, CellSplit, FitOptions, fingerprint_of, fit
 
+from ._base import ModelBase
 from ._data import SentenceData, SentenceOptions, digest, split_of
 from ._plan import PlanOptions, ScAtacTrainingPlan
 from ._start import advise, put_spectral_start
@@ -23,14 +24,9 @@ from ._trainable import Trainable
 from .paired._fit_pairs import PairedOptions
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-    from mudata import MuData
-
     from scatacformer.cells import RowSource
-    from scatacformer.genome import Vocabulary
-    from scatacformer.nn import LabelTarget, NetworkConfig, ScAtacNetwork
+    from scatacformer.nn import ScAtacNetwork
 
-    from ._fit_labels import LabelOptions
 
 # arguments of `train` that have an effect with tune="heads"
 OF_HEADS = {
@@ -49,34 +45,8 @@ OF_FIT = {
 }  # fmt: skip
 
 
-class TrainingMixin:
+class TrainingMixin(ModelBase):
     """``train`` of :class:`~scatacformer.ScAtacFormer`."""
-
-    if TYPE_CHECKING:  # of the class that this is part of
-        module: ScAtacNetwork
-        adata: AnnData
-        config_: NetworkConfig
-        vocabulary_: Vocabulary
-        seed_: int
-        is_trained_: bool
-        trainable_: dict[str, Any]
-        history_: dict[str, Any] | None
-
-        @property
-        def mdata(self) -> MuData | None: ...
-        def _source(self, adata: AnnData) -> RowSource: ...
-        def _batch_codes(self, adata: AnnData) -> np.ndarray: ...
-        def _own_rows(self, numbers: np.ndarray) -> np.ndarray: ...
-        def _need_pairs(self) -> Any: ...
-        def _fit_pairs(self, options: PairedOptions, split: tuple[np.ndarray, ...], progress: bool) -> None: ...
-        def _fit_labels(self, options: LabelOptions | None, split: tuple[np.ndarray, ...]) -> None: ...
-        def _standardise_heads(self, targets: dict[str, LabelTarget], split: tuple[np.ndarray, ...]) -> None: ...
-        def _label_options(
-            self, kwargs: dict[str, Any] | None, split: tuple[np.ndarray, ...], frozen: bool = False
-        ) -> LabelOptions | None: ...
-        def _label_targets(
-            self, weights: dict[str, float], options: LabelOptions | None, split: tuple[np.ndarray, ...]
-        ) -> dict[str, LabelTarget]: ...
 
     def train(
         self,

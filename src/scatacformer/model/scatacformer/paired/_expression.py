@@ -10,6 +10,7 @@ import torch
 from scatacformer.model.scatacformer._mudata import Asked
 
 from ._fit_pairs import CELLS_AT_ONCE
+from ._paired import PairedMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class ExpressionMixin:
+class ExpressionMixin(PairedMixin):
     """``predict_expression``, ``chromatin_potential`` and ``modality_distance`` of a model of pairs."""
 
     @torch.inference_mode()
@@ -81,7 +82,7 @@ class ExpressionMixin:
                 np.maximum(mean[part], 0.0, out=mean[part])
             if std is not None:
                 std[part] = found[1].cpu().numpy()
-        columns, index = pd.Index(names if at is None else list(gene_list)), adata.obs_names[rows]
+        columns, index = pd.Index(names if gene_list is None else list(gene_list)), adata.obs_names[rows]
         frame = pd.DataFrame(mean, index=index, columns=columns)
         return frame, None if std is None else pd.DataFrame(std, index=index, columns=columns)
 

@@ -196,7 +196,7 @@ def _reliability(read: _LinkReader, cells: np.ndarray) -> Tensor:
     Shrunk towards the slope of all genes together, by a normal prior whose variance is estimated from the genes
     (empirical Bayes; Efron and Morris 1973): among thousands of genes without links, many have a slope by chance."""
     attention = read.attention
-    em = mm = torch.zeros((), dtype=torch.float64)
+    em = mm = torch.zeros((), dtype=torch.float64, device=attention.reliability.device)
     attention.reliability.fill_(1.0)
     for part in np.array_split(cells, max(len(cells) // 128, 1)):
         e, m = (read.expression(part) - read.by_state(part)).double(), read.expected(part).double()

@@ -262,7 +262,7 @@ def _train_predictors(
             return ((predictor(x[cells]) - read.rna_student[cells]) ** 2).mean()
 
         found = _descend(
-            predictor, list(predictor.parameters()), loss, read, options, seed + 1 + k, progress,
+            predictor, [*predictor.parameters()], loss, read, options, seed + 1 + k, progress,
             f"expression {k + 1} of {len(network.predictors)}", smallest_step=1, batch_size=min(options.batch_size, 64),
         )  # fmt: skip
         first = first or found

@@ -13,10 +13,10 @@ from scatacformer.genome import Genes, links_table, window_pairs
 from scatacformer.model.scatacformer._mudata import Asked
 from scatacformer.nn import LinkAttention, LinkConfig
 
-from ._expression import gene_places
+from ._expression import ExpressionMixin, gene_places
 from ._fit_links import LinkInputs, compared, fit_links
 from ._fit_pairs import CELLS_AT_ONCE
-from ._paired import gene_columns
+from ._paired import gene_columns, gene_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class LinkMixin:
+class LinkMixin(ExpressionMixin):
     """``get_gene_bin_links`` and ``get_matching_logits`` of :class:`~scatacformer.ScAtacFormer`."""
 
     def get_gene_bin_links(
@@ -73,7 +73,7 @@ class LinkMixin:
             The model was not trained on pairs; no gene with a known position near a bin; unknown genes.
         """
         network, cells = self._need_network(), self._need_pairs()
-        names = [str(name) for name in cells.genes.index]
+        names = [str(name) for name in gene_table(cells).index]
         if names != self.genes_["name"]:
             raise ValueError(
                 "the genes of the MuData differ from those that the model was trained on. Use the same MuData."
@@ -148,7 +148,7 @@ class LinkMixin:
         """
         import warnings
 
-        network, cells = self.module.paired, self._need_pairs()
+        network, cells = self._need_network(), self._need_pairs()
         try:
             genes = self._where_genes_start(None, self.genes_["name"])
             inputs, _, _ = self._link_inputs(rows, n_train, genes, window)
@@ -197,16 +197,21 @@ class LinkMixin:
         columns = gene_columns(cells, self.genes_["name"])
         return sp.csr_matrix(log_normalised(cells.expression(rows)) @ columns)
 
+    def _need_links(self) -> LinkAttention:
+        links = self._need_network().links
+        assert links is not None
+        return links
+
     def _link_state(self, adata: AnnData, rows: np.ndarray) -> np.ndarray:
         z = torch.from_numpy(self._chromatin(adata, rows, None)[0]).to(self.module.device)
-        return self.module.paired.atac_inputs(z).cpu().numpy().astype(np.float64)
+        return self._need_network().atac_inputs(z).cpu().numpy().astype(np.float64)
 
     @torch.inference_mode()
     def _expected(self, adata: AnnData, rows: np.ndarray, state: np.ndarray) -> torch.Tensor:
         """M of the link attention.  (len(rows), n_genes)"""
-        links, source, device = self.module.paired.links, self._source(adata), self.module.device
-        tokens, place = np.unique(links.bins.cpu().numpy(), return_inverse=True)
-        place = torch.from_numpy(place.reshape(links.bins.shape)).to(device)
+        links, source, device = self._need_links(), self._source(adata), self.module.device
+        tokens, at_token = np.unique(links.bins.cpu().numpy(), return_inverse=True)
+        place = torch.from_numpy(at_token.reshape(links.bins.shape)).to(device)
         column = np.full(source.n_bins, -1, np.int64)
         column[tokens] = np.arange(len(tokens))
         parts = []
@@ -221,9 +226,9 @@ class LinkMixin:
 
     def _said_by_links(self, adata: AnnData, rows: np.ndarray, z: torch.Tensor, at: torch.Tensor | None) -> np.ndarray:
         """What linked bins add to predicted expression.  (n_cells, n_genes)"""
-        network = self.module.paired
+        network = self._need_network()
         m = self._expected(adata, rows, network.atac_inputs(z).cpu().numpy())
-        added = m * network.links.gene_deviation  # m is weighted by how reliable it is
+        added = m * self._need_links().gene_deviation  # m is weighted by how reliable it is
         return (added if at is None else added[:, at]).cpu().numpy()
 
     def _where_genes_start(self, genes: Genes | None, names: list[str]) -> Genes:

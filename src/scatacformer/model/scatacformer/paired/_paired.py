@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from scatacformer.cells import log_normalised
+from scatacformer.model.scatacformer._base import ModelBase
 from scatacformer.nn import LinkAttention, LinkConfig, PairedConfig, PairedNetwork
 from scatacformer.training import History
 
 from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedOptions, fit_pairs, ragged
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from scatacformer.cells import PairedCells
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 MODALITIES = ("joint", "expression", "accessibility")
 
 
-class PairedMixin:
+class PairedMixin(ModelBase):
     """Methods of a model of a MuData, in addition to those of a model of an AnnData."""
 
     def train_pairs(
@@ -138,27 +140,29 @@ class PairedMixin:
         if modality != "expression":
             teacher, student = self._chromatin(adata, rows, batch_size)
             out += self._atac_latent(teacher, student)
-        if modality != "accessibility" and with_rna.any():
+        if modality != "accessibility" and cells is not None and with_rna.any():
             out[with_rna] += self._rna_latent(adata, cells, rows[with_rna])
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
 
     @torch.inference_mode()
     def _rna_latent(self, adata: AnnData, cells: PairedCells, rows: np.ndarray) -> np.ndarray:
-        network, columns = self.module.paired, gene_columns(cells, self.genes_["name"])
+        network, columns = self._need_network(), gene_columns(cells, self.genes_["name"])
         codes, parts = self._batch_codes(adata), []
         for first in range(0, len(rows), CELLS_AT_ONCE):
             part = rows[first : first + CELLS_AT_ONCE]
             # normalised by all measured genes, then restricted to those of the model
             values = log_normalised(cells.expression(part), float(network.genes.target)) @ columns
-            genes = [t.to(self.module.device) for t in ragged(values.tocsr())]
+            places, counts, cell = (t.to(self.module.device) for t in ragged(values.tocsr()))
             batch = torch.from_numpy(codes[part]).to(self.module.device)
-            inputs = (network.rna_inputs(*genes, batch, attention) for attention in (True, False))
-            parts.append(network.joined(*inputs, "rna").cpu().numpy())
+            teacher, student = (
+                network.rna_inputs(places, counts, cell, batch, attention) for attention in (True, False)
+            )
+            parts.append(network.joined(teacher, student, "rna").cpu().numpy())
         return np.concatenate(parts)
 
     @torch.inference_mode()
     def _atac_latent(self, teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
-        network, device, parts = self.module.paired, self.module.device, []
+        network, device, parts = self._need_network(), self.module.device, []
         for first in range(0, len(teacher), CELLS_AT_ONCE):
             part = slice(first, first + CELLS_AT_ONCE)
             z, guess = (torch.from_numpy(x[part]).to(device) for x in (teacher, student))
@@ -219,17 +223,23 @@ class PairedMixin:
         self.history_ = {**(self.history_ or {}), **History(record).frames()}
 
 
+def gene_table(cells: PairedCells) -> pd.DataFrame:
+    """``rna.var`` of cells that have RNA."""
+    assert cells.genes is not None
+    return cells.genes
+
+
 def _genes_of(cells: PairedCells) -> dict[str, list]:
     """Names of the model's genes, and their positions if known."""
     import warnings
 
     from scatacformer.genome import Genes
 
-    names = [str(name) for name in cells.genes.index]
+    names = [str(name) for name in gene_table(cells).index]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            genes = Genes.from_var(cells.genes)
+            genes = Genes.from_var(gene_table(cells))
     except ValueError:  # positions can be given later, from a GTF file
         return {"name": names}
     chrom = [genes.chrom_names[c] if c >= 0 else None for c in genes.chrom]
@@ -243,13 +253,13 @@ def gene_columns(cells: PairedCells, names: list[str]):
     import pandas as pd
     import scipy.sparse as sp
 
-    at = pd.Index(names).get_indexer([str(name) for name in cells.genes.index])
+    at = pd.Index(names).get_indexer([str(name) for name in gene_table(cells).index])
     found = np.flatnonzero(at >= 0)
     if len(found) < len(names):
         if not len(found):
             raise ValueError(
                 f"none of the {len(at):,} genes of the RNA is one of the model's {len(names):,} (first: "
-                f"{cells.genes.index[0]} and {names[0]}). Use the same names, symbols or ids."
+                f"{gene_table(cells).index[0]} and {names[0]}). Use the same names, symbols or ids."
             )
         warnings.warn(
             f"{len(names) - len(found):,} of the model's {len(names):,} genes are missing in the RNA and count as not "

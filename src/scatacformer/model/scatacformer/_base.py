@@ -1,0 +1,67 @@
+"""What every part of :class:`~scatacformer.ScAtacFormer` reads of the model, and nothing that it does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi import REGISTRY_KEYS
+
+from scatacformer.cells import RowSource
+from scatacformer.model._scvi import BaseModelClass, categories
+
+from ._reader import Encodings, Reader
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from torch import Tensor
+
+    from scatacformer.genome import RegionClasses, Vocabulary
+    from scatacformer.nn import NetworkConfig, ScAtacNetwork
+
+
+class ModelBase(BaseModelClass):
+    """scvi-tools' base class with the attributes of a ScAtacFormer, and the cells of an AnnData as it reads them."""
+
+    module: ScAtacNetwork
+    config_: NetworkConfig
+    vocabulary_: Vocabulary
+    registry_: dict[str, Any]
+    seed_: int
+    is_trained_: bool
+    trainable_: dict[str, Any]
+    labels_fitted_: list[str]
+    history_: dict[str, Any] | None
+    genes_: dict[str, Any]
+    dna_: dict[str, Any] | None
+    mudata_setup_: dict[str, Any]
+    paired_config_: dict[str, Any]
+    links_config_: dict[str, Any] | None
+    matching_: dict[str, float]
+    train_indices_: np.ndarray | None
+    validation_indices_: np.ndarray | None
+    test_indices_: np.ndarray | None
+    eos_names_: list[str]
+    _region_classes: RegionClasses | None
+    _kept: Encodings
+
+    def _dna_table(self) -> Tensor | None:
+        """The DNA table of the network, if it reads one."""
+        dna = self.module.embedding.dna
+        return None if dna is None else dna.table
+
+    def _source(self, adata: AnnData) -> RowSource:
+        manager = self.get_anndata_manager(adata, required=True)
+        return RowSource.from_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+
+    def _batch_codes(self, adata: AnnData) -> np.ndarray:
+        manager = self.get_anndata_manager(adata, required=True)
+        return np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
+
+    def _batch_names(self) -> list[str]:
+        return [str(name) for name in categories(self.registry_, REGISTRY_KEYS.BATCH_KEY)]
+
+    def _reader(self, adata: AnnData) -> Reader:
+        return Reader(
+            self.module, self._source(adata), self._batch_codes(adata), self.config_.max_tokens, self.seed_, self._kept
+        )
