@@ -219,9 +219,9 @@ def test_a_gene_that_does_not_vary_is_not_divided_by_nothing(model, new_cells):
 def test_what_the_potential_cannot_compare_is_refused(model, mdata, new_cells):
     with pytest.raises(ValueError, match="scaling is 'max'; expected 'zscore', 'minmax' or 'none'"):
         model.chromatin_potential(scaling="max")
-    with pytest.raises(ValueError, match="every cell needs both"):
+    with pytest.raises(ValueError, match="some cells have no RNA; expected RNA for every cell"):
         model.chromatin_potential(new_cells["atac"].copy())
-    with pytest.raises(ValueError, match="not the model's"):
+    with pytest.raises(ValueError, match="are not in the model"):
         model.chromatin_potential(gene_list=["FOXP3"])
 
 

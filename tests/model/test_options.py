@@ -203,8 +203,8 @@ def test_the_limit_of_tokens_is_seeded_and_cuts_the_encoder_alone(max_tokens):
         for s in (0, 0, 1)
     )
     assert_same_bits(weights(one), weights(same))
-    bins = [next(m._minibatches(m.adata, [0], 1))["tokens"].tolist() for m in (one, same, other)]
-    pooled = next(one._minibatches(one.adata, [0], 1))["bins"].tolist()
+    bins = [next(m._reader(m.adata).minibatches(np.array([0]), 1))["tokens"].tolist() for m in (one, same, other)]
+    pooled = next(one._reader(one.adata).minibatches(np.array([0]), 1))["bins"].tolist()
     assert bins[0] == bins[1]
     assert len(bins[0]) == min(max_tokens, len(pooled))
     assert set(bins[0]) <= set(pooled)

@@ -298,7 +298,9 @@ def test_without_held_out_cells_some_are_kept_back_for_the_pairs(small, n_held_o
 
 def test_few_cells_do_without_links_and_say_so():
     few = planted_pairs(22)
-    with pytest.warns(UserWarning, match="genes do not attend to bins: found .* cells for .* dimensions of the state"):
+    with pytest.warns(
+        UserWarning, match="genes do not attend to bins: there are .* cells for .* dimensions of the state"
+    ):
         found = trained(few, paired={"max_epochs": 1})
     assert found.module.paired.links is None
     assert np.isfinite(found.predict_expression(return_numpy=True)).all()

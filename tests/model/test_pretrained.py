@@ -102,7 +102,7 @@ def altered(folder, tmp_path, name="config.json", change=lambda c: c):
         (lambda c: c["sha256"].update({"model.safetensors": "0" * 64}), "truncated or was altered"),
         (
             lambda c: [c["state"]["options"].update(d_model=32), c["network"].update(d_model=32)][2:],
-            r"embedding.cls is \(16,\), expected \(32,\)",
+            r"decoder.from_eos.weight is \(6, 16\); expected \(6, 32\)",
         ),
         (
             lambda c: [c["state"]["options"].update(cls_token=False), c["network"].update(cls_token=False)][2:],

@@ -122,7 +122,7 @@ def test_an_array_is_laid_on_its_windows(fasta: Path) -> None:
         ({"seq_len": 1000}, "multiple of bin_size .64 bp., found 1000; the nearest is 1024"),
         ({"crop": 8}, "leaves none of the 16"),
         ({"seq_len": 8192}, "no window of 8,192 bp is left .dropped: 3 for short chromosome.*longest .* 6,000 bp"),
-        ({"regions": ["chrX:5-10"]}, "are on chromosomes without DNA or signal: chrX"),
+        ({"regions": ["chrX:5-10"]}, "lie on chromosomes without DNA or signal: chrX"),
         ({"chromosomes": ["chr9"]}, "do not both have chr9; they share chr1, chr2, chr3"),
         ({"reduce": "mode"}, "reduce is .*; expected one of"),
     ],

@@ -22,6 +22,8 @@ def messages_on_stderr(quiet: bool) -> Iterator[None]:
     only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
+    # the command line chooses the resolution itself: its user needs no advice
+    handler.addFilter(lambda record: getattr(record, "about", None) != "leiden")
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

@@ -109,7 +109,7 @@ def test_tensors_must_be_all_there_and_fit(tmp_path):
     refused(write(tmp_path, weights=beyond), "encoder.norm.weight is not of this network")
     refused(write(tmp_path, weights=tensors() | {name: torch.full((24,), torch.nan)}), "not finite")
     whole = tensors() | {name: torch.zeros(24, dtype=torch.int64)}
-    refused(write(tmp_path, weights=whole), "norm2.bias is of torch.int64, expected floating point")
+    refused(write(tmp_path, weights=whole), "norm2.bias is torch.int64; expected floating point")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_jacobians_come_in_pieces_that_are_the_whole(trained):
     assert set(focus) == set(trained.adata.uns["gene_tss"].query("gene in ['gene_3', 'gene_9']")["region"])
     embedding = trained.get_jacobian("gene_3", wrt="region_embedding")
     assert embedding["jacobian"].shape == (6, 12, 32)
-    with pytest.raises(ValueError, match="wrt is 'input' or"):
+    with pytest.raises(ValueError, match="wrt is 'output'; expected 'input' or"):
         trained.get_jacobian("gene_3", wrt="output")
 
 

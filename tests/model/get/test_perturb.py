@@ -110,7 +110,7 @@ def test_enhancer_scores_follow_their_formulas(trained, active):
     without = trained.score_enhancers(gene, group, contact=None)
     assert "contact" not in without
     assert without["score"].sum() == pytest.approx(1)
-    with pytest.raises(ValueError, match="contact is 'powerlaw'"):
+    with pytest.raises(ValueError, match="contact is 'hic'; expected 'powerlaw'"):
         trained.score_enhancers(gene, contact="hic")
 
 

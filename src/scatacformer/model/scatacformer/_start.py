@@ -84,6 +84,7 @@ def advise(n_dims: int, n_cells: int) -> None:
             n_dims,
             "s" * (n_dims != 1),
             leiden_resolution(n_dims),
+            extra={"about": "leiden"},
         )
 
 

@@ -211,9 +211,9 @@ class PairedMixin(ModelBase):
         if attributes.get("paired_config_") is None:
             return
         self.module.paired = PairedNetwork(PairedConfig(**attributes["paired_config_"]), self.seed_)
-        if attributes.get("links_config_") is not None:
-            self.module.paired.links = LinkAttention(LinkConfig(**attributes["links_config_"]))
-        self.links_config_, self.matching_ = attributes["links_config_"], dict(attributes["matching_"])
+        self.links_config_, self.matching_ = attributes.get("links_config_"), dict(attributes.get("matching_", {}))
+        if self.links_config_ is not None:
+            self.module.paired.links = LinkAttention(LinkConfig(**self.links_config_))
         self.paired_config_, self.genes_ = dict(attributes["paired_config_"]), dict(attributes["genes_"])
         if "mudata_setup_" in attributes and self._mdata is None:
             self.mudata_setup_ = attributes["mudata_setup_"]
