@@ -13,7 +13,7 @@ from .identify_assembly import check_same_assembly, identify_assembly
 from .intervals import as_positions, find_columns, intervals_of_var, parse_region_names, read_bed, read_content
 from .lift import Lift, lift_regions
 from .links import LINK_COLUMNS, as_categories, check_links, links_table
-from .match_chroms import check_reach, check_sizes, known_sizes, match_chroms
+from .match_chroms import NoCommonChromosome, check_reach, check_sizes, known_sizes, match_chroms
 from .overlap import OverlapIndex, overlap_matrix
 from .transfer import carry_matrix
 from .vocabulary import Vocabulary, overlaps_allowed

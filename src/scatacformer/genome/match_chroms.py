@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .vocabulary import Vocabulary
 
 
+class NoCommonChromosome(ValueError):
+    """Two sets of intervals have no chromosome in common."""
+
+
 def match_chroms(names: Sequence[str], vocabulary: Vocabulary, what: str) -> np.ndarray:
     """Code in the vocabulary of each of an annotation's chromosomes, (n_names,), int64; -1: without bins.
 
@@ -39,7 +43,7 @@ def match_chroms(names: Sequence[str], vocabulary: Vocabulary, what: str) -> np.
     if len(names) and (best < 0).all():
         other = next((known for known in KNOWN_ASSEMBLIES if any(name in _aliases(known) for name in names)), None)
         of_other = f"These are names of {other}. " if other and vocabulary.assembly not in (None, other) else ""
-        raise ValueError(
+        raise NoCommonChromosome(
             f"{what} has no chromosome with bins. Its chromosomes are {', '.join(names[:5])}; the bins are on "
             f"{', '.join(vocabulary.chrom_names[:5])}. {naming_hint(list(names), dict.fromkeys(code, 0))}{of_other}"
             "Is it of the same species and assembly? Rename its chromosomes to those of the bins."

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 
 from scatacformer.cells import NoEvidence, benjamini_hochberg, log_normalised
-from scatacformer.genome import Genes, links_table, window_pairs
+from scatacformer.genome import Genes, NoCommonChromosome, links_table, window_pairs
 from scatacformer.model.scatacformer._mudata import Asked
 from scatacformer.nn import LinkAttention, LinkConfig
 
@@ -159,7 +159,7 @@ class LinkMixin(ExpressionMixin):
                 self._atac_latent(*self._chromatin(self.adata, rows, None)),
             )
             links, self.matching_, _ = fit_links(inputs, cosine, self.seed_, n_epochs)
-        except NoEvidence as error:  # of these cells and genes; any other error is one
+        except (NoEvidence, NoCommonChromosome) as error:  # of these cells and genes; any other error is one
             warnings.warn(f"genes do not attend to bins: {error}", UserWarning, stacklevel=4)
             return
         # token ids, so that cells to come need no renumbering
