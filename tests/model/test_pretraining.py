@@ -296,3 +296,34 @@ def test_the_options_of_the_network_are_those_of_the_model():
     config = sf.model.PretrainConfig(model={"d_model": 32, "eos": "region_class"}, n_closed="all")
     assert config.model.d_model == 32
     assert config.to_dict()["model"] == {"d_model": 32, "eos": "region_class"}
+
+
+@pytest.mark.parametrize("batch_key", ["sample", None])
+@pytest.mark.parametrize("assembly", ["hg38", None])
+def test_the_registry_without_cells_is_that_of_cells(batch_key, assembly):
+    from scatacformer.model.scatacformer._setup import registry_without_cells
+
+    cells = planted()
+    if assembly is not None:
+        cells.uns["assembly"] = assembly
+    sf.ScAtacFormer.setup_anndata(cells, batch_key=batch_key)
+    model = sf.ScAtacFormer(cells, **SIZES)
+    made = registry_without_cells(model.vocabulary, batch_key, ["a", "b"])
+    expected = dict(model.registry_)
+    assert expected.pop("_scvi_uuid")
+    regions = made["field_registries"]["X"]
+    assert regions["state_registry"].pop("n_cells") == regions["summary_stats"].pop("n_cells") == 0
+    for part in ("state_registry", "summary_stats"):
+        expected["field_registries"]["X"][part] = dict(expected["field_registries"]["X"][part])
+        assert expected["field_registries"]["X"][part].pop("n_cells") == cells.n_obs
+    np.testing.assert_equal(
+        made, {**expected, "field_registries": {k: dict(v) for k, v in expected["field_registries"].items()}}
+    )
+
+
+def test_regions_of_another_assembly_than_the_named_one_are_refused(tmp_path):
+    cells = planted()
+    cells.var_names = [name.replace("chr", "scaffold") for name in cells.var_names]
+    cells.uns["assembly"] = "hg38"
+    with pytest.raises(ValueError, match="chromosomes that hg38 does not have"):
+        pretrained(tmp_path / "model", cells=cells)

@@ -17,6 +17,8 @@ from scatacformer.genome import Vocabulary, assembly_name, identify_assembly
 from ._scvi import BaseAnnDataField, field_state, obs_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from scvi.data import AnnDataManager
 
@@ -66,10 +68,15 @@ class OpenBinsField(BaseAnnDataField):
 
     def register_field(self, adata: AnnData) -> dict:
         super().register_field(adata)
-        vocabulary = regions_of(adata)
-        if assembly_name(vocabulary.assembly) is not None:  # an assembly with known chromosomes
-            vocabulary.validate_assembly()
-        return _state(vocabulary, adata.n_obs)
+        return self.state_of(Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly")), adata.n_obs)
+
+    @staticmethod
+    def state_of(regions: Vocabulary, n_cells: int = 0) -> dict:
+        """What the registry holds of these regions; ValueError if they are not of the assembly that they name."""
+        regions = _identified(regions)
+        if assembly_name(regions.assembly) is not None:  # an assembly with known chromosomes
+            regions.validate_assembly()
+        return _state(regions, n_cells)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
         validate_anndata(adata_target, min_cells=1)
@@ -101,6 +108,15 @@ class BatchField(CategoricalObsField):
         if self._original_attr_key not in adata.obs:
             raise KeyError(f"adata.obs has no column {self._original_attr_key!r}; it has {_listed(adata.obs)}.")
         return self._code(adata, self._names(adata), adata.obs[self._original_attr_key])
+
+    def state_of(self, names: Sequence[str]) -> dict:
+        """What the registry holds of these batches, in the order of their codes."""
+        if self.is_default:
+            return default_state(self)
+        return {
+            self.CATEGORICAL_MAPPING_KEY: np.array(names, dtype=str),
+            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
+        }
 
     def transfer_field(
         self, state_registry: dict, adata_target: AnnData, extend_categories: bool = False, **kwargs: Any
@@ -196,14 +212,22 @@ class LabelsField(CategoricalObsField):
         }
 
 
+def default_state(field: CategoricalObsField) -> dict:
+    """What the registry holds of a field for which the user named no column: one category."""
+    return {field.CATEGORICAL_MAPPING_KEY: np.zeros(1, np.int64), field.ORIGINAL_ATTR_KEY: field.attr_key}
+
+
 def regions_of(adata: AnnData) -> Vocabulary:
     """The regions of an AnnData; their assembly by name, or from the ends of bins of equal width.
 
     Raises ValueError if the two contradict each other.
     """
-    found = Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly"))
-    assembly = identify_assembly(found)
-    return found if assembly == found.assembly else replace(found, assembly=assembly)
+    return _identified(Vocabulary.from_var(adata.var, assembly=adata.uns.get("assembly")))
+
+
+def _identified(regions: Vocabulary) -> Vocabulary:
+    assembly = identify_assembly(regions)
+    return regions if assembly == regions.assembly else replace(regions, assembly=assembly)
 
 
 # The names of the regions of each AnnData when it was last compared with its registry.

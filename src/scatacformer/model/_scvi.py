@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scvi import __version__ as scvi_version
 from scvi.data import AnnDataManager, _constants
 from scvi.data.fields import BaseAnnDataField
 from scvi.model.base import BaseModelClass
@@ -30,6 +31,7 @@ __all__ = [
     "field_state",
     "forget_arguments",
     "obs_columns",
+    "registry_of",
     "replace_content",
     "set_up_like",
     "setup_arguments",
@@ -61,6 +63,26 @@ SETUP_METHODS = ("setup_anndata", "setup_mudata")  # a registry that was read fr
 def setup_arguments(registry: dict[str, Any]) -> dict[str, Any]:
     """The arguments that ``setup_anndata`` was called with."""
     return registry[_constants._SETUP_ARGS_KEY]
+
+
+def registry_of(
+    model_name: str, arguments: dict[str, Any], states: Iterable[tuple[BaseAnnDataField, dict[str, Any]]]
+) -> dict[str, Any]:
+    """The registry that ``setup_anndata(adata, **arguments)`` makes, from each field and its state instead of data."""
+    return {
+        _constants._SCVI_VERSION_KEY: scvi_version,
+        _constants._MODEL_NAME_KEY: model_name,
+        _constants._SETUP_METHOD_NAME: "setup_anndata",
+        _constants._SETUP_ARGS_KEY: arguments,
+        _constants._FIELD_REGISTRIES_KEY: {
+            field.registry_key: {
+                _constants._DATA_REGISTRY_KEY: field.get_data_registry(),
+                _constants._STATE_REGISTRY_KEY: state,
+                _constants._SUMMARY_STATS_KEY: field.get_summary_stats(state),
+            }
+            for field, state in states
+        },
+    }
 
 
 def setup_layer(model: Any) -> str | None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS, settings
+from scvi import settings
 
 from scatacformer.cells import validate_anndata
 from scatacformer.genome import Vocabulary
-from scatacformer.model._fields import BatchField, LabelsField, OpenBinsField, note_regions, refuse_changed, regions_of
+from scatacformer.model._fields import note_regions, refuse_changed, regions_of
 from scatacformer.model._scvi import Manager, forget_arguments
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
 
@@ -22,6 +22,7 @@ from ._labels import LabelsMixin
 from ._mudata import MuDataMixin
 from ._reader import Encodings
 from ._saving import SavingMixin
+from ._setup import UNLABELED, fields_of
 from ._train import TrainingMixin
 from ._trainable import Trainable
 from .paired._links import LinkMixin
@@ -186,7 +187,7 @@ class ScAtacFormer(
         layer: str | None = None,
         batch_key: str | None = None,
         labels_key: str | None = None,
-        unlabeled_category: str = "Unknown",
+        unlabeled_category: str = UNLABELED,
         organ_key: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -221,13 +222,7 @@ class ScAtacFormer(
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         validate_anndata(adata)  # before scvi-tools, whose message on views is less helpful
-        fields = [
-            OpenBinsField(REGISTRY_KEYS.X_KEY, layer),
-            BatchField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            LabelsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category),
-        ]
-        if organ_key is not None:
-            fields.append(LabelsField("organ", organ_key, unlabeled_category))
+        fields = fields_of(layer, batch_key, labels_key, unlabeled_category, organ_key)
         manager = Manager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         note_regions(manager, adata)

@@ -8,16 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anndata as ad
 import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
-import scipy.sparse as sp
 
 from scatacformer._io import holds_nothing
 from scatacformer.cells import SentencePolicy, TrainSentences
 from scatacformer.model.scatacformer._data import SentenceData, closed_bins
 from scatacformer.model.scatacformer._model import ScAtacFormer
+from scatacformer.model.scatacformer._setup import registry_without_cells
 from scatacformer.model.scatacformer._start import put_frequencies, put_spectral_start
 from scatacformer.model.scatacformer._train import training_sentences
 from scatacformer.model.scatacformer._trainable import Trainable
@@ -94,7 +92,8 @@ def pretrain(
     if cells.classes is not None:  # set from here on: a resumed run must have the same
         config = replace(config, model=replace(config.model, region_classes=cells.classes))
     split = cells.split(config.validation, config.seed)
-    model = _model(cells, config)
+    registry = registry_without_cells(cells.vocabulary, cells.batch_key, cells.batch_names)
+    model = ScAtacFormer(registry=registry, vocabulary=cells.vocabulary, seed=config.seed, **config.model.arguments())
     model.train_indices_, model.validation_indices_ = split
     plan = PretrainTrainingPlan(model.module, config, cells.name)
     fitting = Fitting(plan, _fit_options(config, files, loggers))
@@ -139,22 +138,6 @@ def _read_start(
         seed=config.seed,
     )  # fmt: skip
     return training_sentences(model.module, cells.source, cells.codes, policy)
-
-
-def _model(cells: PretrainCells, config: PretrainConfig) -> ScAtacFormer:
-    """An untrained model whose registry has the batches, created from one cell per batch."""
-    n = 3 * len(cells.batch_names)  # scvi-tools warns about fewer
-    obs = pd.DataFrame(index=[str(i) for i in range(n)])
-    if cells.batch_key is not None:
-        names = [cells.batch_names[i % len(cells.batch_names)] for i in range(n)]
-        obs[cells.batch_key] = pd.Categorical(names, categories=cells.batch_names)
-    ones = sp.csr_matrix((np.ones(n, np.float32), (np.arange(n), np.zeros(n, int))), (n, cells.vocabulary.n_bins))
-    few = ad.AnnData(ones, obs=obs, var=cells.vocabulary.to_frame())
-    if cells.vocabulary.assembly is not None:
-        few.uns["assembly"] = cells.vocabulary.assembly
-    ScAtacFormer.setup_anndata(few, batch_key=cells.batch_key, layer=None)
-    registry = ScAtacFormer(few, d_model=8, n_layers=1, n_heads=1, d_embed=1).registry_
-    return ScAtacFormer(registry=registry, vocabulary=cells.vocabulary, seed=config.seed, **config.model.arguments())
 
 
 def _fit_options(config: PretrainConfig, files: RunFiles, loggers: list[Any]) -> FitOptions:
