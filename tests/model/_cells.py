@@ -64,7 +64,10 @@ def assert_types_are_told_apart(model) -> None:
 
 
 def weights(model) -> dict[str, np.ndarray]:
-    return {k: v.detach().cpu().numpy().copy() for k, v in model.module.state_dict().items()}
+    """Of the network and, for a model of pairs, of theirs: ``paired.NAME``."""
+    paired = getattr(model, "paired", None)
+    found = {f"paired.{k}": v for k, v in ({} if paired is None else paired.state_dict()).items()}
+    return {k: v.detach().cpu().numpy().copy() for k, v in (model.module.state_dict() | found).items()}
 
 
 def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

@@ -58,12 +58,12 @@ def test_new_cells_are_predicted_better_than_by_their_type(model, mdata, new_cel
 
 def test_linked_bins_add_to_what_the_state_says(model, new_cells):
     with_links, true = model.predict_expression(new_cells, return_numpy=True), measured(new_cells)
-    links = model.module.paired.links
+    links = model.paired.links
     try:
-        model.module.paired.links = None
+        model.paired.links = None
         without = model.predict_expression(new_cells, return_numpy=True)
     finally:
-        model.module.paired.links = links
+        model.paired.links = links
     assert genewise(with_links, true) > genewise(without, true) + 0.03
 
 

@@ -238,7 +238,7 @@ def test_without_positions_genes_can_be_named_later(tmp_path):
     var = mdata["rna"].var.copy()
     mdata["rna"].var.drop(columns=["chrom", "tss", "strand"], inplace=True)
     found = trained(mdata)
-    assert found.module.paired.links is None
+    assert found.paired.links is None
     with pytest.raises(ValueError, match=r"rna.var does not say where genes start.*Genes\.from_gtf"):
         found.get_gene_bin_links()
     with pytest.raises(ValueError, match="the model has no links, because rna.var had no positions"):

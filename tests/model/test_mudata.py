@@ -76,7 +76,7 @@ def getters(model, mdata):
     model.get_normalized_accessibility(mdata, indices=[0, 5])
     model.get_mean_accessibility()
     model.differential_accessibility(groupby="type")
-    if model.module.paired.links is not None:
+    if model.paired.links is not None:
         model.get_gene_bin_links(window=100_000)
         model.get_matching_logits([0, 1], [2, 3])
 

@@ -79,10 +79,10 @@ def test_a_model_without_data_asks_for_cells(saved):
 def test_what_was_loaded_can_be_trained_on_and_saved_again(saved, mdata, tmp_path):
     loaded = SF.load(saved, mdata)
     loaded.train_pairs(**SHORT, enable_progress_bar=False)
-    assert loaded.module.paired.links is None
+    assert loaded.paired.links is None
     loaded.save(tmp_path / "again", save_anndata=True)
     again = SF.load(tmp_path / "again")
-    assert again.module.paired.links is None
+    assert again.paired.links is None
     expected = loaded.get_latent_representation(modality="accessibility")
     np.testing.assert_array_equal(again.get_latent_representation(), expected)
 

@@ -73,7 +73,7 @@ def test_of_shuffled_pairs_nothing_is_learned(new_cells):
 def test_the_embedding_has_unit_length_and_uses_its_dimensions(model, mdata):
     for modality in MODALITIES:
         z = model.get_latent_representation(modality=modality)
-        assert z.shape == (400, 2 * model.module.paired.config.d_latent)
+        assert z.shape == (400, 2 * model.paired.config.d_latent)
         assert z.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
         assert (z.std(0) > 1e-3).all()  # none is dead
@@ -264,7 +264,7 @@ def test_pairs_can_be_trained_twice_and_anew_with_the_atac_part(small):
     atac = {k: v for k, v in weights(found).items() if not k.startswith("paired.")}
     first = found.get_latent_representation()
     found.train_pairs(**SHORT | {"n_components": 3}, enable_progress_bar=False)
-    assert found.module.paired.config.d_rna == 3
+    assert found.paired.config.d_rna == 3
     assert found.get_latent_representation().shape[1] < first.shape[1]
     found.train_pairs(**PAIRED | SHORT, enable_progress_bar=False)
     np.testing.assert_array_equal(found.get_latent_representation(), first)
@@ -302,7 +302,7 @@ def test_few_cells_do_without_links_and_say_so():
         UserWarning, match="genes do not attend to bins: there are .* cells for .* dimensions of the state"
     ):
         found = trained(few, paired={"max_epochs": 1})
-    assert found.module.paired.links is None
+    assert found.paired.links is None
     assert np.isfinite(found.predict_expression(return_numpy=True)).all()
 
 
@@ -314,8 +314,8 @@ def test_cells_without_a_bin_that_is_compared_do_not_spoil_the_scale(small):
     x[1:, 999] = 0  # a bin that no other cell has open
     lonely["atac"].X = x.tocsr()
     found = trained(lonely, paired=SHORT)
-    expected = float(trained(small, paired=SHORT).module.paired.bins.scale)
-    assert float(found.module.paired.bins.scale) == pytest.approx(expected, rel=0.1)
+    expected = float(trained(small, paired=SHORT).paired.bins.scale)
+    assert float(found.paired.bins.scale) == pytest.approx(expected, rel=0.1)
     assert np.isfinite(found.get_latent_representation()).all()
 
 
@@ -372,4 +372,4 @@ def test_a_checkpoint_of_the_atac_part_is_resumed_with_pairs_beside_it(small, tm
     with quiet():
         found.train(**TRAINING | {"max_epochs": 2}, checkpoint_dir=tmp_path, resume=True, paired_kwargs=PAIRED | SHORT)
     assert len(found.history["train_loss"]) == 2
-    assert found.module.paired is not None
+    assert found.paired is not None

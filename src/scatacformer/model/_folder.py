@@ -103,15 +103,18 @@ class ModelFiles:
                     "are not of one model. Copy the folder again."
                 )
 
-    def check_weights(self, build: Callable[[], nn.Module]) -> None:
-        """Compare the sizes of the weights with those of the network that ``build`` returns.
+    def check_weights(self, build: Callable[[], nn.Module], **beside: Callable[[], nn.Module]) -> None:
+        """Compare the sizes of the weights with those of the network that ``build`` returns, and of others beside it.
 
-        It is called on torch's meta device: nothing is allocated. ValueError that names the tensors that differ.
+        The names of the weights of the network ``x`` beside it begin with ``"x."``. Networks are built on torch's meta
+        device: nothing is allocated. ValueError that names the tensors that differ.
         """
         import torch
 
         with torch.device("meta"):
             expected = {name: tensor.shape for name, tensor in build().state_dict().items()}
+            for part, build_part in beside.items():
+                expected |= {f"{part}.{name}": tensor.shape for name, tensor in build_part().state_dict().items()}
         where = (self.path or Path(CONFIG)).with_name(WEIGHTS)
         check_tensors(where, {name: tensor.shape for name, tensor in self.weights.items()}, expected)
 

@@ -162,7 +162,7 @@ class AccessibilityMixin(ModelBase):
             raise FileExistsError(f"{store} exists. Choose another store, or remove it first.")
         # a MuData is registered through a separate AnnData: write into the user's object
         own, adata = adata, adata if mdata is None else mdata.mod[self._mudata_setup()["modalities"]["atac_layer"]]
-        if mdata is not None and self.module.paired is not None:
+        if mdata is not None and self.paired is not None:
             self._annotate_pairs(mdata, key, batch_size)
         else:
             adata.obsm[f"X_{key}"] = self.get_latent_representation(own, batch_size=batch_size)

@@ -13,17 +13,22 @@ from scatacformer.model._scvi import BaseModelClass, categories
 from ._reader import Encodings, Reader
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
     from torch import Tensor
 
     from scatacformer.genome import RegionClasses, Vocabulary
-    from scatacformer.nn import NetworkConfig, ScAtacNetwork
+    from scatacformer.nn import NetworkConfig, PairedNetwork, ScAtacNetwork
+
+
+PAIRED = "paired."  # begin of the names of the weights of the network of pairs
 
 
 class ModelBase(BaseModelClass):
     """scvi-tools' base class with the attributes of a ScAtacFormer, and the cells of an AnnData as it reads them."""
 
     module: ScAtacNetwork
+    paired: PairedNetwork | None = None  # encoders of RNA, after pairs were trained
     config_: NetworkConfig
     vocabulary_: Vocabulary
     registry_: dict[str, Any]
@@ -44,6 +49,27 @@ class ModelBase(BaseModelClass):
     eos_names_: list[str]
     _region_classes: RegionClasses | None
     _kept: Encodings
+
+    def to_device(self, device: str | int | torch.device) -> None:
+        """Move the weights to a device.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"``, ``"cuda:0"``, a number of a GPU, or a ``torch.device``.
+        """
+        super().to_device(device)
+        if self.paired is not None:
+            self.paired.to(self.module.device)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Name -> weight of both networks."""
+        pairs = {} if self.paired is None else self.paired.state_dict()
+        return self.module.state_dict() | {PAIRED + name: value for name, value in pairs.items()}
+
+    def _n_parameters(self) -> int:
+        parts = [self.module] if self.paired is None else [self.module, self.paired]
+        return sum(p.numel() for part in parts for p in part.parameters())
 
     def _dna_table(self) -> Tensor | None:
         """The DNA table of the network, if it reads one."""

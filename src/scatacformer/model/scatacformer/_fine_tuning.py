@@ -132,7 +132,7 @@ class FineTuningMixin(QueryMixin):
         weights = {k: v.detach().cpu() for k, v in known.module.state_dict().items()}
         state = {k: v.detach().cpu().clone() for k, v in self.module.state_dict().items()}
         for name, value in weights.items():
-            if name.startswith("paired.") or name in OF_CELLS + OF_REGIONS:
+            if name in OF_CELLS + OF_REGIONS:
                 continue
             if name.startswith("heads.") and not self._same_labels(known, name.split(".")[1]):
                 continue

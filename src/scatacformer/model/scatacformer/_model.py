@@ -266,7 +266,7 @@ class ScAtacFormer(
         if modality is not None and modality not in MODALITIES:
             raise ValueError(f"modality is {modality!r}; expected one of {MODALITIES}.")
         asked = self._asked(adata, indices)
-        if self.module.paired is not None:
+        if self.paired is not None:
             return self._paired_latent(asked, modality, batch_size)
         if modality in ("joint", "expression"):
             self._need_network()

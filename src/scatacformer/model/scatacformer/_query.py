@@ -160,12 +160,10 @@ class QueryMixin(ModelBase):
         """:meth:`load_query_data`; ``setup`` describes how to read a MuData if the reference was made of an AnnData."""
         if isinstance(reference_model, QueryMixin):
             model = reference_model
-            weights = {k: v.detach().cpu() for k, v in model.module.state_dict().items()}
-            registry, init, attributes = model.registry_, constructor_arguments(model), vars(model)
         else:
             model = cls.load(reference_model, adata=False, accelerator="cpu")
-            weights, registry = model.module.state_dict(), model.registry_
-            init, attributes = constructor_arguments(model), vars(model)
+        registry, init, attributes = model.registry_, constructor_arguments(model), vars(model)
+        weights = {k: v.detach().cpu() for k, v in model.module.state_dict().items()}
         if (table := model._dna_table()) is not None:
             init = init | {"dna": table}
         if not model.is_trained_:
@@ -186,7 +184,8 @@ class QueryMixin(ModelBase):
         query = cls(adata, **init, region_classes=model.region_classes)
         if model.config_.d_dna:
             query.dna_ = model.dna_
-        query._restore_pairs(attributes)
+        if model.paired is not None:
+            query._restore_pairs(attributes, model.paired.state_dict())
         n_known = weights["decoder.bias.weight"].shape[1]
         weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])
         # the shift of a new batch is unknown: nothing is subtracted

@@ -13,19 +13,22 @@ from scatacformer._io import CardFacts, table
 from scatacformer.model._folder import CONFIG, ModelFiles, read_config
 from scatacformer.model._scvi import check_registry, constructor_arguments, set_up_like
 from scatacformer.model._sharing import SharingMixin
-from scatacformer.nn import SIZES, LinkAttention, LinkConfig, NetworkConfig, PairedConfig, PairedNetwork, ScAtacNetwork
+from scatacformer.nn import SIZES, NetworkConfig, PairedConfig, ScAtacNetwork
 
-from ._base import ModelBase
+from ._base import PAIRED, ModelBase
 from ._eos import readers_of, saved_classes
 from ._mudata import is_mudata
 from ._state import State
+from .paired._paired import pairs_network
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from anndata import AnnData
     from mudata import MuData
+    from torch import Tensor, nn
 
 NAME = "ScAtacFormer"
 
@@ -41,7 +44,7 @@ class SavingMixin(SharingMixin, ModelBase):
         }
         dna = self.module.embedding.dna
         return ModelFiles(
-            type(self).__name__, self.config_.to_dict(), self.module.state_dict(), state, self.vocabulary_,
+            type(self).__name__, self.config_.to_dict(), self._weights(), state, self.vocabulary_,
             {} if dna is None else {"dna": {"dna": dna.table}},
         )  # fmt: skip
 
@@ -72,8 +75,9 @@ class SavingMixin(SharingMixin, ModelBase):
             set_up_like(cls, registry, adata, **kwargs)
             model = cls(adata, **init)
         check_same_network(path, NetworkConfig(**files.network), model.config_)
-        model._restore_pairs(attributes)
-        model.module.load_state_dict(files.weights)
+        of_pairs, own = divided(files.weights)
+        model._restore_pairs(attributes, of_pairs)
+        model.module.load_state_dict(own)
         for name, value in attributes.items():
             setattr(model, name, value)
         return model
@@ -101,10 +105,10 @@ class SavingMixin(SharingMixin, ModelBase):
             ("decoder", c.decoder),
             ("dimensions of the embedding", f"at most {c.d_embed}"),
             ("batches", f"{c.n_batch}"),
-            ("parameters", f"{sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million"),
+            ("parameters", f"{self._n_parameters() / 1e6:.1f} million"),
         ]
         rows += [("predicts", f"{n} {task}") for task, n in c.tasks.items() if task in self.labels_fitted_]
-        rows += [("RNA", "paired: expression and one space for both")] if self.module.paired is not None else []
+        rows += [("RNA", "paired: expression and one space for both")] if self.paired is not None else []
         example = (
             "import scatacformer as sf",
             "",
@@ -144,18 +148,12 @@ def _check_network(files: ModelFiles, classes: Any) -> None:
     files.check_layers(n_layers=config.n_layers)
     assert files.vocabulary is not None
     readers = readers_of(files.vocabulary, classes)
-    pairs = paired_configs(files.state["attributes"])
-    if pairs is not None:
-        files.check_layers(n_predictors=pairs[0].n_predictors)
-
-    def build() -> ScAtacNetwork:
-        network = ScAtacNetwork(config, readers.group, readers=readers.shares)
-        if pairs is not None:
-            network.paired = PairedNetwork(pairs[0])
-            network.paired.links = None if pairs[1] is None else LinkAttention(pairs[1])
-        return network
-
-    files.check_weights(build)
+    beside: dict[str, Callable[[], nn.Module]] = {}
+    attributes = files.state["attributes"]
+    if (sizes := attributes.get("paired_config_")) is not None:
+        files.check_layers(n_predictors=PairedConfig(**sizes).n_predictors)
+        beside["paired"] = lambda: pairs_network(sizes, attributes.get("links_config_"))
+    files.check_weights(lambda: ScAtacNetwork(config, readers.group, readers=readers.shares), **beside)
 
 
 def _of_options(files: ModelFiles, config: NetworkConfig) -> NetworkConfig:
@@ -168,12 +166,10 @@ def _of_options(files: ModelFiles, config: NetworkConfig) -> NetworkConfig:
         raise ValueError(f"{files.path} has invalid network options: {error}") from None
 
 
-def paired_configs(attributes: dict[str, Any]) -> tuple[PairedConfig, LinkConfig | None] | None:
-    """The sizes of the network of pairs in a model's attributes; None for a model without one."""
-    if attributes.get("paired_config_") is None:
-        return None
-    links = attributes.get("links_config_")
-    return PairedConfig(**attributes["paired_config_"]), None if links is None else LinkConfig(**links)
+def divided(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of the network of pairs, under their own names, and all others."""
+    of_pairs = {name.removeprefix(PAIRED): value for name, value in weights.items() if name.startswith(PAIRED)}
+    return of_pairs, {name: value for name, value in weights.items() if not name.startswith(PAIRED)}
 
 
 def check_same_network(path: Path | None, saved: NetworkConfig, made: NetworkConfig) -> None:

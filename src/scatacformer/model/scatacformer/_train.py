@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -174,8 +173,9 @@ class TrainingMixin(ModelBase):
             fingerprint=self._fingerprint(plan, source, split, sentences, batch_size, bin_vectors, trainer_kwargs),
             if_interrupted=_left_undone(pairs, heads),
         )  # fmt: skip
-        with self._without_pairs(), adapted(self.module.encoder, trainable.lora, self.seed_):
+        with adapted(self.module.encoder, trainable.lora, self.seed_):
             outcome = fit(plan, data, options)
+        self.to_device(self.module.device)  # the network of pairs follows
         self.history_, self.is_trained_ = outcome.history.frames(), True
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
         if trainable.stage == "untrained":
@@ -249,16 +249,6 @@ class TrainingMixin(ModelBase):
             **sentences.to_dict(),
             **trainable,
         }
-
-    @contextmanager
-    def _without_pairs(self) -> Iterator[None]:
-        """The module without the network of pairs, which is trained separately: an optimizer would apply weight decay
-        to it."""
-        paired, self.module.paired = self.module.paired, None
-        try:
-            yield
-        finally:
-            self.module.paired = None if paired is None else paired.to(self.module.device)
 
     def _split(
         self,

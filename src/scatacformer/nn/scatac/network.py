@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scatacformer.nn.paired.network import PairedNetwork
-
 from .config import NetworkConfig
 from .cross_attention import CrossAttention
 from .decoders import Context, check_readers, make_decoder, state_logits
@@ -83,7 +81,6 @@ class ScAtacNetwork(nn.Module):
         self.register_buffer("local_shift", torch.zeros(config.n_batch, N_CENTRES, config.d_embed))
         self.register_buffer("shift_centres", torch.zeros(N_CENTRES, config.d_embed))
         self.register_buffer("shift_width", torch.ones(()))
-        self.paired: PairedNetwork | None = None  # encoders of RNA, after pairs were trained
 
     @property
     def device(self) -> torch.device:

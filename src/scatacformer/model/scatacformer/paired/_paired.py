@@ -15,8 +15,11 @@ from scatacformer.training import History
 from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedOptions, fit_pairs, ragged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from anndata import AnnData
+    from torch import Tensor
 
     from scatacformer.cells import PairedCells
     from scatacformer.model.scatacformer._mudata import Asked
@@ -94,7 +97,7 @@ class PairedMixin(ModelBase):
         cells = self._need_pairs()
         if not self.is_trained_:
             raise ValueError("the ATAC part is not trained. Call train(), or create the model with from_atac_model().")
-        if self._trainable().frozen and self.module.paired is not None:
+        if self._trainable().frozen and self.paired is not None:
             raise ValueError(
                 "a query keeps the pairs' weights of its reference. To continue training them, load_query_data(..., unfrozen=True)."
             )
@@ -118,7 +121,7 @@ class PairedMixin(ModelBase):
         )  # fmt: skip
         network, outcome = fit_pairs(inputs, options, self.seed_, progress)
         # at the end, so that a training that fails or is interrupted leaves the model unchanged
-        self.module.paired = network.to(self.module.device)
+        self.paired = network.to(self.module.device)
         self.paired_config_ = network.config.to_dict()
         self.genes_, self.links_config_, self.matching_ = _genes_of(cells), None, {}
         self._add_history(outcome.history.record)
@@ -173,7 +176,7 @@ class PairedMixin(ModelBase):
     def _chromatin(self, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The transformer's embedding of cells (n_cells, d_embed), and the input of the ATAC student, if there is
         one."""
-        teacher, student, paired = [], [], self.module.paired
+        teacher, student, paired = [], [], self.paired
         for batch in self._reader(adata).minibatches(rows, batch_size):
             teacher.append(self.module.embed(batch).float().cpu().numpy())
             guess = (
@@ -200,20 +203,19 @@ class PairedMixin(ModelBase):
         return cells
 
     def _need_network(self) -> PairedNetwork:
-        if self.module.paired is None:
+        if self.paired is None:
             raise ValueError(
                 "the model was not trained on pairs. Create it from a MuData (setup_mudata) and call train() or train_pairs()."
             )
-        return self.module.paired
+        return self.paired
 
-    def _restore_pairs(self, attributes: dict[str, Any]) -> None:
-        """The paired network of a saved or other model, before its weights are loaded."""
+    def _restore_pairs(self, attributes: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """The network of pairs of a saved or other model: none without a ``paired_config_``."""
         if attributes.get("paired_config_") is None:
             return
-        self.module.paired = PairedNetwork(PairedConfig(**attributes["paired_config_"]), self.seed_)
+        self.paired = pairs_network(attributes["paired_config_"], attributes.get("links_config_"))
+        self.paired.load_state_dict(weights)
         self.links_config_, self.matching_ = attributes.get("links_config_"), dict(attributes.get("matching_", {}))
-        if self.links_config_ is not None:
-            self.module.paired.links = LinkAttention(LinkConfig(**self.links_config_))
         self.paired_config_, self.genes_ = dict(attributes["paired_config_"]), dict(attributes["genes_"])
         if "mudata_setup_" in attributes and self._mdata is None:
             self.mudata_setup_ = attributes["mudata_setup_"]
@@ -221,6 +223,13 @@ class PairedMixin(ModelBase):
     def _add_history(self, record: dict[str, dict[int, float]]) -> None:
         """Add metrics by epoch to ``history``; those with the same names are replaced."""
         self.history_ = {**(self.history_ or {}), **History(record).frames()}
+
+
+def pairs_network(config: Mapping[str, Any], links: Mapping[str, Any] | None) -> PairedNetwork:
+    """A network of these sizes, in evaluation mode, whose weights are still to be loaded."""
+    network = PairedNetwork(PairedConfig(**config))
+    network.links = None if links is None else LinkAttention(LinkConfig(**links))
+    return network.eval()
 
 
 def gene_table(cells: PairedCells) -> pd.DataFrame:
