@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from scatacformer import Corpus, Vocabulary
 from scatacformer.corpus import CorpusEntry, _build
+from scatacformer.genome import chrom_sizes
 from scatacformer.pp import match_vocabulary
 
 
@@ -325,6 +326,24 @@ def test_bins_of_another_assembly_that_does_not_say_so_are_refused(two, tmp_path
         tmp_path / "m.h5ad"
     )
     refused(two, [tmp_path / "m.h5ad"], "end beyond their chromosome in hg38", genome="hg38", bin_size=100_000)
+
+
+@pytest.mark.parametrize(("cells_of", "vocabulary_of"), [("hg38", "hg19"), ("mm10", "mm39")])
+def test_the_ends_of_bins_show_another_assembly_although_none_is_named(two, tmp_path, cells_of, vocabulary_of):
+    # on chromosomes that are shorter than in the vocabulary's assembly: none of the bins is beyond an end
+    sizes, longer = chrom_sizes(cells_of), chrom_sizes(vocabulary_of)
+    shorter = {name: size for name, size in sizes.items() if size < longer.get(name, 0)}
+    assert len(shorter) > 3
+    bins = Vocabulary.from_chrom_sizes(shorter, 100_000)
+    cells = ad.AnnData(sp.csr_matrix(np.ones((2, bins.n_bins), np.float32)), var=bins.to_frame())
+    cells.write_h5ad(tmp_path / "other.h5ad")
+    message = rf"other\.h5ad is of {cells_of}, the vocabulary is of {vocabulary_of}"
+    refused(two, [tmp_path / "other.h5ad"], message, genome=vocabulary_of, bin_size=100_000)
+    own = Vocabulary.from_chrom_sizes({name: longer[name] for name in shorter}, 100_000)
+    cells = ad.AnnData(sp.csr_matrix(np.ones((2, own.n_bins), np.float32)), var=own.to_frame())
+    cells.write_h5ad(tmp_path / "own.h5ad")
+    built = Corpus.build(tmp_path / "corpus", [tmp_path / "own.h5ad"], genome=vocabulary_of, bin_size=100_000)
+    assert built.n_cells == 2
 
 
 def test_what_is_not_there_or_unknown_is_refused_first(two, tmp_path):

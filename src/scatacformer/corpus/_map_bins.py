@@ -1,4 +1,4 @@
-"""From the regions of a data set to the bins of the vocabulary, and whether they speak of the same genome."""
+"""From the regions of a data set to the bins of the vocabulary, and whether both are of the same assembly."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scatacformer.genome import Vocabulary, assembly_name, check_reach, match_chroms, overlap_matrix
+from scatacformer.genome import Vocabulary, assembly_name, check_reach, identify_assembly, match_chroms, overlap_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def check_assembly_of(assembly: str | None, vocabulary: Vocabulary, what: str) -> None:
-    """Raise ValueError if a data set is labelled with another assembly than that of the vocabulary."""
-    stated, own = assembly_name(assembly) or assembly, vocabulary.assembly
+    """Raise ValueError if the assembly of a data set is another than that of the vocabulary, by name or by its ends."""
+    stated, own = assembly_name(assembly) or assembly, identify_assembly(vocabulary)
     if stated is not None and own is not None and stated != own:
         raise ValueError(
             f"{what} is of {stated}, the vocabulary is of {own}: positions mean different places. Leave it out, or "
@@ -26,7 +26,8 @@ def regions_of_var(var: pd.DataFrame, vocabulary: Vocabulary, assembly: str | No
     """Positions of the columns of a data set, with the vocabulary's names of chromosomes.
 
     Besides what :meth:`Vocabulary.from_var` reads: HuBMAP's ``chrom``, ``bin_start``, ``bin_stop``, whose stop is the
-    last base. Raises ValueError for another assembly than the vocabulary's, and for regions beyond their chromosome.
+    last base. Raises ValueError for another assembly than the vocabulary's, by its name or by the ends of bins of one
+    width, and for regions beyond their chromosome.
     """
     import pandas as pd
 
@@ -48,6 +49,11 @@ def regions_of_var(var: pd.DataFrame, vocabulary: Vocabulary, assembly: str | No
         regions = Vocabulary(names, regions.chrom, regions.start, regions.end, regions.assembly)
     widest = int((regions.end - regions.start).max())  # some tools leave a last bin at full width
     check_reach(vocabulary.codes_of(regions)[regions.chrom], regions.start, regions.end, vocabulary, what, slack=widest)
+    try:
+        found = identify_assembly(regions)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+    check_assembly_of(found, vocabulary, what)
     return regions
 
 
@@ -87,8 +93,7 @@ class BinMap:
         """(indptr, sorted bins without repeats as int32, open entries outside the vocabulary) of some cells."""
         if self._one_each:
             bins = self._bins[regions]
-            # most data sets have the very bins, in order: then nothing is to be sorted, and all is done ten times
-            # faster
+            # most data sets have exactly these bins, in order: without sorting, this is ten times as fast
             rises = np.ones(max(len(bins) + 1, 2), bool)
             rises[1:-1] = bins[1:] > bins[:-1]
             rises[indptr] = True
