@@ -33,6 +33,12 @@ class Regions(NamedTuple):
     end: np.ndarray  # (n_regions,) int64, bp, >= start
 
 
+def codes_in(vocabulary: Vocabulary, regions: Regions) -> np.ndarray:
+    """Chromosome of each region as the vocabulary numbers them, (n_regions,) int64; -1: none of its."""
+    code = {name: number for number, name in enumerate(vocabulary.chrom_names)}
+    return np.array([code.get(name, -1) for name in regions.chrom_names], dtype=np.int64)[regions.chrom]
+
+
 def is_batch(regions: Any) -> bool:
     """Whether this is a list of lists of regions (or of tables, files, …) rather than a list of regions."""
     if isinstance(regions, np.ndarray) and regions.ndim:

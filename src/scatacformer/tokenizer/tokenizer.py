@@ -15,7 +15,8 @@ from scatacformer.genome import DEFAULT_EXCLUDED, OverlapIndex, Vocabulary, over
 from .batch import TokenBatch, check_batch_options, make_batch, pad_features
 from .cells import tokenize_anndata, tokenize_fragments
 from .files import read_tokenizer, read_universe, write_tokenizer
-from .regions import Regions, as_regions, is_batch
+from .names import as_ids, ids_of, tokens_of
+from .regions import Regions, as_regions, codes_in, is_batch
 from .special_tokens import Layout, SpecialTokens
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ class Tokenizer:
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False) -> list[str]:
         """The tokens of token ids, one or several; optionally without special tokens. ValueError for unknown ids."""
-        tokens = self._names(np.atleast_1d(_as_ids(token_ids)))
+        tokens = self._tokens(np.atleast_1d(as_ids(token_ids)))
         return [token for token in tokens if not (skip_special_tokens and token in self._special.ids)]
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False) -> list[list[str]]:
@@ -313,17 +314,17 @@ class Tokenizer:
 
     def convert_ids_to_tokens(self, token_ids: Any) -> Any:
         """The token of an id, or the list of those of several. ValueError for ids that are not in the vocabulary."""
-        ids = _as_ids(token_ids)
-        return self._names(ids) if ids.ndim else self._names(ids[None])[0]
+        ids = as_ids(token_ids)
+        return self._tokens(ids) if ids.ndim else self._tokens(ids[None])[0]
 
     def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
         """The id of a token, or the list of those of several; that of ``<unk>`` for others (None where there is none).
 
         A token must have exactly this interval; for regions that only overlap, call the tokenizer.
         """
-        if isinstance(tokens, str):
-            return self._exact_ids([tokens])[0]
-        return self._exact_ids([str(token) for token in tokens])
+        several = [tokens] if isinstance(tokens, str) else [str(token) for token in tokens]
+        ids = ids_of(several, self.vocabulary, self._special, self._index)
+        return ids[0] if isinstance(tokens, str) else ids
 
     def get_special_tokens_mask(self, tokens: Iterable[Any], already_has_special_tokens: bool = True) -> list[int]:
         """1 for each token or token id that is special, 0 for regions.
@@ -397,13 +398,16 @@ class Tokenizer:
     def _index(self) -> OverlapIndex:
         return OverlapIndex.of(self.vocabulary)
 
+    def _tokens(self, ids: np.ndarray) -> list[str]:
+        return tokens_of(ids, self.vocabulary, self._special)
+
     def _ids(self, lists: list[Regions]) -> list[np.ndarray]:
         """Token ids of each list of regions. One UserWarning where regions of them leave no token, not even
         ``<unk>``."""
         ids = []
         n_lost, first = 0, ""
         for regions in lists:
-            queries, found = self._index.hits(self._codes(regions), regions.start, regions.end)
+            queries, found = self._index.hits(codes_in(self.vocabulary, regions), regions.start, regions.end)
             if not len(found) and self.unk_token_id is not None:
                 found = np.array([self.unk_token_id])
             elif len(lost := np.setdiff1d(np.arange(len(regions.start)), queries)):
@@ -421,51 +425,3 @@ class Tokenizer:
                 stacklevel=3,
             )
         return ids
-
-    def _codes(self, regions: Regions) -> np.ndarray:
-        """Chromosome of each region as the vocabulary numbers them; -1: none of its."""
-        code = {name: number for number, name in enumerate(self.vocabulary.chrom_names)}
-        return np.array([code.get(name, -1) for name in regions.chrom_names], dtype=np.int64)[regions.chrom]
-
-    def _exact_ids(self, tokens: list[str]) -> list[int | None]:
-        ids: list[int | None] = [self._special.ids.get(token, self.unk_token_id) for token in tokens]
-        names = [number for number, token in enumerate(tokens) if token not in self._special.ids]
-        try:
-            regions = as_regions([tokens[number] for number in names])
-        except ValueError:  # one of them is not a region: parse each by itself
-            if len(names) == 1:
-                return ids
-            for number in names:
-                ids[number] = self._exact_ids([tokens[number]])[0]
-            return ids
-        queries, hits = self._index.hits(self._codes(regions), regions.start, regions.end)
-        same = (self.vocabulary.start[hits] == regions.start[queries]) & (
-            self.vocabulary.end[hits] == regions.end[queries]
-        )
-        for query, hit in zip(queries[same].tolist(), hits[same].tolist(), strict=True):
-            ids[names[query]] = hit
-        return ids
-
-    def _names(self, ids: np.ndarray) -> list[str]:
-        if ids.size and not (0 <= ids.min() and ids.max() < len(self)):
-            wrong = ids[(ids < 0) | (ids >= len(self))][0]
-            raise ValueError(f"{wrong} is not a token id of this tokenizer; expected 0 … {len(self) - 1:,}.")
-        vocabulary, special = self.vocabulary, {number: token for token, number in self._special.ids.items()}
-        names = vocabulary.chrom_names
-        return [
-            special[token]
-            if token >= vocabulary.n_bins
-            else f"{names[vocabulary.chrom[token]]}:{vocabulary.start[token]}-{vocabulary.end[token]}"
-            for token in ids.tolist()
-        ]
-
-
-def _as_ids(token_ids: Any) -> np.ndarray:
-    """Token ids as an int64 array, () or (n,)."""
-    ids = np.asarray(token_ids if not hasattr(token_ids, "detach") else token_ids.detach().cpu())
-    if ids.size == 0:
-        return np.zeros(ids.shape, dtype=np.int64)
-    if ids.dtype.kind not in "iu" or ids.ndim > 1:
-        hint = " Several lists: batch_decode." if ids.ndim > 1 else ""
-        raise ValueError(f"Expected token ids, an int or a list of int; found {ids.dtype} of shape {ids.shape}.{hint}")
-    return ids.astype(np.int64)
