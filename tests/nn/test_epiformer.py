@@ -75,13 +75,14 @@ def test_the_base_size_has_the_published_geometry(n_tracks: int, n_parameters: i
         assert network(torch.zeros(2, 4, 98_304)).shape == (2, n_tracks, 640)
 
 
-@pytest.mark.parametrize("tile", [64, 192, 2048])
-def test_tiles_and_diagonals_change_no_number(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
+@pytest.mark.parametrize(("tile", "block", "n_bins"), [(64, 5, 32), (192, 32, 32), (2048, 128, 32), (64, 7, 29)])
+def test_tiles_and_blocks_change_no_number(monkeypatch: pytest.MonkeyPatch, tile: int, block: int, n_bins: int) -> None:
     monkeypatch.setattr(file, "TILE", tile)
+    monkeypatch.setattr(file, "BLOCK", block)
     network = shaken(EpiformerNetwork(TINY))
     reference = shaken(plain().PlainEpiformer(TINY))
     reference.load_state_dict(network.state_dict())
-    x = dna(2, 4096).requires_grad_()
+    x = dna(2, 128 * n_bins).requires_grad_()
     expected = reference(x)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     (wanted,) = torch.autograd.grad((expected * weights).sum(), x)

@@ -16,12 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scatacformer.nn import fast_convolution
+
 SIZES: dict[str, dict[str, Any]] = {
     # small: minutes on a laptop. base: the published geometry, 54,819,693 parameters with one track
     "small": {"d_model": 96, "d_stem": 64, "n_layers": 2, "n_heads": 4, "d_feedforward": 192, "dropout": 0.1},
     "base": {"d_model": 768, "d_stem": 384, "n_layers": 8, "n_heads": 4, "d_feedforward": 2048, "dropout": 0.4},
 }
-TILE = 2048  # positions of a tile on a CPU: its activations stay in the cache
+TILE = 1024  # positions of a tile on a CPU: its activations stay in the cache
+BLOCK = 128  # queries of a block of the attention
 
 
 @dataclass(frozen=True)
@@ -214,14 +217,15 @@ class _Stage(nn.Sequential):
         if plain or torch.is_autocast_enabled("cpu") or x.shape[-1] < TILE:
             return super().forward(x)
         rows = x.transpose(1, 2).contiguous()  # (B, L, C), without a copy after the stage before
+        if len(rows) == 1:  # no copy
+            return self._tiled(rows[0])[None].transpose(1, 2)
         return torch.stack([self._tiled(sample) for sample in rows]).transpose(1, 2)
 
     def _tiled(self, x: Tensor) -> Tensor:
         """One sample ``(L, C)`` to ``(L / 2, C')``, a tile at a time.
 
-        Without gradients a tile needs its neighbours' input only, and five products of rows with the weights of one
-        tap each replace the convolution: the convolutions of a window of 98,304 bp take 1.8 s instead of 2.5 s on
-        two cores, and a third of the memory.
+        Without gradients a tile needs its neighbours' input only, so that its numbers stay in the cache from the
+        first norm to the pooling, and convolutions of five taps take the fast way of :mod:`.fast_convolution`.
         """
         first, residual, _ = self
         norm, convolution = (first[0], first[2]) if isinstance(first, nn.Sequential) else (None, first)
@@ -230,35 +234,42 @@ class _Stage(nn.Sequential):
         assert isinstance(inner_norm, nn.BatchNorm1d) and isinstance(pointwise, nn.Conv1d)
         bias, inner_bias = convolution.bias, pointwise.bias
         assert bias is not None and inner_bias is not None and (norm is None or isinstance(norm, nn.BatchNorm1d))
-        taps = convolution.weight.permute(2, 1, 0).contiguous()  # (kernel, C, C')
+        affine = None if norm is None else _affine(norm)
+        scale, shift = _affine(inner_norm)
+        shift = shift + bias * scale  # of what has not got its bias yet
+        bias = bias + inner_bias
+        weight = convolution.weight
+        fast = weight.shape[2] == fast_convolution.TAPS
+        taps = fast_convolution.transform_weight(weight) if fast else weight.permute(2, 1, 0).flatten(0, 1).contiguous()
         mix = pointwise.weight[:, :, 0].t()  # (C', C')
-        half, length = len(taps) // 2, len(x)
-        out = x.new_empty(length // 2, taps.shape[2])
+        half, length = weight.shape[2] // 2, len(x)
+        out = x.new_empty(-(-length // 4), 2, weight.shape[0])
         for start in range(0, length, TILE):
             stop = min(start + TILE, length)
-            low, high = max(start - half, 0), min(stop + half, length)
-            tile = x[low:high] if norm is None else F.gelu(_normalise(norm, x[low:high]))
-            if high - low < stop - start + 2 * half:  # at an end: zeros, as the convolution pads
-                tile = F.pad(tile, (0, 0, low - start + half, stop + half - high))
-            n = stop - start
-            if taps.shape[1] < 16:  # few channels: one product over all taps, whose rows overlap in memory
-                rows = tile.as_strided((n, taps[:, :, 0].numel()), (tile.shape[1], 1)).contiguous()
-                y = torch.addmm(bias, rows, taps.flatten(0, 1))
-            else:
-                y = torch.addmm(bias, tile[:n], taps[0])
-                for i in range(1, len(taps)):
-                    y.addmm_(tile[i : i + n], taps[i])
-            inner = F.gelu(_normalise(inner_norm, y))
-            y.add_(inner_bias).addmm_(inner, mix)
-            torch.maximum(y[0::2], y[1::2], out=out[start // 2 : stop // 2])
-        return out
+            n = -(-(stop - start) // 4)
+            low, high = max(start - half, 0), min(start + 4 * n + half, length)
+            tile = x[low:high] if affine is None else F.gelu(torch.addcmul(affine[1], x[low:high], affine[0]))
+            if high - low < 4 * n + 2 * half:  # at an end: zeros, as the convolution pads
+                tile = F.pad(tile, (0, 0, low - start + half, start + 4 * n + half - high))
+            if fast:
+                y = fast_convolution.convolve(tile, taps)  # (4, n, C'), of positions 4 i, 4 i + 1, ...
+            else:  # few channels: one product over all taps, whose rows overlap in memory
+                width = tile.shape[1]
+                rows = tile.as_strided((4, n, len(taps)), (width, 4 * width, 1))
+                y = (rows.flatten(0, 1) @ taps).unflatten(0, (4, n))
+            inner = F.gelu(torch.addcmul(shift, y, scale)).flatten(0, 1)
+            y.flatten(0, 1).addmm_(inner, mix)
+            pooled = out[start // 4 : start // 4 + n]
+            torch.add(torch.maximum(y[0], y[1]), bias, out=pooled[:, 0])
+            torch.add(torch.maximum(y[2], y[3]), bias, out=pooled[:, 1])
+        return out.flatten(0, 1)[: length // 2]
 
 
-def _normalise(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
-    """Batch norm in evaluation of rows ``(n, C)``."""
+def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Batch norm in evaluation, ``(C,)`` each: what rows are multiplied by, and what is added."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return torch.addcmul(norm.bias - norm.running_mean * scale, x, scale)
+    return scale, norm.bias - norm.running_mean * scale
 
 
 # transformer: (B, n_bins, d_model) -> the same ------------------------------------------------------------------------
@@ -319,8 +330,9 @@ class _RelativeAttention(nn.Module):
     """Attention with relative keys (Shaw et al. 2018): score(l, r) = q_l · (k_r + e_{l-r}) / sqrt(d_head).
 
     ``distance_embedding`` has ``2 max_bins - 1`` rows, that of distance l - r at ``l - r + max_bins - 1``. There is
-    no projection of the output. Products of all queries with all distances are computed once and read at an angle,
-    (B, n_heads, n, 2n - 1) numbers where an expanded table has n · n · d_head: 19 MB instead of 453 MB a layer.
+    no projection of the output. Queries are taken ``BLOCK`` at a time: the products of m queries with the m + n - 1
+    distances that they see are read at an angle, (B, n_heads, m, m + n - 1) numbers, where a table of all pairs would
+    have n · n · d_head: 2 MB instead of 453 MB.
     """
 
     def __init__(self, d_model: int, n_heads: int, max_bins: int, dropout: float) -> None:
@@ -336,19 +348,24 @@ class _RelativeAttention(nn.Module):
             project(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, n_heads, n, d_head)
             for project in (self.query, self.key, self.value)
         )
-        q = q * q.shape[-1] ** -0.5
+        q, k = q * q.shape[-1] ** -0.5, k.transpose(-1, -2)
         middle = self.max_bins - 1
-        distances = self.distance_embedding.weight[middle - n + 1 : middle + n].flip(0)  # n - 1, ..., 1 - n
-        scores = q @ k.transpose(-1, -2) + _diagonals(q @ distances.t())  # (B, n_heads, n, n)
-        mixed = self.dropout(scores.softmax(-1)) @ v  # (B, n_heads, n, d_head)
-        return mixed.transpose(1, 2).flatten(2)
+        distances = self.distance_embedding.weight[middle - n + 1 : middle + n].flip(0).t()  # n - 1, ..., 1 - n
+        blocks = []
+        for start in range(0, n, BLOCK):
+            some = q[:, :, start : start + BLOCK]  # (B, n_heads, m, d_head)
+            stop = start + some.shape[2]
+            seen = distances[:, n - stop : 2 * n - 1 - start]  # from stop - 1 to start - n + 1
+            scores = some @ k + _diagonals(some @ seen)  # (B, n_heads, m, n)
+            blocks.append(self.dropout(scores.softmax(-1)) @ v)  # (B, n_heads, m, d_head)
+        return torch.cat(blocks, dim=2).transpose(1, 2).flatten(2)
 
 
 def _diagonals(products: Tensor) -> Tensor:
-    """``(..., n, 2n - 1)`` to ``(..., n, n)``: entry (l, r) is column r - l + n - 1 of row l (Huang et al. 2018)."""
-    n = products.shape[-2]
-    shifted = F.pad(products, (0, 1)).flatten(-2)[..., :-n]  # every row begins one column later than the one above
-    return shifted.unflatten(-1, (n, 2 * n - 1))[..., n - 1 :]
+    """``(..., m, m + n - 1)`` to ``(..., m, n)``: entry (i, r) is column r - i + m - 1 of row i (Huang et al. 2018)."""
+    m, width = products.shape[-2:]
+    shifted = F.pad(products, (0, 1)).flatten(-2)[..., :-m]  # every row begins one column later than the one above
+    return shifted.unflatten(-1, (m, width))[..., m - 1 :]
 
 
 # head: (B, n_bins, d_model) -> (B, n_tracks, n_outputs) ---------------------------------------------------------------
