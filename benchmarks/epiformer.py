@@ -431,7 +431,7 @@ def main() -> None:
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "epiformer-benchmark" / "rows.jsonl"
     )
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--planted-epochs", type=int, default=60)
+    parser.add_argument("--planted-epochs", type=int, default=30)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--folds", nargs="+", type=int, default=list(range(N_FOLDS)))
     parser.add_argument("--n-variants", type=int, default=1000)
