@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._settings import settings, show_messages
+
 if TYPE_CHECKING:
     from . import (
         cells,
@@ -75,11 +77,15 @@ __all__ = [
     "pretrain",
     "pseudobulk",
     "sequence",
+    "settings",
     "tl",
     "tokenizer",
     "tracks",
     "training",
 ]
+
+
+show_messages()
 
 
 def __getattr__(name: str) -> Any:

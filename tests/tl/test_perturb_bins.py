@@ -79,3 +79,12 @@ def test_what_changes_nothing_shifts_nothing(model):
 def test_what_cannot_be_changed_is_refused(model, wrong, message):
     with pytest.raises(ValueError, match=message):
         sf.tl.perturb_bins(model, **wrong)
+
+
+def test_a_result_is_shown_in_a_few_lines(model):
+    names = model.adata.var_names
+    found = sf.tl.perturb_bins(model, remove=names[20:60], indices=np.arange(10))
+    closed = f"{found.n_removed.mean():.3g} (mean)"
+    assert repr(found).startswith("PerturbedBins: cells changed: ") and closed in repr(found)
+    assert len(repr(found)) < 500
+    assert closed in found._repr_html_() and "<table>" in found._repr_html_()

@@ -280,3 +280,13 @@ def test_a_damaged_checkpoint_is_refused_or_does_no_harm(tmp_path):
     path.write_bytes(raw[: len(raw) // 2])
     with pytest.raises(ValueError, match="last.ckpt is truncated, damaged"):
         train(checkpoint_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_batch_job_gets_a_line_for_each_epoch(progress, caplog):
+    with caplog.at_level("INFO", logger="scatacformer"):
+        train(max_epochs=2, progress=progress)
+    lines = [record.message for record in caplog.records if record.message.startswith("epoch ")]
+    assert len(lines) == (2 if progress else 0)
+    if progress:
+        assert lines[1].startswith("epoch 2 of at most 2: train loss 0.") and ", validation loss " in lines[1]

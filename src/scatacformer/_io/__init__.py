@@ -23,8 +23,11 @@ if TYPE_CHECKING:
         whole_file,
     )
     from .folder import FolderWriter, alone, listed_file, read_whole, whole_folder
+    from .html import html_table
     from .hub import folder_of
+    from .packages import optional, snapatac2
     from .plain import decode, encode
+    from .progress import tqdm
     from .tensors import TensorShape, check_finite, check_tensors, read_tensors, refuse_pointer, tensor_shapes
     from .unpack import open_unpacked, read_unpacked
 
@@ -39,11 +42,13 @@ __all__ = [
     "encode",
     "folder_of",
     "holds_nothing",
+    "html_table",
     "in_words",
     "inside",
     "listed_file",
     "model_card",
     "open_unpacked",
+    "optional",
     "partial_of",
     "put_in_place",
     "read_json",
@@ -57,9 +62,11 @@ __all__ = [
     "remove_dead_partials",
     "scratch_folder",
     "sha256",
+    "snapatac2",
     "sync_folder",
     "table",
     "tensor_shapes",
+    "tqdm",
     "whole_file",
     "whole_folder",
     "writing",
@@ -92,7 +99,10 @@ _FILES = {
         "read_whole",
         "whole_folder",
     ),
+    "html": ("html_table",),
     "hub": ("folder_of",),
+    "packages": ("optional", "snapatac2"),
+    "progress": ("tqdm",),
     "plain": (
         "decode",
         "encode",

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from tqdm.auto import tqdm
+
+from scatacformer._io import tqdm
 
 from .rows import iter_rows
 

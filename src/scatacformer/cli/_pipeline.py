@@ -60,7 +60,6 @@ def _train(model: Any, args: argparse.Namespace) -> None:
             model.train(
                 max_epochs=args.max_epochs,
                 accelerator=args.accelerator,
-                callbacks=[] if args.quiet else [_epoch_log()],
                 enable_progress_bar=not args.quiet,
                 enable_model_summary=False,
                 logger=False,
@@ -69,23 +68,6 @@ def _train(model: Any, args: argparse.Namespace) -> None:
             raise KeyboardInterrupt from stopped
     for line in printed.getvalue().splitlines():
         logger.info("%s", line)
-
-
-def _epoch_log() -> Any:
-    """A callback that logs a line for each epoch."""
-    from lightning.pytorch import Callback
-
-    class EpochLog(Callback):
-        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            losses = {
-                name: float(trainer.callback_metrics[f"{name}_loss"])
-                for name in ("train", "validation")
-                if f"{name}_loss" in trainer.callback_metrics
-            }
-            text = ", ".join(f"{name} loss {value:.4f}" for name, value in losses.items())
-            logger.info("epoch %d of at most %d: %s", trainer.current_epoch + 1, trainer.max_epochs, text)
-
-    return EpochLog()
 
 
 def cluster(adata: AnnData, args: argparse.Namespace) -> None:

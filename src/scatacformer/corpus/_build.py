@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from scatacformer._io import (
     alone,
@@ -20,6 +19,7 @@ from scatacformer._io import (
     remove,
     remove_dead_partials,
     sync_folder,
+    tqdm,
     whole_file,
 )
 from scatacformer.genome import Vocabulary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 def versions() -> dict[str, str]:
     """Settings with which a corpus was built."""
-    found = {name: version(name) for name in ("scatacformer", "anndata", "numpy", "snapatac2")}
-    return {"python": platform.python_version(), **found}
+    found = {"python": platform.python_version()}
+    for name in ("scatacformer", "anndata", "numpy", "snapatac2"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # snapatac2 is needed for fragments only
+            continue
+    return found
 
 
 def summary(vocabulary: Vocabulary, descriptions: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scatacformer._io import read_whole
+from scatacformer._io import html_table, read_whole
 from scatacformer.cells import RowSource
 from scatacformer.genome import Vocabulary
 
@@ -291,6 +291,17 @@ class Corpus:
             f"Corpus({self.n_cells:,} cells, {self.n_tokens:,} tokens, {len(self._folders):,} data sets, "
             f"{self._card['n_bins']:,} bins, assembly {self._card['assembly'] or 'not named'})"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("folder", str(self.folder)),
+            ("cells", f"{self.n_cells:,}"),
+            ("tokens (open bins)", f"{self.n_tokens:,}"),
+            ("data sets", f"{len(self._folders):,}"),
+            ("bins", f"{self._card['n_bins']:,}"),
+            ("assembly", self._card["assembly"] or "not named"),
+        ]
+        return html_table("Corpus", rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "identity": self._identity}

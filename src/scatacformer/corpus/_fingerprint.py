@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
+from scatacformer._io import tqdm
 
 _BLOCK = 1 << 22
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from scatacformer._io import tqdm
 from scatacformer.cells import FlatArray
 from scatacformer.genome import assembly_name
 
@@ -80,7 +80,7 @@ def _faults_of_sources(data_set: dict[str, Any], deep: bool, missing: list[str])
             yield f"{path} changed since the data set {data_set['name']} was built of it. {AGAIN}"
 
 
-def _faults_of_shard(data_set: dict[str, Any], folder: Path, n_bins: int, bar: tqdm) -> Iterator[str]:
+def _faults_of_shard(data_set: dict[str, Any], folder: Path, n_bins: int, bar: Any) -> Iterator[str]:
     """At most one for each file: of those with the right bytes also whether these can be right."""
     whole = set()
     for name in DTYPES:
@@ -110,7 +110,7 @@ def _check_bytes(folder: Path, name: str, data_set: dict[str, Any]) -> None:
     open_array(folder, name, data_set, 1)  # as many numbers as listed in the card
 
 
-def check_bins(folder: Path, n_bins: int, bar: tqdm) -> None:
+def check_bins(folder: Path, n_bins: int, bar: Any) -> None:
     """ValueError for bins of a data set that are out of range, not sorted within their cell, or come twice in it."""
     bins, indptr = FlatArray(folder / "bins.npy", DTYPES["bins"]), FlatArray(folder / "indptr.npy", DTYPES["indptr"])
     boundaries = indptr[:]

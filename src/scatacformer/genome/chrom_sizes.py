@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import functools
-import importlib.resources
 import operator
 import os
 import re
@@ -13,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scatacformer._io import reading
+
+from .seqinfo import sequences_of
 
 # Mitochondria and plastids are read hundreds of times a cell, and chrY depends on the donor's sex: none of them depends
 # on the cell's type. Their names at UCSC, Ensembl, FlyBase, WormBase, SGD, TAIR and RefSeq (human, mouse).
@@ -96,7 +95,7 @@ def chrom_sizes(
         sizes = {str(name): _length(name, length, "the mapping") for name, length in genome.items()}
         where = "the mapping of chromosome sizes"
     elif (assembly := assembly_name(genome)) is not None:
-        sizes = dict(_assembly_sizes(assembly))
+        sizes = {sequence.name: sequence.length for sequence in sequences_of(assembly)}
         where = assembly
     elif isinstance(known := getattr(genome, "chrom_sizes", None), Mapping):
         return chrom_sizes(known, exclude=exclude, standard_only=standard_only)
@@ -135,18 +134,6 @@ def assembly_name(genome: object) -> str | None:
 def is_standard(name: str) -> bool:
     """Whether a chromosome's name is not that of an unplaced, unlocalised, alternative or patch sequence."""
     return _NOT_STANDARD.search(name) is None
-
-
-@functools.cache
-def _assembly_sizes(assembly: str) -> tuple[tuple[str, int], ...]:
-    """All sequences that bioframe has for the assembly, scaffolds too, chromosomes first."""
-    # bioframe's tables are read directly: bioframe 0.8's own reader gives the sizes of danRer10 for danRer11, and
-    # fails for the scaffolds of mm9 and dm3.
-    table = importlib.resources.files("bioframe") / "io" / "data" / f"{assembly}.seqinfo.tsv"
-    with table.open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t"))
-    rows.sort(key=lambda row: row["role"] != "assembled")
-    return tuple((row["name"], int(row["length"])) for row in rows)
 
 
 def _read_sizes(path: Path) -> dict[str, int]:

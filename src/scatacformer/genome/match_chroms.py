@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import importlib.resources
 import warnings
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ import numpy as np
 from .beyond_ends import percent, too_many_beyond
 from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import KNOWN_ASSEMBLIES, assembly_name, chrom_sizes
+from .seqinfo import sequences_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,12 +53,9 @@ def match_chroms(names: Sequence[str], vocabulary: Vocabulary, what: str) -> np.
 @functools.cache
 def _aliases(assembly: str) -> dict[str, str]:
     """Other names of the chromosomes of a known assembly (``1``, GenBank's and RefSeq's accessions) -> UCSC's name."""
-    if assembly_name(assembly) is None:
+    if (known := assembly_name(assembly)) is None:
         return {}
-    table = importlib.resources.files("bioframe") / "io" / "data" / f"{assembly_name(assembly)}.seqinfo.tsv"
-    with table.open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t"))
-    return {alias: row["name"] for row in rows for alias in (row["aliases"] or "").split(",") if alias}
+    return {alias: sequence.name for sequence in sequences_of(known) for alias in sequence.aliases}
 
 
 def check_stated_assembly(stated: str | None, vocabulary: Vocabulary, what: str) -> None:

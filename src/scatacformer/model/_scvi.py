@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import rich.pretty  # noqa: F401  scvi-tools uses it without importing it, in view_anndata_setup
 from scvi import __version__ as scvi_version
 from scvi.data import AnnDataManager, _constants
 from scvi.data.fields import BaseAnnDataField

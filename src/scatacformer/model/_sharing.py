@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from scatacformer._io import CardFacts, folder_of, model_card
+from scatacformer._io import CardFacts, folder_of, html_table, model_card
 
 from . import _folder
 from ._device import pick_device
@@ -46,6 +46,10 @@ class SharingMixin:
     def _card_facts(self) -> CardFacts:
         """What its model card says of it."""
         raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        rows = [*self._card_facts().rows, ("state", "trained" if self.is_trained_ else "not trained")]
+        return html_table(type(self).__name__, rows)
 
     def save(
         self,

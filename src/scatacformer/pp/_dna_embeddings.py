@@ -83,8 +83,7 @@ def dna_embeddings(
     >>> sf.pp.dna_embeddings(adata, "hg38.fa", model="nucleotide-transformer", out="dna.npy")  # doctest: +SKIP
     >>> model = sf.ScAtacFormer(adata, dna="dna.npy")  # doctest: +SKIP
     """
-    from tqdm.auto import tqdm
-
+    from scatacformer._io import tqdm
     from scatacformer.sequence import DnaCheckpoint
 
     out = Path(out)

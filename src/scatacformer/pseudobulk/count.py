@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from scatacformer._io import tqdm
 from scatacformer.cells import iter_rows
 
 

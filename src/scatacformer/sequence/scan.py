@@ -158,7 +158,7 @@ def _scan(
     settings: ScanSettings,
     progress: bool,
 ) -> np.ndarray:
-    from tqdm.auto import tqdm
+    from scatacformer._io import tqdm
 
     from . import hits
 

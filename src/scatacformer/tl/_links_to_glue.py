@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scatacformer._io import optional
 from scatacformer.genome import check_links
 
 from ._links import refuse_twice
@@ -34,8 +35,10 @@ def links_to_glue(links: pd.DataFrame) -> MultiDiGraph:
     ------
     ValueError
         A column is missing, or a link occurs twice.
+    ImportError
+        networkx is not installed.
     """
-    import networkx as nx
+    nx = optional("networkx", "this graph", "scatacformer[graph]")
 
     links = check_links(links)
     refuse_twice(links)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scatacformer._io import optional, snapatac2
 from scatacformer.genome import check_links
 
 from ._links import refuse_twice
@@ -34,9 +35,11 @@ def links_to_snapatac2(links: pd.DataFrame) -> PyDiGraph:
     ------
     ValueError
         A column is missing, a link occurs twice, or two genes have the same name in upper case.
+    ImportError
+        snapatac2 or rustworkx is not installed.
     """
-    import rustworkx
-    import snapatac2 as snap
+    rustworkx = optional("rustworkx", "this graph", "scatacformer[graph]")
+    snap = snapatac2("this graph")
 
     links = check_links(links)
     refuse_twice(links)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from scatacformer._io import html_table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,6 +32,24 @@ class PerturbedBins:
     regions: pd.DataFrame
     n_removed: np.ndarray
     n_added: np.ndarray
+
+    def _summary(self) -> list[tuple[str, str]]:
+        length = np.linalg.norm(self.shift, axis=1)
+        change = self.regions["change"].sort_values(key=np.abs, ascending=False).iloc[:3]
+        changed = int(((self.n_removed > 0) | (self.n_added > 0)).sum())
+        return [
+            ("cells changed", f"{changed:,} of {len(self.shift):,}"),
+            ("bins closed per cell", f"{self.n_removed.mean():.3g} (mean)"),
+            ("bins opened per cell", f"{self.n_added.mean():.3g} (mean)"),
+            ("shift in the embedding", f"median length {np.median(length):.3g}, at most {length.max(initial=0):.3g}"),
+            ("largest changes", ", ".join(f"{name} {value:+.3g}" for name, value in change.items())),
+        ]
+
+    def __repr__(self) -> str:
+        return "PerturbedBins: " + "; ".join(f"{name}: {value}" for name, value in self._summary())
+
+    def _repr_html_(self) -> str:
+        return html_table("Perturbed bins", self._summary())
 
 
 def perturb_bins(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scatacformer._io import html_table
 from scatacformer.genome import DEFAULT_EXCLUDED, OverlapIndex, Vocabulary, overlaps_allowed
 
 from .batch import TokenBatch, check_batch_options, make_batch, pad_features
@@ -388,7 +389,15 @@ class Tokenizer:
         return hash((*self._special.ids, self.vocabulary))
 
     def __repr__(self) -> str:
-        return f"Tokenizer({self.vocabulary!r}, special_tokens={self.special_tokens!r}, vocab_size={self.vocab_size})"
+        return "Tokenizer: " + "; ".join(f"{name}: {value}" for name, value in self._summary())
+
+    def _repr_html_(self) -> str:
+        return html_table("Tokenizer", self._summary())
+
+    def _summary(self) -> list[tuple[str, str]]:
+        n_special = self.vocab_size - self.vocabulary.n_bins
+        special = f"{n_special}, as of {self.special_tokens!r}"
+        return [("tokens", f"{self.vocab_size:,}"), ("special tokens", special), ("regions", repr(self.vocabulary))]
 
     def __getstate__(self) -> dict[str, Any]:
         # without the sorted arrays: they are made again in a tenth of a second, and 20 MB need not travel

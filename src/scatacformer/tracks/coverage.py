@@ -39,7 +39,7 @@ def bigwig_signal(files: Mapping[str, BigWig], bins: pd.DataFrame, bin_size: int
     -------
     ``(n_tracks, n_bins)`` float32. A megabase is in memory at a time; 100 Mb take about a second a track.
     """
-    from tqdm.auto import tqdm
+    from scatacformer._io import tqdm
 
     _check_reduction(reduce, REDUCTIONS)
     out = np.empty((len(files), len(bins)), dtype=np.float32)

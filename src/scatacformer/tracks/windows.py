@@ -248,7 +248,7 @@ def _clean(
     fasta: Fasta, names: tuple[str, ...], chrom: np.ndarray, start: np.ndarray, seq_len: int, dropped: dict[str, int]
 ) -> np.ndarray:
     """Which windows have no N, ``(n_windows,)`` bool."""
-    from tqdm.auto import tqdm
+    from scatacformer._io import tqdm
 
     keep = np.ones(len(start), dtype=bool)
     rows = zip(chrom.tolist(), start.tolist(), strict=True)

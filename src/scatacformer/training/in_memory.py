@@ -203,7 +203,7 @@ class _Best:
 
 
 def _bar(options: DescendOptions) -> Iterable[int]:
-    from tqdm.auto import tqdm
+    from scatacformer._io import tqdm
 
     return tqdm(
         range(options.max_epochs),

@@ -1,7 +1,8 @@
-"""One progress bar for a whole training, with the remaining time."""
+"""One progress bar for a whole training, with the remaining time; in a log file, a line for each epoch."""
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from typing import Any
@@ -10,14 +11,17 @@ import lightning.pytorch as pl
 
 from .plan import TrainingPlan
 
+logger = logging.getLogger("scatacformer")
+
 
 class Progress(pl.callbacks.ProgressBar):
-    """Counts the minibatches of all epochs; not shown in a log file."""
+    """Counts the minibatches of all epochs. Where no bar can be shown, as in a batch job, it logs each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
         self._bar: Any = None
-        self._shown = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self._in_notebook = "ipykernel" in sys.modules
+        self._shown = sys.stderr.isatty() or self._in_notebook
 
     def disable(self) -> None:
         self._shown = False
@@ -26,7 +30,7 @@ class Progress(pl.callbacks.ProgressBar):
         self._shown = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        from tqdm.auto import tqdm
+        from scatacformer._io import tqdm
 
         n, epochs = trainer.num_training_batches, trainer.max_epochs
         total = None if epochs is None or epochs < 0 or math.isinf(n) else n * epochs
@@ -44,8 +48,12 @@ class Progress(pl.callbacks.ProgressBar):
         self._bar.update()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = {k: f"{float(v):.3f}" for k, v in trainer.callback_metrics.items() if not k.startswith("recon")}
-        self._bar.set_postfix(metrics)
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.startswith("recon")}
+        self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+        if not self._shown and trainer.is_global_zero:
+            losses = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in sorted(values.items()))
+            of = f" of at most {trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+            logger.info("epoch %d%s: %s", trainer.current_epoch + 1, of, losses)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._bar.close()

@@ -15,6 +15,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from scatacformer._settings import settings
+
 from .callbacks import BestOnDisk, BestWeights, EarlyStopping, StepCheckpoint
 from .checkpoint import check_checkpoint, plain
 from .device import check_accelerator
@@ -95,7 +97,7 @@ class FitOptions:
     log_every_n_steps
         Steps between lines of the log.
     progress
-        Whether to show a progress bar, on a terminal or in a notebook.
+        Whether to show a progress bar, on a terminal or in a notebook, and to log a line for each epoch elsewhere.
     callbacks
         Callbacks of the user; they run before those of this package.
     how_to_resume
@@ -301,7 +303,7 @@ def _trainer(plan: TrainingPlan, options: FitOptions, watch: _Watch, stopping: S
                 options.early_stopping_min_delta,
             )
         )  # fmt: skip
-    progress = user.pop("enable_progress_bar", options.progress)
+    progress = user.pop("enable_progress_bar", options.progress) and settings.progress
     callbacks += [*([Progress()] if progress else []), stopping]
     devices = 1 if options.devices == "auto" and not plan.several_processes else options.devices
     arguments: dict[str, Any] = {

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
-from scatacformer._io import scratch_folder
+from scatacformer._io import scratch_folder, snapatac2, tqdm
 from scatacformer.genome import Vocabulary
 
 from .copy_plain import copy_plain
@@ -31,7 +30,7 @@ def count_fragments(
     temp_dir: str | Path | None,
 ) -> csr_matrix:
     """Counts of snapatac2, (n_cells, n_bins), CSR, float32, in the order of the cells and of the vocabulary."""
-    import snapatac2 as snap
+    snap = snapatac2("counting fragments")
 
     with scratch_folder(temp_dir) as folder:
         tiles = count_tiles(path, scan, cells, counted, vocabulary.bin_size, counting, str(folder))
@@ -65,7 +64,7 @@ def count_tiles(
 
     Its temporary files are in ``folder``, and so is a copy of the fragments if it cannot read the file directly.
     """
-    import snapatac2 as snap
+    snap = snapatac2("counting fragments")
 
     bar = tqdm(total=2, desc=f"counting {len(cells):,} cells", delay=1, disable=None)
     with bar, warnings.catch_warnings():

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from scatacformer._io import tqdm
 from scatacformer.genome import read_content
 
 if TYPE_CHECKING:

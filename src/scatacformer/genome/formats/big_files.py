@@ -36,7 +36,7 @@ def read_bigbed(path: str | Path, vocabulary: Vocabulary, what: str) -> Interval
 
 def bigwig_means(path: str | Path, vocabulary: Vocabulary, what: str) -> np.ndarray:
     """Mean over all bases of each bin, (n_bins,), float64; bases without a value count as 0."""
-    from tqdm.auto import tqdm
+    from scatacformer._io import tqdm
 
     # exact: 4.2 s for a value at each of 64 million bases, against 1.0 s from the file's summaries, which spread what
     # lies at the border of two bins over both and move the mean of a bin by a fifth of what bins differ by

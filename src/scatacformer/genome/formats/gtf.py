@@ -85,7 +85,7 @@ def gtf_lines(path: str | Path, block_size: int = 1 << 24) -> Iterator[bytes]:
 
     Raises ValueError for a truncated or damaged gzip file, and FileNotFoundError.
     """
-    from tqdm.auto import tqdm
+    from scatacformer._io import tqdm
 
     path = Path(path)
     rest = b""

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import torch
 
+from scatacformer._settings import settings
 from scatacformer.cells import OverlapSource, RowSource, SentenceLoader
 from scatacformer.genome import Vocabulary, check_same_assembly, overlap_matrix
+from scatacformer.model._arguments import known_arguments, trainer_arguments
 from scatacformer.model._rows import row_numbers
 from scatacformer.nn import AtacformerConfig, AtacformerNetwork
 from scatacformer.tokenizer import TokenizedCells, Tokenizer
@@ -20,7 +22,7 @@ from scatacformer.tokenizer import TokenizedCells, Tokenizer
 from . import _files as files
 from ._saving import SavingMixin
 from ._sentences import TokenSentences
-from ._setup import Setup, record_setup, regions_of, setup_of, source_of
+from ._setup import Setup, label_codes, record_setup, regions_of, setup_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +51,8 @@ class Atacformer(SavingMixin):
     config
         Sizes; those of the published models by default.
     seed
-        Seed of the initial weights, of the sampling of regions in long cells, and of training.
+        Seed of the initial weights, of the sampling of regions in long cells, and of training. Default:
+        ``sf.settings.seed``.
 
     Examples
     --------
@@ -65,12 +68,13 @@ class Atacformer(SavingMixin):
         adata: AnnData | None = None,
         vocabulary: Vocabulary | None = None,
         config: AtacformerConfig | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         if adata is None and vocabulary is None:
             raise ValueError(
                 "adata and vocabulary are both missing. Pass one of them: Atacformer(adata), or Atacformer(vocabulary=...)."
             )
+        seed = settings.pick_seed(seed)
         setup = Setup() if adata is None else setup_of(adata)
         if vocabulary is None:
             assert adata is not None
@@ -86,6 +90,7 @@ class Atacformer(SavingMixin):
         self._set_data(adata)
 
     @classmethod
+    @known_arguments()
     def setup_anndata(
         cls,
         adata: AnnData,
@@ -258,6 +263,7 @@ class Atacformer(SavingMixin):
         vectors[~covered] = np.nan if fill == "nan" else vectors[covered].mean(0)
         return vectors
 
+    @known_arguments(trainer_arguments)
     def train(
         self,
         adata: AnnData | None = None,
@@ -325,7 +331,7 @@ class Atacformer(SavingMixin):
             num_workers=num_workers, seed=self.seed,
         )  # fmt: skip
         labels = labels_key or setup.labels_key, unlabeled_category or setup.unlabeled_category
-        codes = _label_codes(adata, *labels) if objective == "triplet" else None
+        codes = label_codes(adata, *labels) if objective == "triplet" else None
         source, keys, device = self._source(adata, layer), _keys(adata.obs_names), self.device
         try:
             outcome = train(
@@ -437,14 +443,3 @@ class Atacformer(SavingMixin):
 def _keys(names: Iterable[str]) -> np.ndarray:
     """A number for each cell that depends on its name.  (n_cells,) int64"""
     return np.fromiter((zlib.crc32(str(name).encode()) for name in names), dtype=np.int64)
-
-
-def _label_codes(adata: AnnData, key: str | None, unlabeled: str) -> np.ndarray:
-    """Labels as numbers, -1 for none.  (n_cells,)"""
-    import pandas as pd
-
-    if key is None or key not in adata.obs:
-        found = ", ".join(map(str, adata.obs.columns)) or "none"
-        raise ValueError(f"labels_key is {key!r}; expected a column of adata.obs ({found}), for objective='triplet'.")
-    labels = adata.obs[key].astype(object)
-    return pd.factorize(labels.where(labels != unlabeled))[0].astype(np.int64)

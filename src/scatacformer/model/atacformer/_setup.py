@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from scatacformer.cells import RowSource, counts_of, validate_counts
 from scatacformer.genome import Vocabulary, overlaps_allowed
 
@@ -65,3 +67,14 @@ def setup_of(adata: AnnData, default: Setup | None = None) -> Setup:
     if default is None:
         raise ValueError("adata is not set up. Call Atacformer.setup_anndata(adata) first.")
     return default
+
+
+def label_codes(adata: AnnData, key: str | None, unlabeled: str) -> np.ndarray:
+    """Labels as numbers, -1 for none.  (n_cells,)"""
+    import pandas as pd
+
+    if key is None or key not in adata.obs:
+        found = ", ".join(map(str, adata.obs.columns)) or "none"
+        raise ValueError(f"labels_key is {key!r}; expected a column of adata.obs ({found}), for objective='triplet'.")
+    labels = adata.obs[key].astype(object)
+    return pd.factorize(labels.where(labels != unlabeled))[0].astype(np.int64)

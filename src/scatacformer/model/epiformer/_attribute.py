@@ -59,8 +59,9 @@ def mutagenesis(predictor: Predictor, region: RegionInput, names: list[str], pro
 
     ``(position, base, track)``; 0 for the base that is there. A change of N is against N.
     """
-    from tqdm.auto import tqdm
     from xarray import DataArray
+
+    from scatacformer._io import tqdm
 
     reference = predictor(region.one_hot(region.codes)[None])[0, :, region.bins].sum(-1)
     places = np.arange(region.inside.start, region.inside.stop)

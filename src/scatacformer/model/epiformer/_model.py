@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from scatacformer._io import CardFacts
+from scatacformer._settings import settings
+from scatacformer.model._arguments import known_arguments, trainer_arguments
 from scatacformer.model._folder import CONFIG, WEIGHTS, ModelFiles
 from scatacformer.model._sharing import SharingMixin
 from scatacformer.nn import EpiformerConfig, EpiformerNetwork, SeparateTracks
@@ -44,7 +46,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     separate
         One network for each track, instead of one for all tracks.
     seed
-        Of the first weights and of training.
+        Of the first weights and of training. Default: ``sf.settings.seed``.
     **sizes
         Sizes that differ from those of ``size``: ``d_stem``, ``d_model``, ``n_layers``, ``n_heads``, ``d_feedforward``,
         ``dropout``, ``head_dropout``.
@@ -78,9 +80,10 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         size: Literal["small", "base"] = "small",
         *,
         separate: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
         **sizes: Any,
     ) -> None:
+        seed = settings.pick_seed(seed)
         prepared = _setup.prepare(adata)
         if unknown := sizes.keys() - EpiformerConfig.__dataclass_fields__.keys():
             raise TypeError(f"Epiformer has no size {sorted(unknown)[0]!r}.")
@@ -106,6 +109,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         self._lr = _LR["base" if config.d_model >= 512 else "small"]
 
     @classmethod
+    @known_arguments()
     def setup_anndata(
         cls,
         adata: AnnData,
@@ -165,6 +169,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         """
         self._genome = _setup.open_genome(fasta, conservation)
 
+    @known_arguments(trainer_arguments)
     def train(
         self,
         max_epochs: int = 100,

@@ -107,7 +107,7 @@ def predict_windows(
     predictor: Predictor, data: WindowData, views: Sequence[View], progress: bool = True
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(number of the window, prediction ``(n_rows, n_outputs)``) of all windows, one minibatch in memory."""
-    from tqdm.auto import tqdm
+    from scatacformer._io import tqdm
 
     step = predictor.batch_size
     starts = range(0, len(data), step)

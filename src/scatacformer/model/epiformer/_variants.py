@@ -157,7 +157,8 @@ def _tables(
     progress: bool,
 ) -> Iterator[pd.DataFrame]:
     import pandas as pd
-    from tqdm.auto import tqdm
+
+    from scatacformer._io import tqdm
 
     with tqdm(desc="scoring variants", unit="variant", delay=2, disable=None if progress else True) as bar:
         while some := list(itertools.islice(variants, _AT_ONCE)):

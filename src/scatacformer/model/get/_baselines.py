@@ -48,7 +48,8 @@ class Task:
 def compare(task: Task, predicted: NDArray[np.float32], baselines: Sequence[str]) -> pd.DataFrame:
     """Scores of GET's prediction (groups, sites) and of each baseline on the entries that are held out."""
     import pandas as pd
-    from tqdm.auto import tqdm
+
+    from scatacformer._io import tqdm
 
     if unknown := [name for name in baselines if name not in BASELINES]:
         raise ValueError(f"there is no baseline {unknown[0]!r}; choose among {', '.join(BASELINES)}.")

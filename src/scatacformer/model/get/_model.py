@@ -6,6 +6,8 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
+from scatacformer._settings import settings
+from scatacformer.model._arguments import known_arguments
 from scatacformer.nn import GETConfig, GETNetwork
 
 from ._enhancers import EnhancerMixin
@@ -45,7 +47,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         Regions from one window to the next, in training and in prediction; each region counts in the window that shows
         most of its neighbours on either side. None: half a window. Fewer than that shows more, and takes longer.
     seed
-        Of the first weights and of training.
+        Of the first weights and of training. Default: ``sf.settings.seed``.
     **sizes
         Of the network, where they differ from ``size``: ``n_regions``, ``d_model``, ``n_layers``, ``n_heads``,
         ``d_feedforward``, ``drop_path``.
@@ -73,9 +75,10 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         binary: bool = False,
         open_only: bool = False,
         stride: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         **sizes: Any,
     ) -> None:
+        seed = settings.pick_seed(seed)
         setup = setup_of(regions)
         prepared = prepare(regions, setup)
         config = GETConfig.of_size(size, len(prepared.motif_names) + 1, **sizes)
@@ -92,6 +95,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         self._set_data(prepared)
 
     @classmethod
+    @known_arguments()
     def setup_anndata(
         cls,
         regions: AnnData,

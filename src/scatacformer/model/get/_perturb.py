@@ -161,7 +161,8 @@ class PerturbationMixin(GETState):
         element.
         """
         import pandas as pd
-        from tqdm.auto import tqdm
+
+        from scatacformer._io import tqdm
 
         self._check_target("expression", "accessibility")
         if n_insertions < 1:

@@ -310,7 +310,7 @@ class PredictionMixin(GETState):
     @torch.inference_mode()
     def _predict_regions(self, prepared: Prepared, groups: np.ndarray, n_outputs: int, batch_size: int) -> Any:
         """Output of every region of these groups, (all groups, regions, outputs) float32; NaN where not predicted."""
-        from tqdm.auto import tqdm
+        from scatacformer._io import tqdm
 
         open_only = self.open_only_ and self.target_ != "accessibility"
         windows = stretches_of(prepared, groups, open_only).tile(self.config_.n_regions, stride=self.stride_)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
+
+from scatacformer.model._arguments import known_arguments, trainer_arguments
 
 from ._adapter import remove_adapter
 from ._state import GETState
@@ -11,9 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def _more_arguments() -> list[str]:
+    from scatacformer.training import FitOptions
+
+    return [*trainer_arguments(), *(field.name for field in fields(FitOptions))]
+
+
 class TrainingMixin(GETState):
     """What changes the weights of :class:`~scatacformer.GET`."""
 
+    @known_arguments(_more_arguments)
     def pretrain(
         self,
         max_epochs: int = 50,
@@ -64,6 +74,7 @@ class TrainingMixin(GETState):
         )  # fmt: skip
         train_model(self, "reconstruction", options, holdout_chromosomes, holdout_groups, None, trainer_kwargs)
 
+    @known_arguments(_more_arguments)
     def train(
         self,
         max_epochs: int = 100,

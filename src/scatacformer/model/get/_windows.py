@@ -80,7 +80,8 @@ def focused(
 ) -> Iterator[Focused]:
     """Minibatches of windows, in order, with a progress bar called ``what``."""
     import torch
-    from tqdm.auto import tqdm
+
+    from scatacformer._io import tqdm
 
     loader = WindowLoader(data, windows, batch_size=batch_size, target=None, accessibility=accessibility)
     first = 0

@@ -89,7 +89,8 @@ class DifferentialMixin(AccessibilityMixin):
             Unknown groups or modes; groups of fewer than 2 cells, or that share cells.
         """
         import pandas as pd
-        from tqdm.auto import tqdm
+
+        from scatacformer._io import tqdm
 
         self._check_if_trained(warn=False)
         data, adata = adata, self._validate_anndata(adata)

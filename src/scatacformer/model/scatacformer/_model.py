@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from scvi import settings
 
+from scatacformer._settings import settings
 from scatacformer.cells import validate_anndata
 from scatacformer.genome import Vocabulary
+from scatacformer.model._arguments import known_arguments
 from scatacformer.model._fields import note_regions, refuse_changed, regions_of
 from scatacformer.model._scvi import Manager, forget_arguments
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
@@ -99,7 +100,7 @@ class ScAtacFormer(
         The regions, for a model without ``adata``; otherwise they are those of ``adata``.
     seed
         Seed of all random numbers. The same seed gives the same weights on the same machine. Default:
-        ``scvi.settings.seed``, or 0.
+        ``sf.settings.seed``.
 
     Examples
     --------
@@ -149,7 +150,7 @@ class ScAtacFormer(
         self._region_classes = classes_to_read(eos, region_classes, self._annotated(adata), vocabulary)
         readers = readers_of(vocabulary, self._region_classes)
         self.eos_names_ = readers.names
-        self.seed_ = int(seed if seed is not None else settings.seed or 0)
+        self.seed_ = settings.pick_seed(seed)
         self.trainable_ = Trainable().to_dict()
         self.labels_fitted_: list[str] = []  # tasks whose heads have learned
         table, made_of = (None, None) if dna is None else read_dna(dna, vocabulary)
@@ -181,6 +182,7 @@ class ScAtacFormer(
         forget_arguments(self, ("vocabulary", "region_classes", "dna"))  # saved in separate files
 
     @classmethod
+    @known_arguments(("source_registry", "extend_categories", "allow_missing_labels", "fixed_labels"))
     def setup_anndata(
         cls,
         adata: AnnData,

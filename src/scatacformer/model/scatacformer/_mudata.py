@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scatacformer.cells import PairedCells, match_pairs
+from scatacformer.model._arguments import known_arguments
 from scatacformer.model._fields import note_regions, refuse_changed
 from scatacformer.model._rows import row_numbers
 from scatacformer.model._scvi import setup_arguments
@@ -66,6 +67,7 @@ class MuDataMixin(ModelBase):
     _pairs: PairedCells | None = None
 
     @classmethod
+    @known_arguments(("source_registry", "extend_categories", "allow_missing_labels", "fixed_labels"))
     def setup_mudata(
         cls,
         mdata: MuData,

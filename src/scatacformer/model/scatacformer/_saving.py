@@ -90,7 +90,6 @@ class SavingMixin(SharingMixin, ModelBase):
     @classmethod
     def view_setup_args(cls, dir_path: str | os.PathLike, prefix: str | None = None) -> None:
         """Print how the AnnData of a saved model was set up."""
-        import rich.pretty  # noqa: F401  scvi-tools uses it without importing it
         from scvi.data import AnnDataManager
 
         AnnDataManager.view_setup_method_args(cls.load_registry(dir_path, prefix))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scatacformer.cells import SentencePolicy, TrainSentences, nearest_cells
+from scatacformer.model._arguments import known_arguments, trainer_arguments
 from scatacformer.nn import adapted
 from scatacformer.training import CHECKPOINT, CellSplit, FitOptions, fingerprint_of, fit
 
@@ -44,9 +45,15 @@ OF_FIT = {
 }  # fmt: skip
 
 
+def _more_arguments() -> list[str]:
+    # those of sentences have an error of their own
+    return [*trainer_arguments(), *OF_FIT, *(field.name for field in fields(SentenceOptions))]
+
+
 class TrainingMixin(ModelBase):
     """``train`` of :class:`~scatacformer.ScAtacFormer`."""
 
+    @known_arguments(_more_arguments)
     def train(
         self,
         max_epochs: int | None = None,
