@@ -10,15 +10,17 @@ INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.installed-docs
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv docs-venv demo test lint benchmark docs clean
+.PHONY: help venv docs-venv demo test coverage lint benchmark tutorials docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [DATA=cells.h5ad]   embed simulated cells (or yours) into demo/: UMAP, .h5ad, table"
 	@echo "make test                     run the default tests"
+	@echo "make coverage                 run them with the share of lines that they reach, into htmlcov/"
 	@echo "make lint                     run ruff and mypy"
 	@echo "make benchmark                run the programs of benchmarks/"
-	@echo "make docs                     build the documentation into docs/_build/html"
+	@echo "make tutorials                run the code of the tutorials"
+	@echo "make docs                     run the tutorials and build the documentation into docs/_build/html"
 	@echo "make venv                     only make the environment in $(VENV)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or later)"
 
@@ -45,6 +47,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
 
+coverage: $(INSTALLED)
+	$(PIP) install --quiet --constraint constraints.txt --group coverage
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --format=total
+	$(BIN)/python -m coverage html --quiet
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,9 +63,11 @@ benchmark: $(INSTALLED)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[benchmark]'
 	set -e; for program in benchmarks/[a-z]*.py; do $(BIN)/python "$$program"; done
 
+tutorials: $(INSTALLED)
+	$(BIN)/python docs/run_tutorials.py $(ARGS)
+
 docs: $(DOCS_INSTALLED)
-	$(BIN)/python docs/run_tutorials.py
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf demo docs/_build docs/generated
+	rm -rf demo docs/_build docs/generated docs/tutorials htmlcov

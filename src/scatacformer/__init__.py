@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .model import GET, Atacformer, Epiformer, ScAtacFormer, pretrain
     from .tokenizer import Tokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS: tuple[str, ...] = (
     "cells",
