@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from scatacformer.cells import RowSource, fit_spectral
 from scatacformer.cells.start.bin_weights import LAWS, _trend, _worth, bin_weights
+from scatacformer.cells.start.open_bins import OpenBins
 
 
 def drawn(rate: np.ndarray, seed: int = 0) -> sp.csr_matrix:
@@ -16,8 +17,12 @@ def drawn(rate: np.ndarray, seed: int = 0) -> sp.csr_matrix:
     return x
 
 
+def opened(x: sp.csr_matrix) -> OpenBins:
+    return OpenBins(x.indptr, x.indices, x.shape[1])
+
+
 def weigh(x: sp.csr_matrix, min_cells: int = 3, max_bins: int = 50_000) -> np.ndarray:
-    return bin_weights(x, min_cells, max_bins, 8, np.random.default_rng(0))
+    return bin_weights(opened(x), min_cells, max_bins, 8, np.random.default_rng(0))
 
 
 def idf(x: sp.csr_matrix) -> np.ndarray:
@@ -59,7 +64,7 @@ def test_bins_that_are_the_same_everywhere_are_worth_nothing_however_deep_the_ce
     halves = [np.arange(6000) // 100 % 2 == half for half in (0, 1)]
     seen = []
     monkeypatch.setattr("scatacformer.cells.start.bin_weights._trend", lambda variance, n_open: seen.append(variance))
-    _worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
+    _worth(opened(x), n_open, idf(x), halves, 8, np.random.default_rng(0))
     assert seen[0][1::2].mean() > 0.1
     assert abs(seen[0][0::2][n_open[0::2] >= 2].mean()) < 0.02
 
@@ -69,7 +74,7 @@ def test_the_law_is_the_one_that_two_halves_of_the_genome_agree_on(often, seldom
     x = informative_by_frequency(often, seldom)
     n_open = np.bincount(x.indices, minlength=6000)
     halves = [np.arange(6000) // 100 % 2 == half for half in (0, 1)]
-    worth = _worth(x, n_open, idf(x), halves, 8, np.random.default_rng(0))
+    worth = _worth(opened(x), n_open, idf(x), halves, 8, np.random.default_rng(0))
     power, share = LAWS[expected]
     np.testing.assert_allclose(weigh(x), idf(x) ** power * worth**share, rtol=1e-4)
 

@@ -1,59 +1,117 @@
-"""The comparison of cells reads its entries in stretches and copies none that it need not."""
+"""The comparison of cells: products of the open bins without their entries, and both ends of its spectrum."""
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scatacformer.cells.start import similarity
-from scatacformer.cells.start.similarity import _stretches, _unit_rows, open_cells, sums_over_cells
+from scatacformer.cells.start import open_bins, spectrum
+from scatacformer.cells.start.open_bins import OpenBins
+from scatacformer.cells.start.similarity import compare
+from scatacformer.cells.start.spectrum import both_ends, participation
 
 
-@pytest.fixture
-def opened() -> sp.csr_matrix:
-    dense = np.random.default_rng(0).random((30, 200)) < 0.2
+def dense_and_open(share: float = 0.2) -> tuple[np.ndarray, OpenBins]:
+    dense = np.random.default_rng(0).random((30, 200)) < share
     dense[[0, 1, 7, 29]] = False  # empty rows, first and last among them
-    return sp.csr_matrix(dense.astype(np.int8))
+    matrix = sp.csr_matrix(dense.astype(np.int8))
+    return dense.astype(np.float64), OpenBins(matrix.indptr, matrix.indices, 200)
 
 
-@pytest.fixture
-def in_stretches(monkeypatch):
-    monkeypatch.setattr(similarity, "_stretches", lambda indptr, at_once=0: _stretches(indptr, 100))
+@pytest.fixture(params=["one part", "several parts"])
+def opened(request, monkeypatch) -> tuple[np.ndarray, OpenBins]:
+    if request.param == "several parts":
+        monkeypatch.setattr(open_bins, "PART", 100)
+        monkeypatch.setattr(open_bins, "PER_BIN", 0)
+    dense, found = dense_and_open()
+    assert (len(found.parts) > 1) == (request.param == "several parts")
+    return dense, found
 
 
-@pytest.mark.parametrize("at_once", [1, 7, 100, 10**6])
-def test_stretches_hold_every_entry_once(opened, at_once):
-    found = list(_stretches(opened.indptr, at_once))
-    assert len(found) > 1 or at_once == 10**6
-    np.testing.assert_array_equal(np.concatenate([np.arange(opened.nnz)[e] for _, e in found]), np.arange(opened.nnz))
-    for rows, entries in found:
-        assert opened.indptr[rows.start] == entries.start
-        assert opened.indptr[rows.stop] == entries.stop
-    assert list(_stretches(np.zeros(5, np.int32), at_once)) == []
-
-
-@pytest.mark.usefixtures("in_stretches")
 def test_sums_and_counts_are_those_of_the_dense_product(opened):
-    u = np.random.default_rng(1).standard_normal((30, 11)).astype(np.float32)
+    dense, found = opened
+    rng = np.random.default_rng(1)
+    u, z = rng.standard_normal((30, 11)), rng.standard_normal(200)
+    np.testing.assert_allclose(found.sums_over_bins(z), dense @ z, atol=1e-5)
+    np.testing.assert_allclose(found.sums_over_cells(u[:, 0]), dense.T @ u[:, 0], atol=1e-5)
     total = np.full((200, 11), np.nan)
-    for columns, found in sums_over_cells(opened, u, at_once=4):
-        total[:, columns] = found
-    np.testing.assert_allclose(total, opened.toarray().T @ u, atol=1e-5)
-    np.testing.assert_array_equal(open_cells(opened), opened.toarray().sum(0))
+    for columns, chunk in found.columns_over_cells(u):
+        total[:, columns] = chunk
+    np.testing.assert_allclose(total, dense.T @ u, atol=1e-5)
+    np.testing.assert_array_equal(found.open_cells(), dense.sum(0))
 
 
-@pytest.mark.usefixtures("in_stretches")
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.6, 1.0])
-def test_rows_are_the_weighted_bins_over_their_length_whether_numbers_are_shared_or_not(opened, share):
-    rng = np.random.default_rng(2)
-    weight = (rng.random(200) * (rng.random(200) >= share)).astype(np.float32)
-    w, norm, own = _unit_rows(opened, weight)
-    dense = opened.toarray() * weight
-    length = np.linalg.norm(dense, axis=1)
-    np.testing.assert_allclose(norm, np.where(length > 0, length, 1.0), rtol=1e-6)
-    np.testing.assert_array_equal(own, length > 0)
-    expected = dense / np.where(length > 0, length, 1.0)[:, None]
-    few = share < 0.1
-    assert np.shares_memory(w.indices, opened.indices) == few
-    np.testing.assert_allclose(w.toarray(), expected if few else expected[:, weight > 0], atol=1e-6)
+def test_parts_of_it_are_those_of_the_dense_matrix(opened):
+    dense, found = opened
+    used = np.random.default_rng(2).random(200) < 0.4
+    cells = np.array([29, 3, 3, 0, 12])
+    np.testing.assert_array_equal(found.to_scipy().toarray(), dense)
+    np.testing.assert_array_equal(found.of_bins(used).to_scipy().toarray(), dense[:, used])
+    np.testing.assert_array_equal(found.of_cells(cells).to_scipy().toarray(), dense[cells])
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    monkeypatch.setattr(open_bins, "PART", 100)
+    monkeypatch.setattr(open_bins, "PER_BIN", 0)
+    _, found = dense_and_open()
+    y = np.random.default_rng(3).standard_normal(30)
+    sums = []
+    for threads in (1, 3):
+        monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
+        sums.append(np.concatenate([found.sums_over_cells(y), found.sums_over_bins(np.arange(200.0))]))
+    np.testing.assert_array_equal(*sums)
+
+
+def symmetric(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three strong dimensions, one of two cells only, and noise; ``first`` is an eigenvector."""
+    rng = np.random.default_rng(4)
+    noise = rng.standard_normal((n, n))
+    matrix = (noise + noise.T) / np.sqrt(8 * n)  # a semicircle up to 1
+    for strength in (8.0, 5.0, 2.0):
+        v = rng.standard_normal(n)
+        matrix += strength * np.outer(v, v) / (v @ v)
+    matrix[:2, :2] = [[0, -4.0], [-4.0, 0]]  # two cells that differ: the lowest eigenvalue
+    first = np.full(n, n**-0.5)
+    centred = np.eye(n) - np.outer(first, first)
+    return centred @ matrix @ centred + 9.0 * np.outer(first, first), first
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_both_ends_are_those_of_the_whole_spectrum(monkeypatch, dense):
+    n = 300
+    monkeypatch.setattr(spectrum, "DENSE", n if dense else 0)
+    matrix, first = symmetric(n)
+    start = np.random.default_rng(5).standard_normal(n)
+    found = both_ends(lambda v: (matrix @ v).astype(np.float32), start, first, 10, 10.0, 1e-3)
+    values, vectors = np.linalg.eigh(matrix)
+    lowest = values[participation(vectors) >= 10][0]
+    assert values[0] < 2 * lowest  # that of the two cells
+    assert found.noise == pytest.approx(-lowest, rel=0.02)
+    np.testing.assert_allclose(found.values[:3], values[::-1][1:4], rtol=1e-3)  # the largest is the known one
+    overlap = np.abs((vectors[:, ::-1][:, 1:4] * found.vectors[:, :3]).sum(0))
+    np.testing.assert_allclose(overlap, 1, atol=1e-3)
+    assert found.n_products <= n
+
+
+def test_the_order_of_the_cells_does_not_matter(monkeypatch):
+    monkeypatch.setattr(spectrum, "DENSE", 0)
+    rng = np.random.default_rng(6)
+    rate = np.full((3, 900), 0.05)
+    for t in range(3):
+        rate[t, t * 60 : t * 60 + 60] = 0.3
+    matrix = sp.csr_matrix((rng.random((240, 900)) < rate[np.arange(240) % 3]).astype(np.int8))
+    order = rng.permutation(240)
+    found = []
+    for x in (matrix, matrix[order]):
+        fit = compare(OpenBins(x.indptr, x.indices, 900), np.ones(900), 8, np.random.default_rng(0))
+        found.append(fit.u * fit.weight)
+    assert found[0].any()
+    np.testing.assert_allclose(np.abs(found[0][order]), np.abs(found[1]), atol=1e-3 * np.abs(found[1]).max())
+
+
+def test_cells_without_a_bin_in_common_are_an_error():
+    _, found = dense_and_open()
+    with pytest.raises(ValueError, match="the 30 cells have too few open bins in common"):
+        compare(found, np.zeros(200), 8, np.random.default_rng(0))

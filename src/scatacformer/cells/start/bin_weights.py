@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
-from .similarity import Comparison, compare, open_cells, sums_over_cells
+from .open_bins import OpenBins
+from .similarity import ROUGH, Comparison, compare
 
 BLOCK = 100  # neighbouring bins stay in one half of the genome, because a fragment can open two of them
 MIN_OPEN = 10  # minimum number of cells in which a bin is open to be used in the estimate
@@ -17,32 +17,30 @@ MAX_ENTRIES = 3_000_000  # maximum number of open bins of the cells used to comp
 MIN_CELLS = 1_000  # minimum number of these cells, if available
 
 
-def bin_weights(
-    opened: sp.csr_matrix, min_cells: int, max_bins: int, d_embed: int, rng: np.random.Generator
-) -> np.ndarray:
+def bin_weights(opened: OpenBins, min_cells: int, max_bins: int, d_embed: int, rng: np.random.Generator) -> np.ndarray:
     """Weight g of each bin, zero for those that are open in fewer than ``min_cells``.  (n_bins,)
 
     The estimate uses the ``max_bins`` bins that are open in most cells (including ties).
     """
     n_cells, n_bins = opened.shape
-    n_open = open_cells(opened)
+    n_open = opened.open_cells()
     idf = np.log(n_cells / (1 + n_open)).clip(min=1e-3) * (n_open >= min_cells)
-    most_open = n_open >= _least_open(n_open, min_cells, max_bins)
+    most_open = n_open >= max(_least_open(n_open, min_cells, max_bins), 1)
     first = np.arange(n_bins) // BLOCK % 2 == 0
-    halves = [most_open * first, most_open * ~first]
+    halves = [most_open & first, most_open & ~first]
     if n_cells < 4 * MIN_OPEN or not all((idf * half).any() for half in halves):  # too few for an estimate
         return idf
     worth = _worth(opened, n_open, idf, halves, d_embed, rng)
     n_some = max(int(n_cells * MAX_ENTRIES / max(n_open[most_open].sum(), 1)), MIN_CELLS)
-    some = opened[np.sort(rng.choice(n_cells, n_some, replace=False))] if n_some < n_cells else opened
+    some = opened.of_cells(np.sort(rng.choice(n_cells, n_some, replace=False))) if n_some < n_cells else opened
     weights = [idf**power * worth**share for power, share in LAWS]
-    agreement = [_agreement(some, [weight * half for half in halves], d_embed, rng) for weight in weights]
+    agreement = _agreement(some, halves, weights, d_embed, rng)
     best = int(np.argmax(agreement))
     return weights[best if agreement[best] > BETTER * agreement[0] else 0]
 
 
 def _worth(
-    opened: sp.csr_matrix,
+    opened: OpenBins,
     n_open: np.ndarray,
     idf: np.ndarray,
     halves: list[np.ndarray],
@@ -53,17 +51,17 @@ def _worth(
     variance = np.zeros(len(n_open))
     elsewhere = np.arange(len(n_open)) // BLOCK % 2 == 1
     for half, other in zip(halves, (elsewhere, ~elsewhere), strict=True):
-        fit = compare(opened, idf * half, d_embed, rng)
+        fit = compare(opened.of_bins(half), idf[half], d_embed, rng, ROUGH)
         strength = (fit.values + np.sqrt(np.maximum(fit.values**2 - fit.noise**2, 0.0))) / 2
         # share of signal in a dimension: a spike of this strength in noise that extends to e
         signal = np.where(fit.weight > 0, 1 - (fit.noise / 2 / np.maximum(strength, 1e-12)) ** 2, 0.0).clip(0, 1)
         # sum of u_i u_j over pairs of cells in which the bin is open: the squared sum minus its expectation by chance
-        pairs = np.zeros(len(n_open), np.float32)
         told = np.flatnonzero(signal)
-        squares = sums_over_cells(opened, fit.u[:, told] ** 2)
-        for (columns, total), (_, square) in zip(sums_over_cells(opened, fit.u[:, told]), squares, strict=True):
-            pairs += (total**2 - square) @ signal[told[columns]]
-        variance[other] = (pairs / np.maximum(n_open * (n_open - 1.0), 1.0))[other]
+        there = opened.of_bins(other)
+        pairs = -there.sums_over_cells(fit.u[:, told] ** 2 @ signal[told])
+        for columns, total in there.columns_over_cells(fit.u[:, told]):
+            pairs += total**2 @ signal[told[columns]]
+        variance[other] = pairs / np.maximum(n_open[other] * (n_open[other] - 1.0), 1.0)
     return _trend(variance, n_open)
 
 
@@ -91,14 +89,25 @@ def _trend(variance: np.ndarray, n_open: np.ndarray, n_groups: int = 20, min_bin
     return np.interp(log_n, x, y / y.max()).clip(min=0.0)
 
 
-def _agreement(opened: sp.csr_matrix, halves: list[np.ndarray], d_embed: int, rng: np.random.Generator) -> float:
-    """Agreement of embeddings of the same cells from two sets of bins: the mutual information of Gaussians with their
-    canonical correlations r, the sum of -log(1 - r^2), in half nats; 0 if one of the sets is empty."""
-    if not all(half.any() for half in halves):
-        return 0.0
-    first, second = (_directions(compare(opened, half, d_embed, rng)) for half in halves)
-    r = np.linalg.svd(first.T @ second, compute_uv=False)
-    return float(-np.log(np.maximum(1 - r**2, 1e-6)).sum())
+def _agreement(
+    opened: OpenBins, halves: list[np.ndarray], weights: list[np.ndarray], d_embed: int, rng: np.random.Generator
+) -> list[float]:
+    """For each of ``weights``, the agreement of embeddings of the same cells from two sets of bins: the mutual
+    information of Gaussians with their canonical correlations r, the sum of -log(1 - r^2), in half nats; 0 if one of
+    the sets is empty."""
+    directions: list[list[np.ndarray | None]] = [[] for _ in weights]
+    for half in halves:
+        some = opened.of_bins(half)
+        for found, weight in zip(directions, weights, strict=True):
+            found.append(_directions(compare(some, weight[half], d_embed, rng, ROUGH)) if weight[half].any() else None)
+    agreement = []
+    for first, second in directions:
+        if first is None or second is None:
+            agreement.append(0.0)
+            continue
+        r = np.linalg.svd(first.T @ second, compute_uv=False)
+        agreement.append(float(-np.log(np.maximum(1 - r**2, 1e-6)).sum()))
+    return agreement
 
 
 def _directions(fit: Comparison) -> np.ndarray:

@@ -37,10 +37,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from .bin_weights import bin_weights
-from .similarity import compare, open_cells, sums_over_cells
+from .open_bins import OpenBins
+from .similarity import compare
 
 if TYPE_CHECKING:
     from scatacformer.cells.source import RowSource
@@ -94,15 +94,14 @@ def fit_spectral(
     if len(cells) > max_cells:
         cells = np.sort(rng.choice(cells, max_cells, replace=False))
     indptr, bins, _ = source.rows(cells)
-    opened = sp.csr_matrix((np.ones(len(bins), np.int8), bins, indptr), shape=(len(cells), source.n_bins))
-    del bins  # the indices are in opened
-    n_open = open_cells(opened)
+    opened = OpenBins(indptr, bins, source.n_bins)
+    n_open = opened.open_cells()
     weight = bin_weights(opened, min(min_cells, max(len(cells) - 1, 1)), max_bins, d_embed, rng)
     fit = compare(opened, weight, d_embed, rng)
     pull = np.where(weight > 0, 0.0, 10.0)  # as if a bin that is not compared were open in 10 more cells
     n_drawn = np.maximum(n_open + pull, 1).astype(np.float32)[:, None]
     table = np.zeros((source.n_bins, d_embed), np.float32)
-    for columns, total in sums_over_cells(opened, np.where(fit.weight > 0, fit.u, 0.0)):
+    for columns, total in opened.columns_over_cells(np.where(fit.weight > 0, fit.u, 0.0)):
         np.divide(total, n_drawn, out=table[:, columns])
     k = len(fit.values)
     norm_weight = (weight**2).astype(np.float32)
