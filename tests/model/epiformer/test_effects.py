@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import scatacformer as sf
 from scatacformer.model.epiformer import _variants as file
@@ -205,3 +206,24 @@ def test_alleles_of_a_variant_along_the_dna(model: sf.Epiformer, variants: pd.Da
     np.testing.assert_allclose(change, scores["change"], atol=1e-4)
     with pytest.raises(ValueError, match="a variant is written"):
         model.predict_alleles("chr4-5-A-T")
+
+
+def test_a_module_of_torch_predicts_and_has_gradients(model: sf.Epiformer) -> None:
+    module = model.torch_module("B", window=128)
+    module.train()
+    fasta = model._own_genome().fasta
+    x = torch.from_numpy(one_hot(np.stack([fasta.codes("chr4", start, start + 1024) for start in (1024, 2048)])))
+    expected = model._predictor("B", None)(x.numpy())[:, :, 10:14].sum(-1)
+    x.requires_grad_(True)
+    found = module(x)
+    assert found.shape == (2, 1)
+    np.testing.assert_allclose(found.detach(), expected, rtol=1e-4)
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    region = model.attribute("chr4:1472-1600", "B", progress=False)  # the middle four bins of the first sequence
+    own = (slope * x)[0, :, 448:576].T.detach().numpy()
+    np.testing.assert_allclose(own, region.values[..., 0], rtol=1e-3, atol=1e-5)
+    assert model.module.training is False
+    with pytest.raises(ValueError, match=r"have the shape \(2, 1024, 4\); expected \(n, 4, 1024\)"):
+        module(x.transpose(1, 2))
+    with pytest.raises(ValueError, match="window is 100; expected a multiple of 64 bp"):
+        model.torch_module(window=100)

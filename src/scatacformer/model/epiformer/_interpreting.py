@@ -12,10 +12,12 @@ from scatacformer.sequence import VariantReader, write_vcf
 
 from ._attribute import RegionInput, attribution, mutagenesis
 from ._predict import parse_region, views_of
+from ._torch_module import SignalModule
 from ._variants import allele_tracks, check_window, parse_variant, score_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
     from xarray import DataArray
 
     from scatacformer.nn import EpiformerConfig
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 class InterpretMixin:
     """Effects of variants, and the contribution of each base of a region."""
 
+    module: nn.Module
     config_: EpiformerConfig
+    scale_: np.ndarray
     track_names_: list[str]
     _predictor: Any
     _rows_of: Any
@@ -227,3 +231,33 @@ class InterpretMixin:
         for name, whole, error in zip(names, found.attrs["difference"], found.attrs["completeness_error"], strict=True):
             print(f"{name}: shares sum to {whole + error:.4g}, the region is worth {whole:.4g} (off by {error:.2g})")
         return found
+
+    def torch_module(self, groups: str | Sequence[str] | None = None, *, window: int | None = None) -> SignalModule:
+        """The model as a module of torch, for captum, tangermeme and other tools that interpret networks of DNA.
+
+        Parameters
+        ----------
+        groups
+            Names of tracks; all by default.
+        window
+            Width in bp, in the middle of the sequence, over which the signal is summed; the default is that of
+            :meth:`predict_variants`.
+
+        Returns
+        -------
+        A module of one-hot DNA ``(B, 4, seq_len)``, bases in the order A, C, G, T, to ``(B, n_groups)`` in the units of
+        the data. Its weights are those of the model, not a copy. It always runs in evaluation mode.
+
+        Raises
+        ------
+        ValueError
+            A window that is not an even number of bins, or wider than the predicted part; a model without training.
+
+        Examples
+        --------
+        >>> from tangermeme.ism import saturation_mutagenesis  # doctest: +SKIP
+        >>> saturation_mutagenesis(model.torch_module("T"), sequences)  # doctest: +SKIP
+        """
+        width = check_window(window, self.config_)
+        predictor = self._predictor(groups, None)
+        return SignalModule(self.module, self.config_, self.scale_, predictor.rows, width)
