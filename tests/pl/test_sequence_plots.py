@@ -65,21 +65,23 @@ def test_coverage_shows_measured_and_predicted_of_the_same_track(adata: AnnData,
     axes = sf.pl.coverage(FakeModel(adata), "chr1:1280-2560", genes=genes, mark=1500)
     assert len(axes) == 3
     assert [ax.get_ylabel() for ax in axes[:2]] == ["T", "B"]
-    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), np.arange(10))
+    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), [*range(10), 9])  # the last to its end
     filled = axes[0].collections[0].get_paths()[0].vertices[:, 1].max()
     assert filled == adata.X[1, 15]  # the last bin that was measured, of the track T
     assert {text.get_text() for text in axes[2].texts} - {""} == {"X", "Y"}
-    assert axes[0].lines[1].get_xdata()[0] == 1500 / 1e6
+    assert axes[0].lines[1].get_xdata()[0] == 1500
+    assert axes[2].get_xlabel() == "chr1, bp" and axes[2].get_xlim() == (1280, 2560)
     sf.pl.coverage(FakeModel(adata), "chr1:1280-2560", save=tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 5000
 
 
 def test_variant_shows_both_alleles_and_their_difference(adata: AnnData) -> None:
     axes = sf.pl.variant(FakeModel(adata), "chr1:5 A>C")
-    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), [1, 2])
-    np.testing.assert_array_equal(axes[0].lines[1].get_ydata(), [3, 1])
+    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), [1, 2, 2])
+    np.testing.assert_array_equal(axes[0].lines[1].get_ydata(), [3, 1, 1])
     heights = axes[1].collections[0].get_paths()[0].vertices[:, 1]
     assert heights.max() == 2 and heights.min() == -1
+    assert axes[0].get_xlim() == (-128, 128)
 
 
 def test_a_logo_has_a_letter_of_each_base_as_tall_as_it_counts() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ._figure import finish
 
@@ -59,27 +60,40 @@ def coverage(
     figure, axes = plt.subplots(
         n_panels, 1, figsize=(9, 1 + 0.9 * n_panels), sharex=True, squeeze=False, layout="constrained"
     )
-    middle = (start + end) / 2 / 1e6
+    unit, per_unit = ("bp", 1) if end[-1] - start[0] < 50_000 else ("Mb", 1e6)
+    edges = np.append(start, end[-1]) / per_unit
+    width = 1.0 if len(start) < 400 else 0.5
     for row, name in enumerate(names):
         ax = axes[row, 0]
         if measured is not None:
-            ax.fill_between(middle, measured[row], step="mid", color="0.75", linewidth=0, label="measured")
-        ax.step(middle, predicted.values[row], where="mid", color="C0", linewidth=1, label="predicted")
+            ax.fill_between(edges, _to_edges(measured[row]), step="post", color="0.75", linewidth=0, label="measured")
+        ax.step(edges, _to_edges(predicted.values[row]), where="post", color="C0", linewidth=width, label="predicted")
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
         ax.set_ylim(bottom=0)
         if mark is not None:
-            ax.axvline(mark / 1e6, color="C3", linewidth=0.8)
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="upper right")
+            ax.axvline(mark / per_unit, color="C3", linewidth=0.8)
+    axes[0, 0].legend(  # above the panel: nothing is covered
+        frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2
+    )
     if genes is not None:
-        draw_genes(axes[-1, 0], genes, chrom, int(start[0]), int(end[-1]))
-    axes[-1, 0].set_xlabel(f"{chrom}, Mb")
-    axes[-1, 0].set_xlim(start[0] / 1e6, end[-1] / 1e6)
-    axes[-1, 0].ticklabel_format(axis="x", style="plain", useOffset=False)
+        draw_genes(axes[-1, 0], genes, chrom, int(start[0]), int(end[-1]), per_unit)
+    axes[-1, 0].set_xlabel(f"{chrom}, {unit}")
+    axes[-1, 0].set_xlim(edges[0], edges[-1])
+    if unit == "bp":
+        axes[-1, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes[-1, 0].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    else:
+        axes[-1, 0].ticklabel_format(axis="x", style="plain", useOffset=False)
     finish(axes[0, 0], show, save)
     return list(axes[:, 0])
 
 
-def draw_genes(ax: Axes, genes: pd.DataFrame, chrom: str, start: int, end: int) -> None:
+def _to_edges(values: np.ndarray) -> np.ndarray:
+    """Values of bins at the edges of the bins, as ``step(where="post")`` draws them to the end of the last one."""
+    return np.append(values, values[-1])
+
+
+def draw_genes(ax: Axes, genes: pd.DataFrame, chrom: str, start: int, end: int, per_unit: float) -> None:
     """Genes of a stretch as arrows in the direction of their strand, in rows where they overlap."""
     inside = genes[(genes["chrom"].astype(str) == chrom) & (genes["end"] > start) & (genes["start"] < end)]
     ends: list[int] = []  # of the last gene in each row
@@ -87,7 +101,7 @@ def draw_genes(ax: Axes, genes: pd.DataFrame, chrom: str, start: int, end: int) 
         room = (end - start) // 20
         row = next((r for r, last in enumerate(ends) if gene["start"] > last + room), len(ends))
         ends[row : row + 1] = [int(gene["end"])]
-        low, high = max(gene["start"], start) / 1e6, min(gene["end"], end) / 1e6
+        low, high = max(gene["start"], start) / per_unit, min(gene["end"], end) / per_unit
         tip, tail = (low, high) if str(gene["strand"]) == "-" else (high, low)
         ax.annotate(
             "", (tip, -row), (tail, -row), arrowprops={"arrowstyle": "->", "color": "0.2", "shrinkA": 0, "shrinkB": 0}

@@ -84,6 +84,6 @@ def track_correlation(
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("predicted")
     ax.set_ylabel("measured")
-    ax.figure.colorbar(image, ax=ax, label="Pearson's r", shrink=0.8)
+    ax.figure.colorbar(image, ax=ax, label="Pearson's r, specific" if specific else "Pearson's r", shrink=0.8)
     finish(ax, show, save)
     return ax

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from ._figure import finish
 
@@ -48,6 +49,8 @@ def variant(
     signal = model.predict_alleles(variant, groups, window=window)
     names = [str(name) for name in signal["track"].values]
     offset = signal["offset"].values
+    half = np.diff(offset[:2]).sum() / 2  # of a bin
+    edges = np.append(offset - half, offset[-1] + half)
     figure, axes = plt.subplots(
         2 * len(names), 1, figsize=(8, 1 + 1.6 * len(names)), sharex=True, squeeze=False, layout="constrained"
     )
@@ -56,16 +59,21 @@ def variant(
         reference, alternative = (
             signal.sel(track=name, allele=allele).values for allele in ("reference", "alternative")
         )
-        upper.step(offset, reference, where="mid", color="0.4", linewidth=1.2, label="reference")
-        upper.step(offset, alternative, where="mid", color="C3", linewidth=1.2, label="alternative")
+        difference = alternative - reference
+        reference, alternative, difference = (np.append(x, x[-1]) for x in (reference, alternative, difference))
+        upper.step(edges, reference, where="post", color="0.4", linewidth=1.2, label="reference")
+        upper.step(edges, alternative, where="post", color="C3", linewidth=1.2, label="alternative")
         upper.set_ylim(bottom=0)
-        lower.fill_between(offset, alternative - reference, step="mid", color="C3", alpha=0.5, linewidth=0)
+        lower.fill_between(edges, difference, step="post", color="C3", alpha=0.5, linewidth=0)
         lower.axhline(0, color="0.3", linewidth=0.6)
         upper.set_ylabel(name, rotation=0, ha="right", va="center")
         lower.set_ylabel("difference", rotation=0, ha="right", va="center", fontsize="small")
         for ax in (upper, lower):
             ax.axvline(0, color="0.6", linewidth=0.6, linestyle=":")
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="upper right")
+    axes[0, 0].legend(  # above the panel: nothing is covered
+        frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2
+    )
+    axes[-1, 0].set_xlim(edges[0], edges[-1])
     axes[0, 0].set_title(variant, loc="left", fontsize="medium")
     axes[-1, 0].set_xlabel("bp from the variant")
     finish(axes[0, 0], show, save)
