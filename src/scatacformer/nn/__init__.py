@@ -3,7 +3,7 @@
 from .atacformer import AtacformerConfig, AtacformerNetwork, mean_pool
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
 from .contacts import ContactNetwork, contact_loss
-from .epiformer import EpiformerConfig, EpiformerNetwork, SeparateTracks, poisson_error
+from .epiformer import EpiformerConfig, EpiformerNetwork, SeparateTracks, log_error, poisson_error
 from .get import GETConfig, GETNetwork, jacobian, masked_error
 from .head import Head
 from .lora import (
@@ -66,6 +66,7 @@ __all__ = [
     "contact_loss",
     "jacobian",
     "label_loss",
+    "log_error",
     "masked_error",
     "nt_xent",
     "shortened",

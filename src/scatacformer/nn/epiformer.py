@@ -153,6 +153,7 @@ class EpiformerNetwork(nn.Module):
                 bound = module.in_features**-0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        nn.init.constant_(self.ptw.linear[0].bias, math.log(math.e - 1))  # the output begins around 1, the mean
 
 
 class SeparateTracks(nn.Module):
@@ -173,6 +174,13 @@ def poisson_error(predicted: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
     known = ~measured.isnan()
     rate, count = predicted[known], measured[known]
     return (rate - count * (rate + 1e-8).log()).sum(), known.sum()
+
+
+def log_error(predicted: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the squared differences of log2(x + 1) over what is measured (not NaN), and how many values that are."""
+    known = ~measured.isnan()
+    difference = torch.log2(predicted[known] + 1) - torch.log2(measured[known] + 1)
+    return difference.square().sum(), known.sum()
 
 
 # convolutions: (B, 4, L) -> (B, d_model, L / bin_size) ----------------------------------------------------------------

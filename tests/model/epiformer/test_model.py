@@ -40,6 +40,7 @@ def test_training_holds_chromosomes_out(model: sf.Epiformer, tracks: AnnData) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"loss": "mse"}, "loss is 'mse'; expected one of 'poisson', 'log'"),
         ({"holdout_chromosomes": "chr9"}, "none of the windows is of such a chromosome"),
         ({"holdout_chromosomes": ["chr1", "chr2", "chr3", "chr4"]}, "Nothing is left to train on"),
         ({"holdout_chromosomes": ["chr1", "chr2", "chr3"]}, "are all on chr4"),
@@ -234,3 +235,15 @@ def test_missing_values_are_left_out_of_the_loss(tracks: AnnData) -> None:
     model.train(1, validation_chromosomes="chr3", enable_progress_bar=False)
     assert np.isfinite(model.history_["train_loss"].to_numpy()).all()
     assert np.isfinite(model.get_predicted_tracks()).sum() == np.isfinite(model.get_predicted_tracks(tracks)).sum()
+
+
+def test_the_loss_of_logarithms_is_that_of_a_calculation_by_hand(tracks: AnnData) -> None:
+    model = sf.Epiformer(tracks, **SIZES)
+    model.train(2, validation_chromosomes="chr3", loss="log", enable_progress_bar=False)
+    assert model.training_["loss"] == "log"
+    predicted = model.get_predicted_tracks(progress=False)
+    # the weights that are kept are those of the epoch with the lowest loss on the validation chromosome
+    held = (tracks.var["chrom"] == "chr3").to_numpy() & np.isfinite(predicted[0])
+    logs = [np.log2(values[:, held] / model.scale_[:, None] + 1) for values in (predicted, tracks.X)]
+    expected = np.square(logs[0] - logs[1]).mean()
+    assert model.history_["validation_loss"]["validation_loss"].min() == pytest.approx(expected, rel=1e-3)

@@ -21,7 +21,7 @@ from . import _files, _setup
 from ._interpreting import InterpretMixin
 from ._predicting import PredictMixin
 from ._setup import Genome, Prepared
-from ._train import Options, Trainable, split_windows, train_model
+from ._train import Loss, Options, Trainable, split_windows, train_model
 
 if TYPE_CHECKING:
     import os
@@ -178,6 +178,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         validation_chromosomes: str | Sequence[str] | None = None,
         reverse_complement: bool = True,
         max_shift: int = 3,
+        loss: Loss = "poisson",
         batch_size: int = 4,
         lr: float | None = None,
         weight_decay: float = 1e-4,
@@ -196,7 +197,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         resume: bool = False,
         **trainer_kwargs: Any,
     ) -> None:
-        """Minimise the Poisson loss of the signal; bins without a value are left out.
+        """Minimise the loss of the signal in units of each track's mean; bins without a value are left out.
 
         The weights of the epoch with the lowest loss on the validation chromosomes are kept.
 
@@ -213,6 +214,9 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             Read half of the windows from the other strand, with their signal. Never in validation.
         max_shift
             Move each window by up to this many bp, with its conservation and its signal. Never in validation.
+        loss
+            ``"poisson"``: the Poisson loss of the published model, for expected counts; or ``"log"``: the squared error
+            of log2(x + 1), which is less ruled by the highest peaks.
         batch_size
             Windows in a minibatch.
         lr
@@ -253,7 +257,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         options = Options(
             max_epochs, batch_size, self._lr if lr is None else lr, weight_decay, warmup,
             early_stopping_patience if early_stopping else None, reverse_complement, max_shift, trainable, lora_rank,
-            self.seed, n_workers,
+            self.seed, n_workers, loss,
         )  # fmt: skip
         fit_options = FitOptions(
             max_epochs=max_epochs,
@@ -270,6 +274,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
                 "parts": parts.chromosomes,
                 "seed": self.seed,
                 "trainable": trainable,
+                "loss": loss,
             },
             seed=self.seed,
             how_to_resume="train(resume=True)",

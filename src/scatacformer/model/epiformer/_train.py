@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from scatacformer.nn import EpiformerNetwork, add_lora, poisson_error, remove_lora
+from scatacformer.nn import EpiformerNetwork, add_lora, log_error, poisson_error, remove_lora
 from scatacformer.tracks import WindowLoader
 from scatacformer.training import FitOptions, Losses, TrainingPlan, fit, hold_out, n_processes, schedule
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ._model import Epiformer
 
 Trainable = Literal["all", "head", "lora"]
+Loss = Literal["poisson", "log"]
+ERRORS = {"poisson": poisson_error, "log": log_error}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Options:
     lora_rank: int
     seed: int
     n_workers: int
+    loss: Loss = "poisson"
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or self.weight_decay < 0:
@@ -59,6 +62,8 @@ class Options:
             raise ValueError(f"warmup is {self.warmup}; expected a share of the steps, 0 to below 1.")
         if self.trainable not in ("all", "head", "lora"):
             raise ValueError(f"trainable is {self.trainable!r}; expected 'all', 'head' or 'lora'.")
+        if self.loss not in ERRORS:
+            raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(map(repr, ERRORS))}.")
 
 
 def split_windows(
@@ -145,6 +150,7 @@ def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Opt
         "chromosomes": parts.chromosomes,
         "n_windows": {"train": len(parts.train), "validation": len(parts.validation), "holdout": len(parts.test)},
         "trainable": options.trainable,
+        "loss": options.loss,
         "epochs": len(next(iter(model.history_.values()), ())),
     }
     _warn_if_constant(model, validation)
@@ -164,7 +170,7 @@ def choose_trainable(module: nn.Module, options: Options) -> None:
 
 
 class EpiformerPlan(TrainingPlan):
-    """Poisson loss in units of each track's mean; missing values are left out."""
+    """Loss in units of each track's mean; missing values are left out."""
 
     scale: Tensor
     several_processes = True
@@ -190,12 +196,12 @@ class EpiformerPlan(TrainingPlan):
         """The same loss, and Pearson's r of log2(x + 1) within the minibatch."""
         predicted = self.module(batch["sequence"])
         measured = batch["signal"] / self.scale
-        error, n = poisson_error(predicted, measured)
+        error, n = ERRORS[self.options.loss](predicted, measured)
         means = {"validation_loss": error / n.clamp_min(1), "validation_pearson": _pearson(predicted, measured)}
         return Losses(error, means, float(n))
 
     def _error(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return poisson_error(self.module(batch["sequence"]), batch["signal"] / self.scale)
+        return ERRORS[self.options.loss](self.module(batch["sequence"]), batch["signal"] / self.scale)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; biases and norms do not decay."""
