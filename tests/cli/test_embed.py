@@ -56,6 +56,18 @@ def test_everything_asked_for_is_written_and_nothing_else(embedded, cells):
     assert not [c for c in [*out.obs.columns, *out.uns] if c.startswith("_scvi")]
 
 
+def test_nothing_is_trained_that_was_not_asked_for(embedded, tmp_path, capsys):
+    folder, _ = embedded
+    out = tmp_path / "out.h5ad"
+    assert main(["embed", str(folder / "cells.h5ad"), "-o", str(out), "--batch-key", "batch"]) == 0
+    said = capsys.readouterr().err
+    assert "Not trained: the encoder and the decoder" in said
+    assert "epoch" not in said
+    first, trained = anndata.read_h5ad(out), anndata.read_h5ad(folder / "out.h5ad")
+    np.testing.assert_allclose(first.obsm["X_scatacformer"], trained.obsm["X_scatacformer"], atol=1e-5)
+    assert not list(first.layers)
+
+
 def test_the_table_agrees_with_the_file(embedded):
     folder, done = embedded
     out = anndata.read_h5ad(folder / "out.h5ad")
@@ -186,7 +198,7 @@ def test_ctrl_c_writes_nothing_and_exits_130(cells, tmp_path, monkeypatch, capsy
         raise KeyboardInterrupt
 
     monkeypatch.setattr("scatacformer.cli._pipeline._train", interrupt)
-    assert main(["embed", str(tmp_path / "cells.h5ad"), "-o", str(tmp_path / "out.h5ad")]) == 130
+    assert main(["embed", str(tmp_path / "cells.h5ad"), "-o", str(tmp_path / "out.h5ad"), "--train"]) == 130
     assert "stopped by Ctrl-C" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
 
@@ -200,7 +212,7 @@ def test_a_training_that_was_stopped_counts_as_ctrl_c(cells, tmp_path, monkeypat
         warnings.warn("training was stopped by Ctrl-C in epoch 1 of 9; the model has ...", UserWarning, stacklevel=2)
 
     monkeypatch.setattr("scatacformer.model.ScAtacFormer.train", stopped)
-    assert main(["embed", str(tmp_path / "cells.h5ad"), "-o", str(tmp_path / "out.h5ad")]) == 130
+    assert main(["embed", str(tmp_path / "cells.h5ad"), "-o", str(tmp_path / "out.h5ad"), "--train"]) == 130
     assert not (tmp_path / "out.h5ad").exists()
 
 
@@ -211,7 +223,7 @@ def test_what_nobody_expected_has_a_traceback_and_exits_1(cells, tmp_path, monke
         raise RuntimeError("the loss is not finite")
 
     monkeypatch.setattr("scatacformer.cli._pipeline._train", fail)
-    assert main(["embed", str(tmp_path / "cells.h5ad"), "-o", str(tmp_path / "out.h5ad")]) == 1
+    assert main(["embed", str(tmp_path / "cells.h5ad"), "-o", str(tmp_path / "out.h5ad"), "--train"]) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert said.splitlines()[-1] == "scatacformer: unexpected error: RuntimeError: the loss is not finite"
@@ -272,6 +284,7 @@ def test_a_model_that_is_there_embeds_new_cells_and_trains_nothing(embedded, cel
     # a batch that the model does not know, for no column was named
     assert main([*argv, "--overwrite"]) == 0
     for changes, message in (
+        (["--train"], "--train has no effect with --pretrained"),
         (["--max-epochs", "3"], "no effect with --pretrained, which does not train"),
         (["--batch-key", "nowhere"], "--batch-key nowhere is not a column"),
         (["--pretrained", str(tmp_path)], "is not a saved ScAtacFormer"),

@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.pretrained is not None and args.max_epochs is not None:
         raise InputError("--max-epochs has no effect with --pretrained, which does not train. Leave one of them out.")
+    if args.pretrained is not None and args.train:
+        raise InputError("--train has no effect with --pretrained, which does not train. Leave one of them out.")
     check_output(args.output, (".h5ad",), args.overwrite)
     if args.plot is not None:
         check_output(args.plot, PICTURES, args.overwrite)

@@ -29,7 +29,8 @@ examples:
   scatacformer embed new.h5ad --pretrained model/ -o new_embedded.h5ad
 
 output:
-  the cells with their embedding in .obsm["X_scatacformer"], neighbours, .obs["leiden"] and .obsm["X_umap"]; with
+  the cells with their embedding in .obsm["X_scatacformer"], neighbours, .obs["leiden"] and .obsm["X_umap"]. The
+  embedding takes seconds; the network that predicts accessibility is trained only if it is needed (--train). With
   --labels a table of how well clusters and labels agree. Labels are used only for comparison, never for training. Files are written
   under a temporary name and then renamed, so a run that fails or is stopped leaves no incomplete files.
 
@@ -132,7 +133,14 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     embed.add_argument("-o", "--output", metavar="OUT.h5ad", type=Path, required=True, help="file to write")
     _add_input(embed)
     _add_result(embed)
-    _add_training(embed).add_argument(
+    model = _add_training(embed)
+    model.add_argument(
+        "--train",
+        action="store_true",
+        help="also train the network that predicts accessibility, which leaves the embedding unchanged (default: only "
+        "with --accessibility or --max-epochs)",
+    )
+    model.add_argument(
         "--pretrained",
         metavar="M",
         help="use a trained model, from a folder or as owner/name on the Hugging Face Hub, instead of training one; the "
@@ -312,7 +320,7 @@ def _add_result(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch-key", metavar="K", help="column of .obs with the batch, which the decoder is told")
     group.add_argument("--plot", metavar="F.png", type=Path, help="also write the UMAP as a picture (.png, .pdf, .svg)")
-    group.add_argument("--model-dir", metavar="DIR", type=Path, help="also save the trained model in this folder")
+    group.add_argument("--model-dir", metavar="DIR", type=Path, help="also save the model in this folder")
     group.add_argument("--accessibility", action="store_true", help="also write predicted accessibility as a layer")
     group.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
@@ -320,7 +328,9 @@ def _add_result(command: argparse.ArgumentParser) -> None:
 def _add_training(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = command.add_argument_group("model")
     group.add_argument("--size", choices=["small", "base"], default="small", help="default: small; base wants a GPU")
-    group.add_argument("--max-epochs", metavar="N", type=_at_least(1), help="default: by the number of cells")
+    group.add_argument(
+        "--max-epochs", metavar="N", type=_at_least(1), help="of training (default: by the number of cells)"
+    )
     group.add_argument("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="default: auto")
     group.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="of all that is drawn (default: 0)")
     group.add_argument(

@@ -20,7 +20,7 @@ KEY = "X_scatacformer"
 
 
 def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
-    """Train a model on ``adata``, and write the embedding, ``.obs["leiden"]`` and ``.obsm["X_umap"]`` into it.
+    """Fit or train a model on ``adata``, and write the embedding, ``.obs["leiden"]`` and ``.obsm["X_umap"]`` into it.
 
     Returns the model.
     """
@@ -36,12 +36,22 @@ def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
         with as_input_error():
             ScAtacFormer.setup_anndata(adata, layer=args.layer, batch_key=args.batch_key)
         model = ScAtacFormer(adata, size=args.size, seed=args.seed)
-        _train(model, args)
+        if trains(args):
+            _train(model, args)
+        else:
+            logger.info("fitting the embedding")
+            with as_input_error():
+                model.train(embedding_only=True)
         logger.info("embedding")
         model.annotate(adata, accessibility=getattr(args, "accessibility", False))
     leave_a_note(adata, args, size=args.size)
     cluster(adata, args)
     return model
+
+
+def trains(args: argparse.Namespace) -> bool:
+    """Whether the network is trained too: on request, and where its predictions or epochs are asked for."""
+    return getattr(args, "train", True) or getattr(args, "accessibility", False) or args.max_epochs is not None
 
 
 def leave_a_note(adata: AnnData, args: argparse.Namespace, **said: str) -> None:

@@ -66,9 +66,10 @@ class AccessibilityMixin(ModelBase):
         Raises
         ------
         ValueError
-            Unknown regions or batches; a dense result of more than 2e9 numbers.
+            Unknown regions or batches; a dense result of more than 2e9 numbers; a model of which only the embedding was
+            fitted.
         """
-        self._check_if_trained(warn=False)
+        self._check_decoder()
         adata, rows, _ = self._asked(adata, indices)
         regions = self._regions(adata, region_list)
         if threshold is not None:
@@ -102,10 +103,10 @@ class AccessibilityMixin(ModelBase):
         """Mean of :meth:`get_normalized_accessibility` over cells, without making it.  (n_regions,) float64
 
         By default every cell is predicted at the mean number of open regions, so that means of groups with different
-        depths can be compared. Memory: ``batch_size`` x 65,536 numbers. Raises ValueError for no cells and unknown
-        batches.
+        depths can be compared. Memory: ``batch_size`` x 65,536 numbers. Raises ValueError for no cells, unknown batches,
+        and a model of which only the embedding was fitted.
         """
-        self._check_if_trained(warn=False)
+        self._check_decoder()
         adata, rows, _ = self._asked(adata, indices)
         regions = np.arange(self.config_.n_bins)
         if not len(rows):
@@ -153,8 +154,11 @@ class AccessibilityMixin(ModelBase):
         ``.obsm`` of the ATAC without RNA), and the distance of its cells' two embeddings,
         ``.obs["scatacformer_distance"]``.
 
-        ``adata`` None: the cells of the model. Memory: one minibatch of cells x 65,536 regions plus the result.
+        ``adata`` None: the cells of the model. Memory: one minibatch of cells x 65,536 regions plus the result. Raises
+        ValueError for ``accessibility`` of a model of which only the embedding was fitted.
         """
+        if accessibility:
+            self._check_decoder()
         self._check_if_trained(warn=False)
         mdata = self._mdata if adata is None else adata if is_mudata(adata) else None
         adata = self._validate_anndata(adata)

@@ -34,6 +34,7 @@ class ModelBase(BaseModelClass):
     registry_: dict[str, Any]
     seed_: int
     is_trained_: bool
+    embedding_only_: bool = False  # nothing but the embedding was fitted
     trainable_: dict[str, Any]
     labels_fitted_: list[str]
     history_: dict[str, Any] | None
@@ -61,6 +62,15 @@ class ModelBase(BaseModelClass):
         super().to_device(device)
         if self.paired is not None:
             self.paired.to(self.module.device)
+
+    def _check_decoder(self) -> None:
+        """Raise an error for a model that is not trained, or of which only the embedding was fitted."""
+        self._check_if_trained(warn=False)
+        if self.embedding_only_:
+            raise ValueError(
+                "only the embedding of this model was fitted, by train(embedding_only=True); its decoder is not trained. "
+                "Call train() first, which keeps the embedding."
+            )
 
     def _weights(self) -> dict[str, Tensor]:
         """Name -> weight of both networks."""

@@ -92,7 +92,7 @@ class DifferentialMixin(AccessibilityMixin):
 
         from scatacformer._io import tqdm
 
-        self._check_if_trained(warn=False)
+        self._check_decoder()
         data, adata = adata, self._validate_anndata(adata)
         if mode not in ("change", "vanilla"):
             raise ValueError(f"mode is {mode!r}; expected 'change' or 'vanilla'.")

@@ -106,6 +106,7 @@ class FineTuningMixin(QueryMixin):
             known = cls.from_pretrained(known, accelerator="cpu")
         if not known.is_trained_:
             raise ValueError("the pretrained model is not trained. Call its train() first.")
+        known._check_decoder()
         init = dict(constructor_arguments(known))
         init["supervised"] = bool(init.get("supervised") or tune == "heads") if supervised is None else supervised
         if tune == "heads" and not init["supervised"]:

@@ -67,7 +67,7 @@ class LabelsMixin(ModelBase):
         ValueError
             The model is not supervised or not trained; none of its cells has a label; a label has one cell.
         """
-        self._check_if_trained(warn=False)
+        self._check_decoder()
         arguments = {
             "max_epochs": max_epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
             "class_weight": class_weight,

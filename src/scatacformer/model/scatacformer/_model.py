@@ -231,7 +231,7 @@ class ScAtacFormer(
         cls.register_manager(manager)
 
     def __repr__(self) -> str:
-        trained = "trained" if self.is_trained_ else "not trained"
+        trained = "embedding fitted" if self.embedding_only_ else "trained" if self.is_trained_ else "not trained"
         return f"{self._model_summary_string}; {trained}"
 
     @property

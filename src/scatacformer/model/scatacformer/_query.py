@@ -196,7 +196,7 @@ class QueryMixin(ModelBase):
         query.module.load_state_dict(weights)
         query.seed_ = attributes["seed_"]
         query.labels_fitted_ = list(attributes.get("labels_fitted_", []))
-        query.is_trained_ = True
+        query.is_trained_, query.embedding_only_ = True, model.embedding_only_
         new = tuple(range(n_known, query.config_.n_batch))
         query.trainable_ = (Trainable("trained") if unfrozen else Trainable("query", new_batches=new)).to_dict()
         query.to_device(pick_device(accelerator, device))

@@ -70,9 +70,9 @@ def put_spectral_start(
     return start
 
 
-def advise(n_dims: int, n_cells: int) -> None:
-    """Log what the user should know of an embedding of few dimensions, and of a training on few cells."""
-    if n_cells < FEW_CELLS:
+def advise(n_dims: int, n_cells: int, learned: bool = True) -> None:
+    """Log what the user should know of an embedding of few dimensions, and of a training on few cells (``learned``)."""
+    if learned and n_cells < FEW_CELLS:
         logger.warning(
             "%d cells are few to learn from: what the model predicts for other cells will be close to the mean of these",
             n_cells,

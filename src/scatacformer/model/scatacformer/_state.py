@@ -19,6 +19,7 @@ class State:
     seed_: int
     eos_names_: list[str]
     is_trained_: bool = False
+    embedding_only_: bool = False  # the decoder and the encoder are as they were made
     trainable_: dict[str, Any] = field(default_factory=dict)  # where training stands, as Trainable writes it
     history_: dict[str, pd.DataFrame] | None = None
     train_indices_: np.ndarray | None = None

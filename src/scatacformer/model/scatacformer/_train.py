@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from scatacformer.nn import ScAtacNetwork
 
 
+logger = logging.getLogger("scatacformer")
+
 # arguments of `train` that have an effect with tune="heads"
 OF_HEADS = {
     "train_size",
@@ -36,6 +39,14 @@ OF_HEADS = {
     "early_stopping",
     "datasplitter_kwargs",
     "labels_kwargs",
+}
+OF_EMBEDDING = {
+    "embedding_only",
+    "train_size",
+    "validation_size",
+    "shuffle_set_split",
+    "datasplitter_kwargs",
+    "bin_vectors",
 }
 # arguments of Lightning's trainer that have other names in `fit`
 OF_FIT = {
@@ -76,6 +87,7 @@ class TrainingMixin(ModelBase):
         datasplitter_kwargs: dict[str, Any] | None = None,
         paired_kwargs: dict[str, Any] | None = None,
         labels_kwargs: dict[str, Any] | None = None,
+        embedding_only: bool = False,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model, starting from the spectral embedding of the cells if it has not been trained before.
@@ -130,6 +142,11 @@ class TrainingMixin(ModelBase):
             For a model of a MuData: arguments of :meth:`train_pairs`, which follows on the same cells.
         labels_kwargs
             For a supervised model: arguments of :meth:`train_labels`, which follows on the same cells.
+        embedding_only
+            Fit only the spectral embedding, which takes seconds, and train no network: :meth:`get_latent_representation`
+            and :meth:`load_query_data` can be used afterwards, but not the predicted accessibility, labels and RNA. A
+            later call without it trains the rest and keeps the embedding, for the same cells and ``bin_vectors``. Of
+            the other arguments, only those of the split and ``bin_vectors`` have an effect; others raise an error.
         **trainer_kwargs
             For Lightning's trainer: ``precision``, ``accumulate_grad_batches``, ``callbacks``, ...
 
@@ -137,7 +154,7 @@ class TrainingMixin(ModelBase):
         ------
         ValueError
             Sizes out of range; arguments that cannot act with ``tune="heads"``; ``bin_vectors`` of other bins, or for a
-            model that is trained; no held-out cells with early stopping; ``resume`` without a checkpoint, or with a
+            model that is trained; ``embedding_only`` for such a model; no held-out cells with early stopping; ``resume`` without a checkpoint, or with a
             damaged one, or with that of another training (other cells, split, seed, rates, ...).
         FloatingPointError
             The loss is not finite; the error lists the cells of the step.
@@ -147,9 +164,15 @@ class TrainingMixin(ModelBase):
         given = {name: value for name, value in locals().items() if name != "self"}
         source, trainable = self._source(self.adata), self._trainable(checkpoint_dir, resume)
         trainable.check_query()
+        if trainable.stage == "query":
+            self._check_decoder()
         split = self._split(
             source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, datasplitter_kwargs
         )
+        if embedding_only:
+            refuse_without_effect(given, OF_EMBEDDING, "with embedding_only=True, which trains no network")
+            self._embed_only(source, split, bin_vectors, trainable)
+            return
         if early_stopping and not len(split.validation):
             raise ValueError(
                 "there are no held-out cells; expected some for early stopping. Hold out cells, or set early_stopping=False."
@@ -183,7 +206,7 @@ class TrainingMixin(ModelBase):
         with adapted(self.module.encoder, trainable.lora, self.seed_):
             outcome = fit(plan, data, options)
         self.to_device(self.module.device)  # the network of pairs follows
-        self.history_, self.is_trained_ = outcome.history.frames(), True
+        self.history_, self.is_trained_, self.embedding_only_ = outcome.history.frames(), True, False
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
         if trainable.stage == "untrained":
             self.trainable_ = replace(trainable, stage="trained").to_dict()
@@ -195,7 +218,7 @@ class TrainingMixin(ModelBase):
     def _trainable(self, checkpoint_dir: str | Path | None = None, resume: bool = False) -> Trainable:
         """The parameters that the next training changes; a resumed training uses those with which it began."""
         trainable = Trainable.of(self.trainable_)
-        if trainable.stage == "untrained" and self.is_trained_:
+        if trainable.stage == "untrained" and self.is_trained_ and not self.embedding_only_:
             trainable = replace(trainable, stage="trained")
         path = Path(checkpoint_dir or ".") / CHECKPOINT
         if not resume:
@@ -208,6 +231,36 @@ class TrainingMixin(ModelBase):
         if trainable.stage == "untrained" and began == "trained":
             return replace(trainable, stage="trained")
         return trainable
+
+    def _embed_only(
+        self, source: RowSource, split: CellSplit, bin_vectors: np.ndarray | None, trainable: Trainable
+    ) -> None:
+        """Fit the embedding, and say what was not trained."""
+        if trainable.stage != "untrained":
+            raise ValueError(
+                "embedding_only is for an untrained model, but this one has an embedding that was trained or comes from a "
+                "reference. Call get_latent_representation(), or train() without embedding_only."
+            )
+        if bin_vectors is not None:
+            self._check_vectors(bin_vectors, trainable)
+        cells = np.sort(np.concatenate(split[:2]))
+        codes = self._batch_codes(self.adata)
+        start = put_spectral_start(self.module, source, codes, cells, self.seed_, vectors=bin_vectors)
+        advise(start.n_dims, len(cells), learned=False)
+        self.is_trained_ = self.embedding_only_ = True
+        self.train_indices_, self.validation_indices_, self.test_indices_ = split
+        self.module.eval()
+        logger.info(
+            "fitted: the embedding (%d dimensions, %d cells). Not trained: the encoder and the decoder, which predict "
+            "accessibility%s; call train() for these",
+            start.n_dims,
+            len(cells),
+            "".join(
+                f", {what}"
+                for what, there in (("labels", self.config_.tasks), ("RNA", self.mdata is not None))
+                if there
+            ),
+        )
 
     def _start_training(
         self,

@@ -101,6 +101,7 @@ class PairedMixin(ModelBase):
             raise ValueError(
                 "a query keeps the pairs' weights of its reference. To continue training them, load_query_data(..., unfrozen=True)."
             )
+        self._check_decoder()
         split = self._split(len(cells.rna_row), train_size, validation_size, True, True, datasplitter_kwargs)
         self._fit_pairs(options, split, enable_progress_bar)
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
