@@ -57,6 +57,7 @@ __all__ = [
     "NetworkConfig",
     "PairedConfig",
     "PairedNetwork",
+    "poisson_error",
     "RowAdamW",
     "ScAtacNetwork",
     "SeparateTracks",

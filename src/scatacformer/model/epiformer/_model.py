@@ -18,6 +18,7 @@ from scatacformer.nn import EpiformerConfig, EpiformerNetwork, SeparateTracks
 from scatacformer.training import FitOptions
 
 from . import _files, _setup
+from ._card import card_facts
 from ._interpreting import InterpretMixin
 from ._predicting import PredictMixin
 from ._setup import Genome, Prepared
@@ -432,23 +433,4 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         return model
 
     def _card_facts(self) -> CardFacts:
-        c, said = self.config_, self.training_.get("chromosomes", {})
-        rows = [
-            ("tracks", f"{c.n_tracks}: {', '.join(self.track_names_[:8])}"),
-            ("window", f"{c.seq_len:,} bp, {c.n_outputs} bins of {c.bin_size} bp predicted"),
-            ("parameters", f"{sum(p.numel() for p in self.module.parameters()):,}"),
-        ]
-        trained_on = [f"- {part}: {', '.join(names) or 'none'}" for part, names in said.items()]
-        return CardFacts(
-            title="Epiformer",
-            summary="Accessibility of groups of cells from DNA, and the effect of variants on it.",
-            example=[
-                "import scatacformer as sf",
-                'model = sf.Epiformer.from_pretrained("owner/name")',
-                'model.set_genome("genome.fa")',
-                'effects = model.predict_variants("variants.vcf")',
-            ],
-            rows=rows,
-            trained_on=["", *trained_on] if trained_on else [],
-            tags=["epiformer", "sequence-to-function"],
-        )
+        return card_facts(self)
