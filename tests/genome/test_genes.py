@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import scatacformer as sf
 from scatacformer.genome import Genes
 
 
@@ -192,3 +193,17 @@ def test_starts_of_all_transcripts_of_a_gene(tmp_path, dialect):
     assert len(gene_starts(path, ["missing"])) == 0
     with pytest.raises(ValueError, match="tss is 'exon'; expected 'transcript' or 'gene'"):
         gene_starts(path, ["A"], tss="exon")
+
+
+def test_a_gene_table_has_both_ends(tmp_path):
+    path = tmp_path / "genes.gtf"
+    path.write_text(
+        'chr1\tx\tgene\t101\t500\t.\t-\t.\tgene_id "G1"; gene_name "ABC";\n'
+        'chr1\tx\texon\t101\t200\t.\t-\t.\tgene_id "G1";\n'
+        'chr2\tx\tgene\t11\t20\t.\t+\t.\tgene_id "G2";\n'
+    )
+    found = sf.genome.read_gene_table(path)
+    assert found.to_numpy().tolist() == [["ABC", "chr1", 100, 500, "-", 499], ["G2", "chr2", 10, 20, "+", 10]]
+    path.write_text('chr1\tx\tgene\t501\t500\t.\t-\t.\tgene_id "G1";\n')
+    with pytest.raises(ValueError, match="expected 1 <= start <= end"):
+        sf.genome.read_gene_table(path)

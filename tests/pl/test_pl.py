@@ -12,6 +12,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from scatacformer import pl, pp
+from scatacformer.pl._calibration import _wilson
+from scatacformer.pl._genes import draw_genes, gene_table, genome_axis
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,15 @@ def test_training_curves_draws_both_losses_and_the_best_epoch(model):
     lines = {line.get_label(): line for line in ax.get_lines()}
     np.testing.assert_allclose(lines["train"].get_ydata().astype(float), [3, 2, 1])
     np.testing.assert_allclose(lines["validation"].get_ydata().astype(float), [3, 2, 2.5])
-    assert lines["best epoch (1)"].get_xdata()[0] == 1
+    np.testing.assert_array_equal(lines["train"].get_xdata(), [1, 2, 3])  # epochs are counted from 1, as in the log
+    assert lines["best epoch (2)"].get_xdata()[0] == 2
+
+
+def test_training_curves_marks_where_the_encoder_joins(model):
+    assert not [line for line in pl.training_curves(model).get_lines() if "encoder" in str(line.get_label())]
+    model._decoder_epochs = 1
+    lines = {line.get_label(): line for line in pl.training_curves(model).get_lines()}
+    assert lines["encoder joins (epoch 2)"].get_xdata()[0] == 1.5
 
 
 def test_training_curves_of_an_untrained_model_says_so():
@@ -74,6 +84,67 @@ def test_embedding_draws_every_cell_in_one_panel_per_color(cells):
     axes = pl.embedding(cells, ["cell_type", "batch"], basis="umap")
     assert [ax.get_title() for ax in axes] == ["cell_type", "batch"]
     assert len(axes[0].collections[0].get_offsets()) == cells.n_obs
+
+
+def test_embedding_has_dots_by_the_number_of_cells_and_named_axes(cells):
+    ax = pl.embedding(cells, "cell_type")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("UMAP1", "UMAP2")
+    assert ax.collections[0].get_sizes()[0] == 40
+    many = cells[np.arange(30_000) % cells.n_obs].copy()
+    many.obs_names_make_unique()
+    assert pl.embedding(many, "cell_type").collections[0].get_sizes()[0] == 2
+
+
+def test_the_legend_of_an_embedding_overlaps_no_panel(cells):
+    cells.obs["long"] = ("a rather long name of a cell type, " + cells.obs["cell_type"].astype(str)).astype("category")
+    axes = pl.embedding(cells, ["long", "batch"])
+    axes[0].figure.canvas.draw()
+    legend = axes[0].get_legend().get_window_extent()
+    assert not legend.overlaps(axes[0].get_window_extent())
+    assert not legend.overlaps(axes[1].get_window_extent())
+
+
+def test_the_colorbar_of_an_embedding_is_no_higher_than_its_panel(cells):
+    cells.obs["depth"] = np.arange(cells.n_obs, dtype=float)
+    ax = pl.embedding(cells, "depth")
+    ax.figure.canvas.draw()
+    bar = ax.child_axes[0].get_window_extent()
+    assert bar.height < ax.get_window_extent().height
+    assert bar.x0 > ax.get_window_extent().x1
+
+
+@pytest.mark.parametrize(
+    ("width", "unit", "inside"), [(500, "bp", "150,200"), (100_000, "kb", "200"), (5_000_000, "Mb", "2.0")]
+)
+def test_the_axis_of_the_genome_has_readable_positions(width, unit, inside):
+    _, ax = plt.subplots()
+    genome_axis(ax, "chr1", 150_000, 150_000 + width)
+    ax.figure.canvas.draw()
+    assert ax.get_xlabel() == f"chr1, {unit}"
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    assert inside in labels
+    assert len(set(labels)) == len(labels) <= 8
+    assert "e" not in "".join(labels)
+
+
+def test_genes_are_drawn_in_rows_that_do_not_overlap():
+    genes = pd.DataFrame(
+        {"chrom": "chr1", "start": [0, 1000, 50_000, 90_000], "end": [60_000, 2000, 60_000, 95_000],
+         "strand": ["+", "-", ".", "+"], "name": ["long", "inside", "third", "apart"]}
+    )  # fmt: skip
+    _, ax = plt.subplots()
+    draw_genes(ax, genes, "chr1", 0, 100_000)
+    row = {text.get_text(): round(text.get_position()[1] - 0.15) for text in ax.texts if text.get_text()}
+    assert row["long"] == 0 and row["inside"] == -1 and row["third"] < 0 and row["apart"] == 0
+    assert len([text for text in ax.texts if not text.get_text()]) == 3  # arrows of those with a strand
+    with pytest.raises(KeyError, match="genes lacks the columns strand"):
+        gene_table(genes.drop(columns="strand"))
+
+
+def test_intervals_of_a_share_are_wilsons():
+    low, high = _wilson(np.array([0.0, 5.0]), np.array([10.0, 10.0]))
+    np.testing.assert_allclose([low[0], high[0]], [0, 0.2775], atol=1e-3)
+    np.testing.assert_allclose([low[1], high[1]], [0.2366, 0.7634], atol=1e-3)
 
 
 def test_embedding_names_what_is_missing(cells):

@@ -74,4 +74,4 @@ def plot_cells(adata: AnnData, path: Path, colors: list[str]) -> None:
     mpl.use("Agg")  # only a file is written, even if a display is available
     from scatacformer.pl import embedding
 
-    embedding(adata, colors, save=path, show=False, frameon=False, ncols=2)
+    embedding(adata, colors, save=path, show=False)

@@ -7,6 +7,7 @@ from .check_assembly import fitting_assemblies, naming_hint
 from .chrom_sizes import DEFAULT_EXCLUDED, assembly_name, chrom_sizes
 from .classes.region_classes import ClassSets, Memberships, RegionClasses, region_classes
 from .formats.bigwig import BigWig, write_bigwig
+from .formats.gtf import read_gene_table
 from .gather_chroms import ChromGroups, gather_chroms
 from .genes import Genes, gene_starts
 from .identify_assembly import check_same_assembly, identify_assembly
@@ -36,6 +37,7 @@ __all__ = [
     "identify_assembly",
     "links_table",
     "overlap_matrix",
+    "read_gene_table",
     "region_classes",
     "window_pairs",
 ]

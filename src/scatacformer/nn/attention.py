@@ -229,7 +229,7 @@ def _has_varlen(capability: tuple[int, int]) -> bool:
 
 @cache
 def _log_choice(name: str, device: str, dtype: str) -> None:
-    logger.info("attention backend: %s (%s, %s)", name, device, dtype)
+    logger.debug("attention backend: %s (%s, %s)", name, device, dtype)
 
 
 _IMPLEMENTATIONS = {"flash": _flash, "varlen": _varlen, "grouped": _grouped, "padded": _padded}

@@ -35,7 +35,8 @@ def calibration(
 
     Half of each cell's open bins are removed, the model reads the rest, and all bins that it was not shown are sorted
     by the probability that they are open all the same: p / (2 - p) for an accessibility p at the cell's whole depth. A
-    calibrated model lies on the diagonal.
+    calibrated model lies on the diagonal. Bars are 95 % intervals, and the bars at the bottom show how many bins each
+    point stands for.
 
     Parameters
     ----------
@@ -92,18 +93,53 @@ def calibration(
         n_open += np.bincount(of_group[~known], truth[~known], minlength=n_groups)
         mass += np.bincount(of_group[~known], p[~known], minlength=n_groups)
     if ax is None:
-        _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
-    told = n >= 10
-    lowest = float((mass[told] / n[told]).min(initial=1e-3))
+        _, ax = plt.subplots(figsize=(4.5, 4.2), layout="constrained")
+    _draw(ax, n, n_open, mass)
+    finish(ax, show, save)
+    return ax
+
+
+def _draw(ax: Axes, n: np.ndarray, n_open: np.ndarray, mass: np.ndarray) -> None:
+    """Points with their intervals, and below them how many bins each stands for."""
+    enough = n >= 10
+    n, n_open, mass = n[enough], n_open[enough], mass[enough]
+    predicted, observed = mass / n, n_open / n
+    lowest = float(predicted.min(initial=1e-3))
     ax.plot([lowest, 1], [lowest, 1], color="0.7", linewidth=1, zorder=0, label="perfectly calibrated")
-    ax.plot(mass[told] / n[told], n_open[told] / n[told], marker=".", label="removed bins")
+    low, high = _wilson(n_open, n)
+    some = n_open > 0
+    ax.errorbar(
+        predicted[some], observed[some], yerr=[(observed - low)[some], (high - observed)[some]],
+        marker=".", capsize=2, color="C0", label="removed bins, 95 % interval",
+    )  # fmt: skip
+    if not some.all():  # a share of 0 has no place on a logarithmic axis
+        ax.plot(predicted[~some], high[~some], "v", markersize=4, color="C0", alpha=0.5, label="none open: upper limit")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("predicted probability")
     ax.set_ylabel("observed share of open bins")
-    ax.legend(frameon=False)
-    finish(ax, show, save)
-    return ax
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3)
+    counts = ax.inset_axes((0.0, 0.0, 1.0, 0.18), sharex=ax)
+    counts.vlines(predicted, 1, n, color="0.75", linewidth=4)
+    counts.set_yscale("log")
+    counts.set_ylim(bottom=1)
+    counts.patch.set_alpha(0)
+    counts.tick_params(bottom=False, labelbottom=False, left=False, labelleft=False, right=True, labelright=True)
+    counts.tick_params(axis="y", which="both", labelsize="x-small", labelcolor="0.5", right=True, left=False)
+    counts.yaxis.set_label_position("right")
+    counts.set_ylabel("bins", fontsize="x-small", color="0.5")
+    counts.spines[["top", "left", "bottom"]].set_visible(False)
+    # room for the counts below the curve
+    bottom = float(np.min(low[some], initial=lowest))
+    ax.set_ylim(bottom * (bottom / 1.5) ** 0.3, 1.5)
+
+
+def _wilson(successes: np.ndarray, n: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a share, which is inside 0 and 1 (Wilson 1927). Bins of one cell are taken for independent."""
+    share = successes / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return np.minimum(middle - half, share).clip(0), np.maximum(middle + half, share).clip(max=1)
 
 
 def _halves(x: sp.csr_matrix, rng: np.random.Generator) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ._figure import finish
+from ._genes import draw_genes, gene_table, genome_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ def coverage(
     region: str,
     groups: str | Sequence[str] | None = None,
     *,
-    genes: pd.DataFrame | None = None,
+    genes: pd.DataFrame | str | Path | None = None,
     mark: int | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
@@ -41,7 +41,7 @@ def coverage(
     groups
         Names of tracks; all by default.
     genes
-        Table with columns ``chrom``, ``start``, ``end``, ``strand`` and ``name``, drawn below.
+        GTF file, or a table with the columns ``chrom``, ``start``, ``end``, ``strand`` and ``name``; drawn below.
     mark
         Position in bp of a vertical line, such as that of a variant.
     show, save
@@ -60,8 +60,7 @@ def coverage(
     figure, axes = plt.subplots(
         n_panels, 1, figsize=(9, 1 + 0.9 * n_panels), sharex=True, squeeze=False, layout="constrained"
     )
-    unit, per_unit = ("bp", 1) if end[-1] - start[0] < 50_000 else ("Mb", 1e6)
-    edges = np.append(start, end[-1]) / per_unit
+    edges = np.append(start, end[-1])
     width = 1.0 if len(start) < 400 else 0.5
     for row, name in enumerate(names):
         ax = axes[row, 0]
@@ -71,19 +70,13 @@ def coverage(
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
         ax.set_ylim(bottom=0)
         if mark is not None:
-            ax.axvline(mark / per_unit, color="C3", linewidth=0.8)
+            ax.axvline(mark, color="C3", linewidth=0.8)
     axes[0, 0].legend(  # above the panel: nothing is covered
         frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2
     )
     if genes is not None:
-        draw_genes(axes[-1, 0], genes, chrom, int(start[0]), int(end[-1]), per_unit)
-    axes[-1, 0].set_xlabel(f"{chrom}, {unit}")
-    axes[-1, 0].set_xlim(edges[0], edges[-1])
-    if unit == "bp":
-        axes[-1, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes[-1, 0].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    else:
-        axes[-1, 0].ticklabel_format(axis="x", style="plain", useOffset=False)
+        draw_genes(axes[-1, 0], gene_table(genes), chrom, int(start[0]), int(end[-1]), per_unit=1)
+    genome_axis(axes[-1, 0], chrom, int(start[0]), int(end[-1]), per_unit=1)
     finish(axes[0, 0], show, save)
     return list(axes[:, 0])
 
@@ -91,24 +84,6 @@ def coverage(
 def _to_edges(values: np.ndarray) -> np.ndarray:
     """Values of bins at the edges of the bins, as ``step(where="post")`` draws them to the end of the last one."""
     return np.append(values, values[-1])
-
-
-def draw_genes(ax: Axes, genes: pd.DataFrame, chrom: str, start: int, end: int, per_unit: float) -> None:
-    """Genes of a stretch as arrows in the direction of their strand, in rows where they overlap."""
-    inside = genes[(genes["chrom"].astype(str) == chrom) & (genes["end"] > start) & (genes["start"] < end)]
-    ends: list[int] = []  # of the last gene in each row
-    for _, gene in inside.sort_values("start").iterrows():
-        room = (end - start) // 20
-        row = next((r for r, last in enumerate(ends) if gene["start"] > last + room), len(ends))
-        ends[row : row + 1] = [int(gene["end"])]
-        low, high = max(gene["start"], start) / per_unit, min(gene["end"], end) / per_unit
-        tip, tail = (low, high) if str(gene["strand"]) == "-" else (high, low)
-        ax.annotate(
-            "", (tip, -row), (tail, -row), arrowprops={"arrowstyle": "->", "color": "0.2", "shrinkA": 0, "shrinkB": 0}
-        )
-        ax.text((low + high) / 2, -row + 0.15, str(gene["name"]), ha="center", va="bottom", fontsize="x-small")
-    ax.set_ylim(-max(len(ends), 1) + 0.4, 0.9)
-    ax.set_yticks([])
 
 
 def _measured(model: Epiformer, names: list[str], chrom: str, start: np.ndarray) -> np.ndarray | None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib.pyplot as plt
+
 from ._figure import finish
 
 if TYPE_CHECKING:
@@ -20,9 +22,10 @@ def embedding(
     basis: str = "X_umap",
     show: bool | None = None,
     save: str | Path | None = None,
+    ncols: int = 2,
     **kwargs: Any,
 ) -> Axes | list[Axes]:
-    """Scatter plot of cells, using :func:`scanpy.pl.embedding`.
+    """Scatter plot of cells, using :func:`scanpy.pl.embedding`, with a panel for each color and a legend beside it.
 
     Parameters
     ----------
@@ -36,8 +39,11 @@ def embedding(
         Open a window. Default: True unless ``save`` is given or the backend has no window.
     save
         File to write, in the format given by its extension.
+    ncols
+        Panels in a row.
     **kwargs
-        Passed to :func:`scanpy.pl.embedding`.
+        Passed to :func:`scanpy.pl.embedding`. ``size``, the area of a dot, is 40 for few cells and decreases with their
+        number by default; ``ax`` plots a single panel on existing Axes.
 
     Raises
     ------
@@ -58,6 +64,29 @@ def embedding(
         raise KeyError(
             f"{absent[0]!r} is neither a column of adata.obs nor a bin; the columns are {', '.join(map(str, adata.obs.columns))}."
         )
-    axes = sc.pl.embedding(adata, basis=name, color=asked or None, show=False, **kwargs)
-    finish(axes[0] if isinstance(axes, list) else axes, show, save)
-    return axes
+    kwargs.setdefault("size", min(40.0, max(2.0, 60_000 / max(adata.n_obs, 1))))
+    basis = name.removeprefix("X_")  # scanpy's names of the axes: UMAP1
+    if "ax" in kwargs:
+        ax = sc.pl.embedding(adata, basis=basis, color=asked or None, show=False, **kwargs) or kwargs["ax"]
+        finish(ax, show, save)
+        return ax
+    colors: list[str | None] = [*asked] if asked else [None]
+    titles = kwargs.pop("title", None)
+    titles = [titles] * len(colors) if titles is None or isinstance(titles, str) else list(titles)
+    n_rows, n_cols = -(-len(colors) // ncols), min(ncols, len(colors))
+    figure, grid = plt.subplots(
+        n_rows, n_cols, figsize=(5.6 * n_cols, 4.4 * n_rows), squeeze=False, layout="constrained"
+    )
+    axes = list(grid.flat)
+    own_bar = "colorbar_loc" not in kwargs
+    if own_bar:
+        kwargs["colorbar_loc"] = None
+    for ax, key, title in zip(axes, colors, titles, strict=False):
+        sc.pl.embedding(adata, basis=basis, color=key, ax=ax, title=title, show=False, **kwargs)
+        ax.set_box_aspect(1)
+        if own_bar and len(ax.collections) and ax.collections[-1].get_array() is not None:
+            figure.colorbar(ax.collections[-1], cax=ax.inset_axes((1.03, 0.15, 0.04, 0.7)))  # as high as the panel
+    for ax in axes[len(colors) :]:
+        ax.remove()
+    finish(axes[0], show, save)
+    return axes[0] if len(colors) == 1 else axes[: len(colors)]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 
 from ._figure import finish
+from ._genes import draw_genes, gene_table, genome_axis, n_gene_rows
 from ._tracks import bins_inside, draw_groups, groups_of, parse_region
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
 
@@ -23,6 +25,7 @@ def genome_track(
     groupby: str,
     adata: AnnData | None = None,
     *,
+    genes: pd.DataFrame | str | Path | None = None,
     max_cells: int = 500,
     show: bool | None = None,
     save: str | Path | None = None,
@@ -39,15 +42,23 @@ def genome_track(
         Column of ``adata.obs``.
     adata
         Cells on the model's regions; None: the cells of the model.
+    genes
+        GTF file, or a table with the columns ``chrom``, ``start``, ``end``, ``strand`` and ``name``, such as
+        :func:`scatacformer.genome.read_gene_table` returns; drawn below.
     max_cells
         Maximum number of cells per group, sampled by the model's seed.
     show, save
         As in :func:`scatacformer.pl.embedding`.
 
+    Returns
+    -------
+    list of Axes
+        Of each group, and of the genes if any were given.
+
     Raises
     ------
     KeyError
-        The column does not exist.
+        The column does not exist, or ``genes`` lacks one.
     ValueError
         ``region`` cannot be parsed, or overlaps none or more than 5,000 of the model's regions.
     """
@@ -55,17 +66,27 @@ def genome_track(
     groups = groups_of(adata, groupby)
     chrom, start, end = parse_region(region)
     inside = bins_inside(model.vocabulary, chrom, start, end)
+    table = None if genes is None else gene_table(genes)
+    heights = [1.0] * len(groups)
+    if table is not None:
+        heights.append(0.35 + 0.25 * n_gene_rows(table, chrom, start, end))
     figure, axes = plt.subplots(
-        len(groups),
+        len(heights),
         1,
-        figsize=(8, 1 + 0.8 * len(groups)),
+        figsize=(8, 0.9 + 0.8 * sum(heights)),
         sharex=True,
-        sharey=True,
         squeeze=False,
+        height_ratios=heights,
         layout="constrained",
     )
-    draw_groups(list(axes[:, 0]), adata, groupby, model.vocabulary, inside, model, max_cells)
-    axes[-1, 0].set_xlabel(f"{chrom}, Mb")
+    panels = list(axes[: len(groups), 0])
+    draw_groups(panels, adata, groupby, model.vocabulary, inside, model, max_cells)
+    top = max(ax.get_ylim()[1] for ax in panels)
+    for ax in panels:
+        ax.set_ylim(0, top)
+    if table is not None:
+        draw_genes(axes[-1, 0], table, chrom, start, end)
+    genome_axis(axes[-1, 0], chrom, start, end)
     figure.supylabel("share of cells", fontsize="medium")
     finish(axes[0, 0], show, save)
     return list(axes[:, 0])

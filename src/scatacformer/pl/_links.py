@@ -15,6 +15,7 @@ from matplotlib.path import Path as Curve
 from scatacformer.genome import Vocabulary, check_links
 
 from ._figure import finish
+from ._genes import genome_axis
 from ._tracks import bins_inside, draw_groups, groups_of, parse_region
 
 if TYPE_CHECKING:
@@ -120,9 +121,7 @@ def links(
     limit = f"q ≤ {max_q:g}"
     told = f"{len(found):,} of {len(here):,} bins linked at {limit}" if len(found) else f"no bin linked at {limit}"
     arcs.set_title(told + (f", {len(drawn)} drawn" if len(drawn) < len(found) else ""), loc="left", fontsize="small")
-    bins.set_xlim(start / 1e6, end / 1e6)
-    bins.set_xlabel(f"{chrom}, Mb")
-    bins.ticklabel_format(axis="x", useOffset=False)
+    genome_axis(bins, chrom, start, end)
     figure.align_ylabels()
     finish(arcs, show, save)
     return axes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ._figure import finish
 
@@ -53,10 +54,13 @@ def qc_sentences(
     ax.set_xscale("log")
     n_short, n_long = int((n_tokens < min_tokens).sum()), int((n_tokens > max_tokens).sum())
     for limit, label in (
-        (min_tokens, f"{n_short:,} cells below {min_tokens:,}"),
-        (max_tokens, f"{n_long:,} cells above {max_tokens:,}"),
+        (min_tokens, f"{n_short:,} cell{'s' * (n_short != 1)} below {min_tokens:,}"),
+        (max_tokens, f"{n_long:,} cell{'s' * (n_long != 1)} above {max_tokens:,}"),
     ):
         ax.axvline(limit, color="C1", linewidth=1, linestyle="--" if limit == min_tokens else ":", label=label)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("tokens per cell (open bins)")
     ax.set_ylabel("cells")
     ax.set_title(f"{len(n_tokens):,} cells, median {np.median(n_tokens):,.0f} tokens")

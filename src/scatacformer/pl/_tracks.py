@@ -74,16 +74,24 @@ def draw_groups(
         if len(rows) > max_cells:
             rows = np.sort(rng.choice(rows, max_cells, replace=False))
         measured = np.asarray((x[rows][:, inside] > 0).mean(0)).ravel()
-        ax.stairs(*_steps(start, end, measured), fill=True, color="0.8" if model else "0.6", label="measured")
+        ax.stairs(*_steps(start, end, measured), fill=True, color="0.8" if model else "0.6", zorder=1, label="measured")
         if model is not None:
             predicted = model.get_normalized_accessibility(
                 adata, indices=rows, region_list=adata.var_names[inside], return_numpy=True
             ).mean(0)
-            ax.stairs(*_steps(start, end, predicted), color="C0", label="predicted")
+            ax.stairs(
+                *_steps(start, end, predicted),
+                color="C0",
+                linewidth=1.2 if len(inside) < 300 else 0.6,
+                zorder=2,
+                label="predicted",
+            )
         ax.set_title(group, loc="left", fontsize="small", pad=2)
         ax.spines[["top", "right"]].set_visible(False)
-    if model is not None:
-        axes[0].legend(frameon=False, fontsize="small", loc="upper right")
+    if model is not None:  # above the first panel, where it covers nothing
+        axes[0].legend(
+            frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0
+        )
 
 
 def _steps(start: np.ndarray, end: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

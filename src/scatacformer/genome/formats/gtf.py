@@ -42,6 +42,46 @@ def read_gtf_genes(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "id", "chrom", "strand", "tss"])
 
 
+def read_gene_table(path: str | Path) -> pd.DataFrame:
+    """Genes of a GTF file with both ends, for plots and for the genes near regions.
+
+    Parameters
+    ----------
+    path
+        GTF file of GENCODE, Ensembl or RefSeq, plain or ``.gz``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each gene, in the order of the file: ``name``, ``chrom``, ``start``, ``end`` (bp, 0-based, half-open),
+        ``strand`` (``"+"``, ``"-"`` or ``"."``) and ``tss`` (bp, 0-based).
+
+    Raises
+    ------
+    ValueError
+        The file has no line of a gene, or a line with positions that are not 1 <= start <= end.
+    FileNotFoundError
+        There is no such file.
+    """
+    import pandas as pd
+
+    rows = []
+    with reading(path, WHAT):
+        for line in gtf_lines(path):
+            if b"\tgene\t" not in line or line.startswith(b"#") or (row := _parse(line)) is None:
+                continue
+            name, _, chrom, strand, tss = row
+            first, last = (int(text) if text.isdigit() else 0 for text in line.split(b"\t", 5)[3:5])
+            if not 1 <= first <= last <= LAST_BASE:
+                raise ValueError(
+                    f"found the positions {first} to {last} in {_shown(line)}; expected 1 <= start <= end."
+                )
+            rows.append((name, chrom, first - 1, last, strand, tss))
+    if not rows:
+        raise ValueError(no_genes(path))
+    return pd.DataFrame(rows, columns=["name", "chrom", "start", "end", "strand", "tss"])
+
+
 def read_gtf_starts(path: str | Path) -> pd.DataFrame:
     """Where transcription starts: as :func:`read_gtf_genes`, with a row for each start of a transcript of a gene.
 

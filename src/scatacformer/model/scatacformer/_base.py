@@ -50,6 +50,7 @@ class ModelBase(BaseModelClass):
     eos_names_: list[str]
     _region_classes: RegionClasses | None
     _kept: Encodings
+    _decoder_epochs: int = 0
 
     def to_device(self, device: str | int | torch.device) -> None:
         """Move the weights to a device.

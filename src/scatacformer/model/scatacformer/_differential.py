@@ -107,7 +107,7 @@ class DifferentialMixin(AccessibilityMixin):
             batches = [list(b) if b is not None else self._batch_names() for b in (batchid1, batchid2)]
         estimates = self._estimates(adata, comparisons, batches, batch_size)
         frames = []
-        for one in tqdm(comparisons, disable=silent or len(comparisons) == 1):
+        for one in tqdm(comparisons, disable=True if silent or len(comparisons) == 1 else None):
             counts = self._count_by_depth(adata, (one.rows1, one.rows2), batch_correction)
             frame = _table(one, counts, next(estimates), adata.var_names)
             frame["is_da_fdr"] = (frame["q_value"] <= fdr_target) & (

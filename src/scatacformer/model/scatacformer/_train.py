@@ -207,6 +207,7 @@ class TrainingMixin(ModelBase):
             outcome = fit(plan, data, options)
         self.to_device(self.module.device)  # the network of pairs follows
         self.history_, self.is_trained_, self.embedding_only_ = outcome.history.frames(), True, False
+        self._decoder_epochs = 0 if trainable.frozen else rates.n_decoder_epochs  # for the plot of the losses
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
         if trainable.stage == "untrained":
             self.trainable_ = replace(trainable, stage="trained").to_dict()
