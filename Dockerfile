@@ -11,7 +11,7 @@ RUN micromamba install --yes --name base --channel conda-forge python=3.12 pip "
     && micromamba clean --all --yes
 ARG MAMBA_DOCKERFILE_ACTIVATE=1
 
-WORKDIR /opt/scatacformer
+WORKDIR source
 COPY --chown=$MAMBA_USER:$MAMBA_USER pyproject.toml constraints.txt README.md CHANGELOG.md LICENSE ./
 COPY --chown=$MAMBA_USER:$MAMBA_USER src src
 # torch is conda's; everything else has the versions that are tested together

@@ -132,7 +132,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error(room):
 def test_version_stands_in_one_place():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", scatacformer.__version__)
     text = (SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'dynamic = [ "version" ]' in text
+    assert 'dynamic = [ "readme", "version" ]' in text
     assert scatacformer.__version__ not in re.findall(r'^version = "(.*)"', text, re.MULTILINE)
 
 
@@ -257,7 +257,7 @@ def test_the_tree_holds_no_path_of_a_machine():
     root = SOURCE.parents[1]
     made = {"_build", "generated", "jupyter_execute", "__pycache__"}
     files = [path for path in root.iterdir() if path.is_file() and path.name != ".git"]  # of a linked worktree
-    for folder in (".ci", ".github", "benchmarks", "docs", "src", "tests"):
+    for folder in (".ci", ".github", "benchmarks", "conda", "docs", "src", "tests", "tutorials"):
         files += [path for path in (root / folder).rglob("*") if path.is_file() and not made & set(path.parts)]
     assert len(files) > 80
     found = {}
