@@ -1,6 +1,6 @@
-"""What the programs share: where the data are, a process of its own for each measurement, and the tables of results.
+"""What the programs share: the location of the data, a separate process for each measurement, and the tables of results.
 
-Results say of where they were made: versions, machine, date. No paths, no host names.
+Results state versions, machine and date; no paths, no host names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT, RESULTS = HERE.parent, HERE / "results"
 
 
-# ---- data and tools that lie beside the repository
+# ---- data and tools next to the repository
 
 
 def data_folder() -> Path:
@@ -35,7 +35,7 @@ def data_folder() -> Path:
 
 
 def load_tool(name: str) -> ModuleType | None:
-    """A program beside the data folder (``../tools/name.py`` from it) as a module; None where it is absent."""
+    """A program next to the data folder (``../tools/name.py`` from it) as a module; None if it does not exist."""
     path = data_folder().parent / "tools" / f"{name}.py"
     if not path.exists():
         return None
@@ -50,18 +50,18 @@ def can_simulate_blood() -> bool:
 
 
 def simulated_blood(n_cells: int, fragments: int, seed: int = 0, donor_sd: float = 0.1, donors: int = 2) -> Any:
-    """AnnData of cells drawn from measured profiles of human blood types, over the 607,271 bins of hg19.
+    """AnnData of cells sampled from measured profiles of human blood types, over the 607,271 bins of hg19.
 
     A donor (column ``sample``) multiplies the rate of each bin by exp(N(0, donor_sd)).
     """
     return load_tool("simulate_blood").simulate(n_cells, fragments, seed, donors, donor_sd)
 
 
-# ---- a measurement in a process of its own
+# ---- a measurement in a separate process
 
 
 def run_worker(script: str, *arguments: object, time_limit: float) -> dict[str, Any]:
-    """The last line that ``python script arguments`` prints, read as JSON; ``{"failed": why}`` where it ends badly."""
+    """The last line that ``python script arguments`` prints, read as JSON; ``{"failed": why}`` if it fails."""
     command = [sys.executable, script, *map(str, arguments)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit)
@@ -76,7 +76,7 @@ def run_worker(script: str, *arguments: object, time_limit: float) -> dict[str, 
 
 
 def run_forked(function: Callable[..., dict[str, Any]], *arguments: object, time_limit: float) -> dict[str, Any]:
-    """``function(*arguments)`` in a copy of this process, which has imported what it needs already; ``{"failed": why}``.
+    """``function(*arguments)`` in a copy of this process, which has its imports already; ``{"failed": why}``.
 
     For many short measurements: the libraries take longer to import than some of them to run.
     """
@@ -99,7 +99,7 @@ def run_forked(function: Callable[..., dict[str, Any]], *arguments: object, time
 def _send_result(pipe: Any, function: Callable[..., dict[str, Any]], arguments: tuple[object, ...]) -> None:
     try:
         pipe.send(function(*arguments))
-    except Exception as error:  # noqa: BLE001  it ends one measurement, and the table says so
+    except Exception as error:  # noqa: BLE001  it ends one measurement, which the table reports
         traceback.print_exc()
         pipe.send({"failed": type(error).__name__})
 
@@ -114,7 +114,7 @@ def peak_mb() -> int:
 
 
 class Cache:
-    """Measurements by key, as lines of JSON: a run that broke off goes on where it was. No path: nothing is kept."""
+    """Measurements by key, as lines of JSON: an interrupted run resumes from them. Without a path, nothing is kept."""
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.rows = path, {}
@@ -133,7 +133,7 @@ class Cache:
 
 
 def fingerprint(*files: str | Path) -> str:
-    """Short hash of the package's source and ``files``: what was measured with other code is measured again."""
+    """Short hash of the package's source and ``files``: measurements of other code are repeated."""
     package = Path(importlib.util.find_spec("scatacformer").origin).parent
     digest = hashlib.sha256()
     for path in [*sorted(package.rglob("*.py")), *map(Path, files)]:

@@ -1,17 +1,17 @@
-"""The comparisons that the founding design plans, each option by itself against the design's own choice.
+"""The comparisons planned in the founding design: each option alone against the design's choice.
 
     python benchmarks/ablation.py               four data sets, three seeds: two hours on two cores
     python benchmarks/ablation.py --quick       leukaemia, one seed, four epochs; prints, writes nothing
     python benchmarks/ablation.py --fasta hg19.fa --checkpoint nucleotide-transformer/   with DNA for the sets of hg19
 
-Every model is trained on the same 80 % of the cells, with the same steps, and asked about the others: hidden open bins
-against closed bins that are as frequent (as in removed_bins.py), and the labels of their 15 nearest training cells. The
-embedding learns (embedding_lr=1e-3): by default it stays the spectral start, and no option but the labels could move it.
-Leiden is scored on all cells, as peers are. Every measurement has a process of its own: CPU seconds are its, and so is the memory,
-above what the libraries take.
+Every model is trained on the same 80 % of the cells, with the same steps, and evaluated on the others: removed open
+bins against closed bins that are as frequent (as in removed_bins.py), and the labels of their 15 nearest training cells. The
+embedding learns (embedding_lr=1e-3): by default it remains the spectral one, and no option except the labels could change it.
+Leiden is scored on all cells, as for the peers. Every measurement runs in a separate process: CPU seconds and memory, beyond that
+of the libraries, are those of that process.
 
-Where a genome and a checkpoint are not given, two tables stand in the place of DNA: random numbers, which can teach
-nothing, and for human blood the measured accessibility of 16 bulk types, which is more than any sequence can say.
+Without a genome and a checkpoint, two tables replace DNA: random numbers, from which nothing can be learned, and for
+human blood the measured accessibility of 16 bulk types, which holds more information than any sequence.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ METRICS = ("AUROC", "average precision", "purity", "ARI", "CPU s", "MB")
 
 @dataclass(frozen=True)
 class Option:
-    """One model: its arguments, those of its training, and which table stands in the place of DNA."""
+    """One model: its arguments, those of its training, and the table that replaces DNA."""
 
     name: str
     model: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Option:
         return self.model.get("eos") == "region_class"
 
 
-# the first of each list is what the others differ from in one thing
+# the others of each list differ from the first in one option
 COMPARISONS: dict[str, list[Option]] = {
     "Removed share 0": [
         Option("bilinear, factorised, small, `<cls>`, chromosomes, sampled", {"removed_share": 0.0}),
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--fasta", help="genome of hg19, for DNA")
     parser.add_argument("--checkpoint", help="folder or name of a Nucleotide Transformer, for DNA")
-    parser.add_argument("--cache", type=Path, help="keep finished measurements here (JSON lines) and go on from them")
+    parser.add_argument("--cache", type=Path, help="keep finished measurements here (JSON lines) and resume from them")
     parser.add_argument("--quick", action="store_true", help="leukaemia, one seed, four epochs; nothing is written")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -115,7 +115,7 @@ def main() -> None:
     data, seeds = (["leukemia"], [0]) if arguments.quick else (arguments.data, arguments.seeds)
     cache, code = Cache(arguments.cache), fingerprint(__file__)
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for seed in seeds:  # seed by seed: a run that is broken off has compared everything once
+    for seed in seeds:  # seed by seed: an interrupted run has compared everything once
         for name in data:
             for group, options in COMPARISONS.items():
                 for option in options:
@@ -201,7 +201,7 @@ def measure(job: dict[str, Any], quick: bool) -> dict[str, Any]:
 
 
 def with_clusters(value: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a measurement with that of Leiden at resolution 1 in the place of the embedding."""
+    """The figures of a measurement, with that of Leiden at resolution 1 instead of the embedding."""
     import anndata as ad
     import scanpy as sc
     from sklearn.metrics import adjusted_rand_score
@@ -231,7 +231,7 @@ def load(name: str) -> Any:
 
 
 def annotate(adata: Any) -> None:
-    """Promoters (-2 kb ... +0.5 kb of a measured transcription start), what lies within 50 kb of one, and the rest."""
+    """Promoters (-2 kb ... +0.5 kb of a measured transcription start), bins within 50 kb of one, and the others."""
     import pandas as pd
 
     import scatacformer as sf
@@ -260,9 +260,7 @@ def dna_table(kind: str, adata: Any, job: dict[str, Any]) -> np.ndarray:
     if kind == "random":
         return np.random.default_rng(0).normal(size=(adata.n_vars, 16)).astype(np.float32)
     if kind == "sequence":
-        out = (
-            Path(tempfile.gettempdir()) / f"{job['data'].replace(' ', '_')}.dna.npy"
-        )  # finished by the first that asks
+        out = Path(tempfile.gettempdir()) / f"{job['data'].replace(' ', '_')}.dna.npy"  # computed at the first request
         return np.asarray(sf.pp.dna_embeddings(adata, job["fasta"], job["checkpoint"], out))
     bulk = np.load(data_folder() / "blood" / "accessibility.npz")
     rate = {(str(c), int(s)): i for i, (c, s) in enumerate(zip(bulk["chrom"], bulk["start"], strict=True))}
@@ -302,13 +300,13 @@ def report(found: dict, data: list[str], seeds: list[int]) -> str:
                     continue
                 rows.append([option.name, *(figure([r[m] for r in good], m) for m in METRICS)])
             sections += [f"### {group}", "", table([group, *METRICS], rows)]
-    sections += ["## Means over data sets, less the first row of each table", "", differences(found, data)]
+    sections += ["## Means over data sets, minus the first row of each table", "", differences(found, data)]
     env = environment("scatacformer", "torch", "scvi-tools", "anndata", "scanpy", "scikit-learn", "numpy")
     return "\n".join([
         "# The planned comparisons", "", env, "",
         f"At most {MAX_CELLS:,} cells; {PLAN['n_decoder_epochs']} epochs of the decoder alone, then about {STEPS} steps of {TRAIN['batch_size']} cells; "
         f"{SMALL['d_model']} wide, {SMALL['n_layers']} layers, trained on 80 % of the cells. AUROC and average precision: "
-        "hidden open bins of the other cells against closed bins that are as frequent (0.5 is chance). Purity: share of a "
+        "removed open bins of the other cells against closed bins that are as frequent (0.5 is chance). Purity: share of a "
         "held-out cell's 15 nearest training cells that have its type, mean over types. ARI: Leiden at resolution 1 on all "
         f"cells. Mean ± standard deviation over seeds {list(seeds)}. Simulated blood: "
         f"{', '.join(BLOOD_CHROMS)}. With labels: of the training cells.", "",
@@ -326,7 +324,7 @@ def figure(values: list[float | None], metric: str) -> str:
 
 
 def differences(found: dict, data: list[str]) -> str:
-    """Each option less the first of its list, the same cells and seeds; mean, and in how many of the pairs it is ahead."""
+    """Each option minus the first of its list, for the same cells and seeds; mean, and the number of pairs in which it is higher."""
     rows = []
     for group, options in COMPARISONS.items():
         for option in options[1:]:

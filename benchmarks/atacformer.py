@@ -3,10 +3,10 @@
     python benchmarks/atacformer.py            a minute and a half; 3 GB for the training step over the whole universe
     python benchmarks/atacformer.py --quick    few short cells; prints, writes nothing
 
-Weights are random: the published ones could not be had where this was written, and speed does not depend on them. The
+Weights are random: the published ones were not available, and speed does not depend on them. The
 peer is the layer that theirs is made of (``nn.TransformerEncoder``, with its fast path) on the same weights and cells,
-in minibatches as they come. Both embed by turns, in the same process. The training step tells the optimizers apart: rows
-that were read, against AdamW over the whole table of regions.
+in minibatches of consecutive cells. The two alternate in the same process. The training step compares the optimizers: one for
+the rows that were read, and AdamW over the whole table of regions.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Padded(nn.Module):
         return torch.cat(parts)
 
 
-def drawn(n_cells: int, middle: int, n_regions: int) -> csr_matrix:
-    """Cells of log-normal length, of regions drawn evenly."""
+def sampled(n_cells: int, middle: int, n_regions: int) -> csr_matrix:
+    """Cells of log-normal length, of uniformly sampled regions."""
     rng = np.random.default_rng(0)
     lengths = (middle * np.exp(rng.normal(0, SIGMA, n_cells))).astype(int).clip(1, 8192)
     columns = [np.sort(rng.choice(n_regions, n, replace=False)) for n in lengths]
@@ -78,7 +78,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def embedding(n_cells: int, middle: int, rounds: int) -> tuple[list[list[object]], str]:
     model = sf.Atacformer(vocabulary=vocabulary(N_REGIONS))
-    x = drawn(n_cells, middle, N_REGIONS)
+    x = sampled(n_cells, middle, N_REGIONS)
     adata = AnnData(x, var=model.vocabulary.to_frame())
     cells = [torch.from_numpy(part.astype(np.int64)) for part in np.split(x.indices, x.indptr[1:-1])]
     peer = Padded(model.module)
@@ -97,7 +97,7 @@ def embedding(n_cells: int, middle: int, rounds: int) -> tuple[list[list[object]
     ]  # fmt: skip
     note = (
         f"{n_cells} cells of {lengths.min()} to {lengths.max()} regions (median {int(np.median(lengths))}), minibatches "
-        f"of {BATCH}, median of {rounds} rounds by turns. {rate['ours'] / rate['theirs']:.2f} times as fast; the "
+        f"of {BATCH}, median of {rounds} alternating rounds. {rate['ours'] / rate['theirs']:.2f} times as fast; the "
         f"embeddings agree within {apart:.0e}."
     )
     return rows, note
@@ -109,7 +109,7 @@ def step(sparse: bool, n_regions: int, n_cells: int, middle: int) -> dict[str, f
     network = AtacformerNetwork(config, discriminator=True)
     network.embeddings.token_embeddings.sparse = sparse
     optimizer = (RowAdamW if sparse else torch.optim.AdamW)(network.parameters(), lr=1.5e-4)
-    x = drawn(n_cells, middle, n_regions)
+    x = sampled(n_cells, middle, n_regions)
     tokens, cu_seqlens = torch.from_numpy(x.indices.astype(np.int64)), torch.from_numpy(x.indptr.astype(np.int32))
     replaced = (torch.arange(len(tokens)) % 2).float()
     taken: dict[str, float] = {}

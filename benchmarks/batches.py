@@ -1,11 +1,11 @@
-"""Whether donors mix in the embedding when the model is told of them, and types stay apart.
+"""Whether donors mix in the embedding of a model that is given the donor, and types stay separate.
 
     python benchmarks/batches.py             twenty minutes on one core
     python benchmarks/batches.py --peakvi    PeakVI with the batch too: an hour more
     python benchmarks/batches.py --quick     600 cells; prints, writes nothing
 
-Simulated blood whose two or six donors differ in every bin, strongly or not at all, and bone marrow, whose two donors hold
-other shares of cell types. Each method embeds the same cells; LSI and snapatac2's spectral embedding are corrected by Harmony
+Simulated blood whose two or six donors differ in every bin, strongly or not at all, and bone marrow, whose two donors have
+different shares of cell types. Each method embeds the same cells; LSI and snapatac2's spectral embedding are corrected by Harmony
 (Korsunsky et al. 2019).
 """
 
@@ -42,9 +42,9 @@ DATASETS = (*BLOOD, "bone marrow")
 PEAKVI_DATASETS = ("blood, donors differ in every bin", "bone marrow")
 N_CELLS, FRAGMENTS = 3_000, 2_500
 FIGURES = ("knn_purity", "ari", "ari_res1", "same_batch", "by_type", "depth_rho", "seconds")
-NOTES = """`same_batch`: neighbours of the cell's own donor, over chance; 1 = mixed, where donors hold the same shares of types. `by_type`:
-what it would be if the donors were dealt anew among the cells of each type: the embedding's own composition, no effect of
-the donor. Below it types are mixed that should not be. Seed 0."""
+NOTES = """`same_batch`: neighbours of the cell's own donor, over chance; 1 = mixed, if donors have the same shares of types. `by_type`:
+its value if the donors were assigned at random to the cells of each type: the composition of the embedding, no effect of
+the donor. At lower values, different types are mixed. Seed 0."""
 
 
 def main() -> None:
@@ -56,7 +56,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     scorer = load_tool("score_embedding")
     if scorer is None:
-        sys.exit("the scores come from tools/score_embedding.py beside the data folder: set SCATACFORMER_TEST_DATA")
+        sys.exit(
+            "the scores are computed by tools/score_embedding.py next to the data folder: set SCATACFORMER_TEST_DATA"
+        )
     methods = {
         "scatacformer, not told": lambda adata: embed_scatacformer(adata, None),
         "scatacformer, told": lambda adata: embed_scatacformer(adata, "sample"),
@@ -94,7 +96,7 @@ def main() -> None:
 
 
 def load(name: str, n_cells: int) -> Any:
-    """The cells with at least 50 open bins, or None where the data are absent."""
+    """The cells with at least 50 open bins, or None if the data do not exist."""
     import anndata as ad
 
     if name in BLOOD:
@@ -111,7 +113,7 @@ def load(name: str, n_cells: int) -> Any:
 
 
 def measure(embed: Callable[[Any], np.ndarray], adata: Any, scorer: Any) -> dict[str, Any]:
-    """The embedding's figures, and the seconds that it took."""
+    """Figures of the embedding, and its seconds."""
     start = time.perf_counter()
     z = np.asarray(embed(adata.copy()))
     seconds = round(time.perf_counter() - start, 1)
@@ -121,7 +123,7 @@ def measure(embed: Callable[[Any], np.ndarray], adata: Any, scorer: Any) -> dict
 
 
 def same_batch_by_type(z: np.ndarray, types: Any, batch: Any, n_neighbors: int = 15) -> float:
-    """Expectation of ``same_batch`` if batches were dealt anew among the cells of each type, in closed form."""
+    """Expectation of ``same_batch`` if batches were assigned at random to the cells of each type, in closed form."""
     import pandas as pd
     from sklearn.neighbors import NearestNeighbors
 

@@ -1,11 +1,11 @@
-"""A corpus of a million cells on disk: how long it takes to build, what memory that takes, how fast it is read.
+"""A corpus of a million cells on disk: time and memory for building it, and the speed of reading it.
 
     python benchmarks/corpus.py                     about 15 minutes, 15 GB in a temporary folder
     python benchmarks/corpus.py --cells 100000      the first row of the table
 
-The cells are random: their bins are drawn by a frequency that differs a hundredfold between bins, their number of open
-bins as that of real cells of middling depth. They lie in `.h5ad` files of 50,000 cells each. Each size is built, and
-read, in a process of its own, whose largest resident memory is told.
+The cells are random: their bins are sampled by a frequency that differs a hundredfold between bins, and their number of
+open bins is that of real cells of medium depth. They are in `.h5ad` files of 50,000 cells each. Each size is built, and
+read, in a separate process, whose maximum resident memory is reported.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def report(env: str, builds: list[list[object]], reads: list[list[object]], spee
     ])  # fmt: skip
 
 
-# ---- in a process of its own
+# ---- in a separate process
 
 
 def build(folder: str, *sources: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def read(folder: str, workers: str, cache: str) -> dict[str, Any]:
     n_cells = n_tokens = 0
     began = 0.0
     for number, batch in enumerate(loader):
-        if number == 64:  # the workers are there, and the first fetches are over
+        if number == 64:  # the workers have started, and the first fetches are done
             began, n_cells, n_tokens = time.perf_counter(), 0, 0
         n_cells += len(batch["cells"])
         n_tokens += len(batch["bins"])
@@ -160,7 +160,7 @@ def read(folder: str, workers: str, cache: str) -> dict[str, Any]:
 
 
 def forget(path: Path) -> None:
-    """Tell the kernel to drop a file from its cache."""
+    """Drop a file from the kernel's cache."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         if hasattr(os, "posix_fadvise"):
@@ -181,7 +181,7 @@ def write_sources(folder: Path, n_files: int) -> list[Path]:
     vocabulary = Vocabulary.from_chrom_sizes(GENOME)
     rng = np.random.default_rng(0)
     rate = np.cumsum(rng.lognormal(0, 1.2, vocabulary.n_bins))
-    # drawing from a table of bins, each as often as its share, is ten times faster than a search for each draw
+    # sampling from a table of bins, each as often as its share, is ten times faster than a search for each sample
     bins = np.searchsorted(rate, np.linspace(0, rate[-1], 1 << 23, endpoint=False)).astype(np.int64)
     var = vocabulary.to_frame()
     paths = [folder / f"cells_{number:03d}.h5ad" for number in range(n_files)]
@@ -199,7 +199,7 @@ def write_sources(folder: Path, n_files: int) -> list[Path]:
             data = group.create_dataset("data", (0,), np.uint8, **how)
             boundaries = [np.zeros(1, np.int64)]
             for _ in range(0, CELLS_A_FILE, 1_000):
-                per_cell, columns = draw(bins, vocabulary.n_bins, rng)
+                per_cell, columns = sample(bins, vocabulary.n_bins, rng)
                 boundaries.append(boundaries[-1][-1] + np.cumsum(per_cell))
                 for dataset, values in ((indices, columns), (data, 1)):
                     dataset.resize((boundaries[-1][-1],))
@@ -209,7 +209,7 @@ def write_sources(folder: Path, n_files: int) -> list[Path]:
     return paths
 
 
-def draw(bins: np.ndarray, n_bins: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def sample(bins: np.ndarray, n_bins: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(open bins of each of 1,000 cells, their column numbers)."""
     n_drawn = np.rint(rng.lognormal(np.log(MEDIAN_OPEN * 1.01), 0.5, 1_000)).clip(200, 8_000).astype(np.int64)
     cell = np.repeat(np.arange(1_000), n_drawn)

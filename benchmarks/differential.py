@@ -1,13 +1,13 @@
-"""Whether differential accessibility finds nothing where there is nothing, and what was planted where something was.
+"""Whether differential accessibility finds nothing in groups that do not differ, and planted differences in those that do.
 
     python benchmarks/differential.py              scatacformer and plain tests, three seeds: 20 minutes on two cores
-    python benchmarks/differential.py --peakvi     PeakVI too, but on random halves of blood: an hour more
-    python benchmarks/differential.py --quick      leukemia, one seed, no training to speak of; prints, writes nothing
+    python benchmarks/differential.py --peakvi     PeakVI too, except on random halves of blood: an hour more
+    python benchmarks/differential.py --quick      leukemia, one seed, one epoch; prints, writes nothing
 
-Nothing: two random halves of the largest type of a data set. Planted: the second largest type is split in random halves
+No difference: two random halves of the largest type of a data set. Planted: the second largest type is split in random halves
 and 600 of its features are opened in more cells of one of the halves, at two, three or six times the odds. One model
-of all cells, with what was planted in them, answers both. Simulated blood is asked for random halves of all its bins, and
-for two types against each other, whose measured profiles say which bins differ.
+of all cells, planted features included, is used for both. Simulated blood is used for random halves with all bins, and
+for the comparison of two types, whose measured profiles determine which bins differ.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from _common import (
 
 REAL, DATASETS = ("leukemia", "cerebellum"), ("leukemia", "cerebellum", "blood", "blood types")
 BLOOD_CELLS, BLOOD_FRAGMENTS, BLOOD_TYPES = 3_000, 2_500, ("Mono", "CD4")
-PAIRS, PAIR_CELLS, PAIR_SHARE = (("CD4", "CD8"), ("Mono", "B")), 1_000, 0.02  # of few bins PeakVI trains in minutes
-DIFFERS, SAME = 2.0, 1.1  # quotient of the rates of two types; what lies between is neither
-MIN_SHARE = 0.01  # of the cells, that have a feature open: PeakVI's tutorial leaves out rarer ones
+PAIRS, PAIR_CELLS, PAIR_SHARE = (("CD4", "CD8"), ("Mono", "B")), 1_000, 0.02  # PeakVI trains on few bins in minutes
+DIFFERS, SAME = 2.0, 1.1  # quotient of the rates of two types; bins between them are neither
+MIN_SHARE = 0.01  # of the cells, that have a feature open: rarer ones are left out in PeakVI's tutorial
 # planted features for each odds ratio, of those open in at least this share of the type's cells
 N_PLANTED, MIN_PLANTED, ODDS = 200, 0.02, (2, 3, 6)
 FDR, FDP, BAR = 0.05, 0.10, 0.01
 NOTES = f"""Features open in at least {MIN_SHARE:.0%} of the cells, the same for all methods, all bins of blood, and those open in
 {PAIR_SHARE:.0%} for its types. scatacformer: `differential_accessibility` with defaults (a difference of .05 in the model's
-probability is asked for), and its test alone (`mode="vanilla"`). PeakVI: trained with defaults, then
-`differential_accessibility` with defaults (`change` of the log-fold, delta .05, up and down apart), with
+probability is required), and its test alone (`mode="vanilla"`). PeakVI: trained with defaults, then
+`differential_accessibility` with defaults (`change` of the log-fold, delta .05, up and down separately), with
 `test_mode="two"`, and that on the difference of the probabilities (`change_fn`), these two on 2,000 samples instead of
-5,000; `is_da_fdr`. Features planted at random in halves of a type go with nothing else that tells cells apart: hard for a
-model that knows a cell by a few latent dimensions. Two types that differ in many bins are what such a model is made for.
+5,000; `is_da_fdr`. Features planted at random in halves of a type are not correlated with other differences between cells: this
+is hard for a model with few latent dimensions. Two types that differ in many bins are the use for which it was designed.
 Fisher's exact test and scanpy's Wilcoxon read which features are open; their false discovery rates are Benjamini-Hochberg's."""
 
 
 class Found(NamedTuple):
-    """What a method says of each feature."""
+    """The results of a method for each feature."""
 
     called: np.ndarray | None  # (n_bins,) bool at the method's own FDR of .05; None: it only ranks
     score: np.ndarray  # (n_bins,) higher is more certain
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def load(dataset: str) -> Any:
-    """The cells, or None where the data are absent."""
+    """The cells, or None if the data do not exist."""
     import anndata as ad
 
     if dataset.startswith("blood"):
@@ -129,7 +129,7 @@ def plant(
 ) -> tuple[Any, dict[int, np.ndarray]]:
     """The cells with features opened in more cells of one of the groups, and which features at which odds ratio.
 
-    A feature that is open with probability p is opened in closed cells of the group until the odds are those asked for.
+    A feature that is open with probability p is opened in closed cells of the group until the odds are as requested.
     Half of the features are raised in one group and half in the other, so that neither is deeper.
     """
     share = np.asarray((adata[np.concatenate(groups)].X > 0).mean(0)).ravel()
@@ -159,8 +159,8 @@ def plant(
 def known_differences(adata: Any, pair: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
     """Bins whose rates differ twofold between two types of simulated blood, and those whose rates are the same.
 
-    Half of the fragments are background, of which a bin with a peak in some type has three times as much as another: it
-    is added before the rates are compared for what differs, and not for what is the same, which it makes more so.
+    Half of the fragments are background, three times as many in bins with a peak in any type. It is added before rates are
+    compared for bins that differ, but not for bins that are the same, which it makes more similar.
     """
     import pandas as pd
 
@@ -182,7 +182,7 @@ def simulated_bins() -> int:
 
 
 def null_figures(adata: Any, groups: tuple[np.ndarray, np.ndarray], found: dict[str, Found]) -> dict[str, Any]:
-    """Features called among those that a cell of the groups has open, and p-values up to .05 among the frequent."""
+    """Features called among those that are open in a cell of the groups, and p-values up to .05 among the frequent."""
     n_open = adata.X[np.concatenate(groups)].getnnz(0)
     frequent = n_open >= MIN_PLANTED * sum(map(len, groups))
     return {
@@ -199,9 +199,9 @@ def null_figures(adata: Any, groups: tuple[np.ndarray, np.ndarray], found: dict[
 def power_figures(
     planted: dict[Any, np.ndarray], found: dict[str, Found], same: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Share of what was planted that is found, at the method's own FDR and where a tenth of what is found is false.
+    """Share of the planted features that are found, at the method's own FDR and at a false share of a tenth.
 
-    ``planted`` holds row numbers of features by kind; ``same`` (n_bins,) says which do not differ, all others by default.
+    ``planted`` holds row numbers of features by kind; ``same`` (n_bins,): those that do not differ, all others by default.
     """
     figures = {}
     for name, one in found.items():
@@ -219,7 +219,7 @@ def power_figures(
 
 
 def threshold_at_fdp(score: np.ndarray, truth: np.ndarray) -> float:
-    """The lowest score down to which at most a tenth is false; equal scores are taken together, or not at all."""
+    """The lowest score above which at most a tenth is false; equal scores are included together, or not at all."""
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     fdp = np.cumsum(~truth[order]) / np.arange(1, len(order) + 1)
@@ -262,7 +262,7 @@ def wilcoxon(adata: Any, one: np.ndarray, two: np.ndarray, ties: bool) -> np.nda
     import pandas as pd
     import scanpy as sc
 
-    sc.settings.verbosity = 0  # it asks for logarithms, of zeros and ones
+    sc.settings.verbosity = 0  # it logs the missing logarithm of a matrix of zeros and ones
     both = ad.AnnData((adata.X[np.concatenate([one, two])] > 0).astype(np.float32), var=adata.var[[]])
     both.obs["half"] = pd.Categorical(np.repeat(["one", "two"], [len(one), len(two)]))
     sc.tl.rank_genes_groups(both, "half", groups=["one"], reference="two", method="wilcoxon", tie_correct=ties)
@@ -381,7 +381,7 @@ def blood_section(adata, seeds, cache, max_epochs, bars) -> list[str]:
     return [
         f"## blood: {adata.n_obs:,} simulated cells x {adata.n_vars:,} bins", "",
         f"No difference: halves of {' and of '.join(sizes)} cells, at random, or the shallower half against the deeper. "
-        "One model; the halves are drawn by the seeds.", "",
+        "One model; the halves are sampled by the seeds.", "",
         null_table(figures),
     ]  # fmt: skip
 
@@ -430,7 +430,7 @@ def percent(values: list[float | None], digits: int = 1) -> str:
 
 
 def version_of(method: str) -> str:
-    """What the cache tells measurements apart by: this program's figures of peers change with their versions alone."""
+    """The key of measurements in the cache: figures of peers change only with their versions."""
     peers = environment("scvi-tools", "scanpy", "scipy")[len(environment()) :]
     return fingerprint(__file__) if method == "scatacformer" else peers
 
@@ -461,13 +461,13 @@ def power_table(power: dict[str, list[dict[str, Any]]]) -> str:
 def null_bar(dataset: str, null: dict[str, list[dict[str, Any]]]) -> list[object]:
     shares = [r["share"] for name, runs in null.items() if "scatacformer" in name for r in runs]
     return [
-        f"{dataset}: at most {BAR:.0%} of features called where nothing differs", f"{max(shares):.2%} at worst",
+        f"{dataset}: at most {BAR:.0%} of features called in groups that do not differ", f"{max(shares):.2%} at worst",
         "met" if max(shares) <= BAR else "NOT met",
     ]  # fmt: skip
 
 
 def power_bar(dataset: str, power: dict[str, list[dict[str, Any]]], kinds: tuple = ODDS) -> list[object]:
-    """Recall where a tenth is false, mean over the kinds, against the best of PeakVI's rankings."""
+    """Recall at a false share of a tenth, mean over the kinds, against the best of PeakVI's rankings."""
     middle = {
         name: median(np.mean([r[f"matched {kind}"] for kind in kinds]) for r in runs) for name, runs in power.items()
     }
@@ -486,7 +486,7 @@ def report(sections: list[str], bars: list[list[object]], seeds: list[int], left
         f"Median and range over seeds {seeds}, of halves, planted features and models.", "",
         "## Against the bar", "", table(["bar", "found", ""], bars),
         *sections,
-        *(["## Not measured", "", *(f"- {name}: not asked for in this run" for name in left), ""] if left else []),
+        *(["## Not measured", "", *(f"- {name}: not requested in this run" for name in left), ""] if left else []),
     ])  # fmt: skip
 
 

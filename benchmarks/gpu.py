@@ -1,6 +1,6 @@
-"""Speed of ``base`` on a GPU: bfloat16, sentences of 6,800 bins, by attention backend. torch is all that it needs.
+"""Speed of ``base`` on a GPU: bfloat16, sentences of 6,800 bins, by attention backend. it needs only torch.
 
-PYTHONPATH=src python benchmarks/gpu.py              a few minutes; without CUDA it says so and writes nothing
+PYTHONPATH=src python benchmarks/gpu.py              a few minutes; without CUDA it exits without writing
 PYTHONPATH=src python benchmarks/gpu.py --quick      short sentences; prints, writes nothing
 """
 
@@ -24,8 +24,8 @@ ROUNDS, TOLERANCE = 10, 2e-2
 DATA_SHEET = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 125, "4090": 165}
 FORMULA = """Operations of a token, forward and backward: 6 N + 12 n_layers d_model L, N the parameters of the encoder's
 matrices, L the tokens of the sentence that it attends to; forward alone a third of it. Pooling, decoder, loss and
-optimiser are in the time of a training step and not in the operations, so the share is what the whole step makes of the
-chip. Padding, where a backend has it, is in the time alone."""
+optimiser are part of the time of a training step but not of the operations, so the share is that of the whole step. Padding,
+if a backend uses it, is part of the time only."""
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="sentences of 256 bins; nothing is written")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        print("torch finds no CUDA device here: nothing to measure")
+        print("torch finds no CUDA device; nothing is measured")
         return
     n_bins, longest, rounds = (20_000, 256, 2) if arguments.quick else (N_BINS, MAX_TOKENS, ROUNDS)
     write("gpu", measure(torch.device("cuda"), "base", n_bins, longest, rounds), keep=not arguments.quick)
@@ -77,10 +77,10 @@ def runs(backend: str, device: torch.device) -> bool:
 
 def agreement(device: torch.device, backends: list[str]) -> str:
     """Largest difference of each backend in bfloat16 from padding in float32, outputs and gradients."""
-    draw = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     lengths = torch.tensor([1, 517, 64, 1300], device=device)
     boundaries = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
-    inputs = torch.randn(4, int(lengths.sum()), 8, 64, device=device, generator=draw).bfloat16()
+    inputs = torch.randn(4, int(lengths.sum()), 8, 64, device=device, generator=generator).bfloat16()
 
     def both(backend: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         qkv = inputs[:3].to(dtype).requires_grad_()

@@ -1,12 +1,12 @@
-"""Labels of held-out cells: the model's heads beside neighbours and a logistic regression on the same embedding.
+"""Labels of held-out cells: the model's heads, nearest neighbours and a logistic regression on the same embedding.
 
     python benchmarks/labels.py             three seeds of 80 / 20: minutes on two cores
     python benchmarks/labels.py --quick     leukaemia, one seed; prints, writes nothing
 
-A fifth of the cells, drawn by the seed within each label, is set to ``Unknown`` and predicted. All of them see the same
-unlabelled cells in the embedding (the spectral start looks at every cell, never at a label). The regression and the
+A fifth of the cells, sampled by the seed within each label, is set to ``Unknown`` and predicted. All methods use the
+embedding of the same cells, the unlabelled ones included (the spectral start uses every cell, but no label). The regression and the
 neighbours are scikit-learn's with their defaults, k = 15, on ``get_latent_representation``; so is the regression on
-what the heads read, the embedding and ``<cls>``, standardised.
+the inputs of the heads, the embedding and ``<cls>``, standardised.
 """
 
 from __future__ import annotations
@@ -59,30 +59,30 @@ def measure(name: str, seed: int) -> dict[str, tuple[float, float]]:
     adata, truth, known = cells(name, seed)
 
     def score(predicted: np.ndarray) -> tuple[float, float]:
-        hidden = truth[~known]
-        return float(accuracy_score(hidden, predicted)), float(balanced_accuracy_score(hidden, predicted))
+        held_out = truth[~known]
+        return float(accuracy_score(held_out, predicted)), float(balanced_accuracy_score(held_out, predicted))
 
     model = fit(adata, seed)
     z = model.get_latent_representation()
     with torch.inference_mode():
         read = torch.cat([model.module.head_inputs(c).cpu() for c, _ in model._read(adata, None, None)]).numpy()
-    hidden = np.flatnonzero(~known)
+    held_out = np.flatnonzero(~known)
     out = {
         "15 neighbours": score(KNeighborsClassifier(15).fit(z[known], truth[known]).predict(z[~known])),
-        "heads (default)": score(model.predict(indices=hidden)),
+        "heads (default)": score(model.predict(indices=held_out)),
     }
     for way, x in (("logistic regression", z), ("logistic regression, with `<cls>`", read)):
         regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         out[way] = score(regression.fit(x[known], truth[known]).predict(x[~known]))
     model.train_labels(class_weight="balanced")
-    out["heads, balanced"] = score(model.predict(indices=hidden))
+    out["heads, balanced"] = score(model.predict(indices=held_out))
     for way, plan in (("joint, the embedding stays", {}), ("joint, embedding_lr=1e-3", {"embedding_lr": 1e-3})):
-        out[way] = score(fit(adata, seed, plan_kwargs=JOINT | plan).predict(indices=hidden))
+        out[way] = score(fit(adata, seed, plan_kwargs=JOINT | plan).predict(indices=held_out))
     return out
 
 
 def cells(name: str, seed: int) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Cells, their labels, and which of them are told to the model: four fifths of each label."""
+    """Cells, their labels, and which of them the model is given: four fifths of each label."""
     import anndata as ad
 
     adata = ad.read_h5ad(data_folder() / f"{name}.h5ad")

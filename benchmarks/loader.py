@@ -1,9 +1,9 @@
-"""How fast cells are read, beside scvi-tools' loader, and what memory that takes.
+"""Speed and memory of reading cells, compared with scvi-tools' loader.
 
     python benchmarks/loader.py              about 2 minutes, 0.5 GB in a temporary folder
 
 Speed is measured on one core, one shuffled epoch or 10 seconds of it, after a first pass over the loader's first
-minibatches. Memory is measured in a process of its own for each size.
+minibatches. Memory is measured in a separate process for each size.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def report(env: str, speed: list[list[object]], memory: list[list[object]]) -> s
         f"Shuffled minibatches of {BATCH_SIZE}, no workers, files in the page cache. "
         "The size is that of a minibatch as the model receives it.",
         "",
-        table(["cells lie in", "loader", "cells/s", "MB a minibatch"], speed),
+        table(["cells are in", "loader", "cells/s", "MB a minibatch"], speed),
         f"## Memory, cells in an `.h5ad` of {MEMORY_OPEN:,} open bins a cell",
         "",
         "One process each: open the file, validate all counts, one shuffled epoch.",
@@ -146,7 +146,7 @@ def size_of(tensor: Any) -> int:
 
 
 def random_cells(n_cells: int, n_open: int, seed: int) -> sp.csr_matrix:
-    """Cells with ``n_open`` open bins each, drawn evenly and in order."""
+    """Cells with ``n_open`` open bins each, sampled uniformly and sorted."""
     rng = np.random.default_rng(seed)
     bins = np.sort(rng.integers(0, N_BINS - n_open, (n_cells, n_open), dtype=np.int32), axis=1)
     bins += np.arange(n_open, dtype=np.int32)

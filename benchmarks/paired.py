@@ -1,14 +1,14 @@
-"""Paired RNA: one space, expression from chromatin, links, on cells that were held out, beside peers on the same cells.
+"""Paired RNA: one space, expression from chromatin, links, on held-out cells, compared with peers on the same cells.
 
     python benchmarks/paired.py                two simulations of links, cortex, blood: 40 minutes on one core
     python benchmarks/paired.py --multivi      MultiVI on the first seed of the simulations of links: an hour more
     python benchmarks/paired.py --quick        900 simulated cells, one seed; prints, writes nothing
 
-A fifth of the cells is held out: neither modality of them is seen in training. *Links, easy* and *hard* have planted links
+A fifth of the cells is held out: neither of their modalities is used in training. *Links, easy* and *hard* have planted links
 (each gene follows three of the bins near it); *blood* has measured profiles of 14 types; *cortex* is real and very sparse
 (SNARE-seq). The peers: canonical correlation analysis of LSI and principal components (the best of 5, 10 and 15
 dimensions, chosen by the held-out figure itself), ridge regression of expression on LSI, the mean of a cell's true type,
-which no method knows, and the correlation of a gene and a bin.
+which is not available to any method, and the correlation of a gene and a bin.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
     parser.add_argument("--seeds", type=int, default=3, help="how many of the seeds of a data set")
     parser.add_argument("--multivi", action="store_true", help="MultiVI on the simulations of links")
-    parser.add_argument("--cache", type=Path, help="file that keeps what was measured, to go on from")
+    parser.add_argument("--cache", type=Path, help="file for finished measurements, from which a run resumes")
     parser.add_argument("--quick", action="store_true", help="900 simulated cells; nothing is written")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def load(name: str, seed: int, n_cells: int) -> Any:
-    """A MuData of paired cells, or None where the data are absent."""
+    """A MuData of paired cells, or None if the data do not exist."""
     if name in EPS:
         tool = load_tool("simulate_links")
         return None if tool is None else tool.simulate(seed, EPS[name], n_cells)
@@ -115,7 +115,7 @@ def one_seed(name: str, mdata: Any, seed: int) -> Notes:
     start = time.perf_counter()
     sf.ScAtacFormer.setup_mudata(train)
     model = sf.ScAtacFormer(train, seed=seed)
-    # pairs read the embedding, which is the spectral one by default: the decoder, that takes most of the time, plays no part
+    # pairs read the embedding, which is the spectral one by default: the decoder, which takes most of the time, is not used
     model.train(max_epochs=1, enable_progress_bar=False, paired_kwargs={"link_window": WINDOW[name]})
     seconds = time.perf_counter() - start
     spaces = {m: model.get_latent_representation(test, modality=m) for m in ("expression", "accessibility", "joint")}
@@ -136,9 +136,7 @@ def one_seed(name: str, mdata: Any, seed: int) -> Notes:
     lsi, pcs = lsi_scores(train["atac"].X, test["atac"].X), pc_scores(train["rna"].X, test["rna"].X)
     by_size = [of_pairs(cca(lsi, pcs, k), kind) for k in (5, 10, 15)]
     note("pairs", "LSI + PCA + CCA, best size", **min(by_size, key=lambda f: f["foscttm"]))
-    note(
-        "pairs", "knows the type alone", foscttm=sum(float(np.mean(kind == t)) ** 2 for t in set(kind)) / 2, within=0.5
-    )
+    note("pairs", "the true type alone", foscttm=sum(float(np.mean(kind == t)) ** 2 for t in set(kind)) / 2, within=0.5)
     measured, known = log_normalised(test["rna"].X), log_normalised(train["rna"].X).toarray()
     types = np.asarray(train["rna"].obs["cell_type"].astype(str))
     predicted = {
@@ -156,7 +154,7 @@ def one_seed(name: str, mdata: Any, seed: int) -> Notes:
 
 
 def of_pairs(spaces: dict[str, np.ndarray], kind: np.ndarray) -> dict[str, float]:
-    """How near the two measurements of a cell are, and how pure its 15 neighbours are, in one modality and in both."""
+    """Distance between the two measurements of a cell, and purity of its 15 neighbours, in one modality and in both."""
     import scatacformer as sf
 
     x, y = (unit(spaces[m]) for m in ("expression", "accessibility"))
@@ -177,7 +175,7 @@ def purity(z: np.ndarray, kind: np.ndarray) -> float:
 
 
 def shuffled_pairs(model: Any, train: Any, test: Any, seed: int) -> dict[str, float]:
-    """The same training where a cell's RNA is another cell's: there is nothing to learn, and held-out pairs are at 0.5."""
+    """The same training with the RNA of other cells: there is nothing to learn, and held-out pairs are at 0.5."""
     import mudata
 
     import scatacformer as sf
@@ -230,7 +228,7 @@ def of_links(name: str, model: Any, train: Any, note: Any) -> None:
 
 
 def permuted_links(model: Any, train: Any, rna: Any, window: int) -> Any:
-    """The links of the same model and ATAC, and of RNA whose cells were permuted, trained anew."""
+    """The links of the same model and ATAC, and of RNA whose cells were permuted, trained again."""
     import mudata
 
     import scatacformer as sf
@@ -333,7 +331,7 @@ def ridge(train: np.ndarray, test: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def multivi_spaces(train: Any, test: Any, seed: int) -> dict[str, np.ndarray]:
-    """MultiVI with its defaults, early stopping as it comes."""
+    """MultiVI with its defaults and its early stopping."""
     import scvi
 
     scvi.settings.seed = seed

@@ -1,4 +1,4 @@
-"""What pretraining costs past this machine: operations, bytes and hours by formula; the loader as measured here.
+"""Cost of pretraining on other machines: operations, bytes and hours by formula; the loader as measured here.
 
 python benchmarks/pretraining.py               about a minute on one core
 python benchmarks/pretraining.py --rate 396    TFLOP/s of one GPU, as benchmarks/gpu.py measures it
@@ -27,7 +27,7 @@ CELLS, GPUS = (1_000_000, 10_000_000), (1, 8, 64)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, help="TFLOP/s that a GPU makes of a training step (default: assumed)")
+    parser.add_argument("--rate", type=float, help="TFLOP/s of a GPU in a training step (default: assumed)")
     parser.add_argument("--quick", action="store_true", help="300 cells; nothing is written")
     arguments = parser.parse_args()
     rate = arguments.rate or DATA_SHEET * UTILISATION
@@ -37,7 +37,7 @@ def main() -> None:
     n_cells = 300 if arguments.quick else 4_000
     parts = [
         "# Pretraining", "", environment("scatacformer", "torch", "scipy", "numpy"), "",
-        f"Cells of {OPEN_BINS:,} open bins, {N_BINS:,} bins, {REMOVED_SHARE:.0%} of the open bins removed. One H200 makes "
+        f"Cells of {OPEN_BINS:,} open bins, {N_BINS:,} bins, {REMOVED_SHARE:.0%} of the open bins removed. One H200 reaches "
         f"{rate:,.0f} TFLOP/s ({origin}).", "",
         "## Arithmetic", "", *(arithmetic(size, rate) for size in ("small", "base")),
         "## Loader, measured", "", loader(n_cells),
@@ -54,7 +54,7 @@ def read_tokens(size: str) -> int:
 
 
 def arithmetic(size: str, rate: float) -> str:
-    """Operations of a token and a cell; hours of an epoch and of ten, and the cells that the loader must give."""
+    """Operations of a token and a cell; hours of an epoch and of ten, and the cells that the loader must deliver."""
     from scatacformer.nn import NetworkConfig
 
     config, length = NetworkConfig.of_size(size, n_bins=N_BINS, n_eos=N_EOS), read_tokens(size)
@@ -70,7 +70,8 @@ def arithmetic(size: str, rate: float) -> str:
         f"`{size}`: sentences of {length:,} tokens, {a_token / 1e6:,.1f} million operations a token, {a_cell / 1e9:,.1f} "
         "billion a cell (encoder, forward and backward).\n\n"
         + table(
-            ["cells", "H200s", "hours an epoch", f"hours of {EPOCHS} epochs", "cells/s that the loader must give"], rows
+            ["cells", "H200s", "hours an epoch", f"hours of {EPOCHS} epochs", "cells/s that the loader must deliver"],
+            rows,
         )
     )
 
@@ -108,13 +109,13 @@ def loader(n_cells: int) -> str:
                 rows.append([where, what, f"{n_cells / min(seconds_of_epoch(stream, e) for e in (1, 2, 3)):,.0f}"])
                 print(*rows[-1], sep="\t")
     return (
-        table(["cells lie in", "what is made", "cells per second of one core's time"], rows)
+        table(["cells are in", "what is made", "cells per second of one core's time"], rows)
         + f"\nA cell of {OPEN_BINS:,} open bins takes {n_bytes / n_cells:,.0f} bytes of the corpus.\n"
     )
 
 
 def seconds_of_epoch(stream: SentenceLoader, epoch: int) -> float:
-    """Processor time: other work on the machine slows the clock on the wall, not this."""
+    """Processor time: other work on the machine affects wall time, not this."""
     stream.set_epoch(epoch)
     start = time.process_time()
     sum(1 for _ in stream)

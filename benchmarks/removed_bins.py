@@ -1,13 +1,13 @@
-"""Whether hidden open bins of new cells rank above closed bins that are open just as often.
+"""Whether removed open bins of new cells rank above closed bins that are as frequent.
 
     python benchmarks/removed_bins.py               three data sets, three seeds: about 45 minutes on two cores
     python benchmarks/removed_bins.py --peakvi      PeakVI and PoissonVI too, on the two small sets: an hour more
     python benchmarks/removed_bins.py --quick       300 cells, one seed; prints, writes nothing
 
-A model is trained on 80 % of the cells. Of each other cell half the open bins are hidden; the model reads the other half
-and gives every bin a probability. Each hidden bin is paired with a bin that is closed in the cell and open in as many
-training cells, so that how often a bin is open tells nothing: that alone gives 0.5. Where the cells of each bin are
-shuffled there is nothing else to know, and the model must give 0.5 too.
+A model is trained on 80 % of the cells. Half the open bins of each other cell are removed; the model reads the other
+half and predicts a probability for every bin. Each removed bin is paired with a bin that is closed in the cell and open in
+as many training cells, so that its frequency is not informative: by frequency alone, the score is 0.5. If the cells of each
+bin are shuffled, nothing else can be learned, and the model must score 0.5 too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from _common import (
 DATASETS, BLOOD_CELLS, BLOOD_FRAGMENTS = ("leukemia", "cerebellum", "blood_shallow"), 3_000, 2_500
 PEAKVI_DATASETS = ("leukemia", "cerebellum")
 TEST_SHARE, MIN_PAIRS, MOST_TEST_CELLS = 0.2, 10, 300
-# a closed bin may be open in this share of cells more or fewer than its hidden bin, or in one cell, if none has as many
+# a closed bin may be open in this share of cells more or fewer than its removed bin, or in one cell, if none has as many
 CALIPER = 0.05
 Scorer = Callable[[Any, np.ndarray], np.ndarray]  # (cells with half their bins, row numbers) -> (rows, n_bins)
 Run = tuple[float, float]  # AUROC, average precision
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--peakvi", action="store_true", help="PeakVI and PoissonVI on leukemia and cerebellum")
-    parser.add_argument("--peakvi-seeds", nargs="+", type=int, help="those to train PeakVI and PoissonVI with")
+    parser.add_argument("--peakvi-seeds", nargs="+", type=int, help="those with which PeakVI and PoissonVI are trained")
     parser.add_argument("--cache", type=Path, help="file of finished measurements")
     parser.add_argument("--quick", action="store_true", help="leukemia, 300 cells, one seed; nothing is written")
     arguments = parser.parse_args()
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def load(dataset: str) -> Any:
-    """The cells, or None where the data are absent."""
+    """The cells, or None if the data do not exist."""
     if dataset == "blood_shallow":
         return simulated_blood(BLOOD_CELLS, BLOOD_FRAGMENTS) if can_simulate_blood() else None
     import anndata as ad
@@ -86,7 +86,7 @@ def load(dataset: str) -> Any:
 
 
 def one_seed(adata: Any, seed: int, peakvi: bool, known: Callable[..., Run], runs: dict[str, list[Run]]) -> list[float]:
-    """Adds (AUROC, average precision) of every method to ``runs``; the share of hidden bins that found a pair."""
+    """Adds (AUROC, average precision) of every method to ``runs``; the share of removed bins that were paired."""
     matched = []
     for shuffled in (False, True):
         cells = shuffle_cells(adata, seed) if shuffled else adata
@@ -109,7 +109,7 @@ def one_seed(adata: Any, seed: int, peakvi: bool, known: Callable[..., Run], run
 
 
 def remembered(cache: Cache, dataset: str, n_cells: int) -> Callable[..., Run]:
-    """What a method found on a data set, from the cache where it has been measured with the same code."""
+    """The figures of a method on a data set, from the cache if it was measured with the same code."""
 
     def known(name: str, seed: int, measure: Callable[[], Run]) -> Run:
         code = fingerprint(__file__) if "scatacformer" in name else environment("scvi-tools")[len(environment()) :]
@@ -123,7 +123,7 @@ def remembered(cache: Cache, dataset: str, n_cells: int) -> Callable[..., Run]:
     return known
 
 
-# ---- cells, hidden bins and their pairs
+# ---- cells, removed bins and their pairs
 
 
 def split(adata: Any, seed: int) -> tuple[Any, Any, list[tuple[int, np.ndarray, np.ndarray]], float]:
@@ -137,39 +137,39 @@ def split(adata: Any, seed: int) -> tuple[Any, Any, list[tuple[int, np.ndarray, 
     rows = np.sort(order[: min(n_test, MOST_TEST_CELLS)])
     open_in = train.X.getnnz(0)
     by_frequency = np.argsort(open_in, kind="stable")
-    kept_parts, counts, pairs, n_hidden, n_paired = [], [], [], 0, 0
+    kept_parts, counts, pairs, n_removed, n_paired = [], [], [], 0, 0
     for place, row in enumerate(rows):
         here = slice(adata.X.indptr[row], adata.X.indptr[row + 1])
         bins = adata.X.indices[here]
         mixed = rng.permutation(len(bins))
-        kept, hidden = np.sort(mixed[: (len(bins) + 1) // 2]), bins[mixed[(len(bins) + 1) // 2 :]]
+        kept, removed = np.sort(mixed[: (len(bins) + 1) // 2]), bins[mixed[(len(bins) + 1) // 2 :]]
         kept_parts.append(bins[kept])
         counts.append(adata.X.data[here][kept])
-        hidden = hidden[open_in[hidden] > 0]  # a bin that no training cell has open has no frequency to match
+        removed = removed[open_in[removed] > 0]  # a bin that is open in no training cell has no frequency to match
         is_open = np.zeros(adata.n_vars, bool)
         is_open[bins] = True
-        hidden, closed = match(hidden, by_frequency[~is_open[by_frequency]], open_in, rng)
-        n_hidden, n_paired = n_hidden + len(bins) // 2, n_paired + len(hidden)
-        if len(hidden) >= MIN_PAIRS:
-            pairs.append((place, hidden, closed))
+        removed, closed = match(removed, by_frequency[~is_open[by_frequency]], open_in, rng)
+        n_removed, n_paired = n_removed + len(bins) // 2, n_paired + len(removed)
+        if len(removed) >= MIN_PAIRS:
+            pairs.append((place, removed, closed))
     indptr = np.concatenate([[0], np.cumsum([len(k) for k in kept_parts])])
     bins = np.concatenate(kept_parts)
     x = sp.csr_matrix((np.concatenate(counts), bins, indptr), shape=(len(rows), adata.n_vars))
     test = ad.AnnData(x, obs=adata.obs.iloc[rows].copy(), var=adata.var.copy(), uns=dict(adata.uns))
-    return train, test, pairs, n_paired / max(n_hidden, 1)
+    return train, test, pairs, n_paired / max(n_removed, 1)
 
 
 def match(
-    hidden: np.ndarray, closed: np.ndarray, open_in: np.ndarray, rng: np.random.Generator
+    removed: np.ndarray, closed: np.ndarray, open_in: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hidden bins and as many closed ones, each used once; ``closed`` is sorted by ``open_in``.
+    """Removed bins and as many closed ones, each used once; ``closed`` is sorted by ``open_in``.
 
-    Hidden bins that no closed bin is left for are dropped: with a farther pair the frequency would tell them apart.
+    Removed bins for which no closed bin is left are dropped: in a less similar pair, the frequency would distinguish them.
     """
     counts, free = open_in[closed], np.ones(len(closed), bool)
     found_hidden, found_closed = [], []
-    for count in np.unique(open_in[hidden]):
-        mine = rng.permutation(hidden[open_in[hidden] == count])
+    for count in np.unique(open_in[removed]):
+        mine = rng.permutation(removed[open_in[removed] == count])
         for caliper in (0, max(1, int(CALIPER * count))):
             first, last = np.searchsorted(counts, [max(count - caliper, 1), count + caliper + 1])
             near = first + np.flatnonzero(free[first:last])
@@ -185,7 +185,7 @@ def match(
 
 
 def shuffle_cells(adata: Any, seed: int) -> Any:
-    """Each bin open in as many cells as before, but in others."""
+    """Each bin open in the same number of cells as before, but in different ones."""
     rng = np.random.default_rng(seed)
     columns = adata.X.tocsc()
     ends = columns.indptr
@@ -200,16 +200,16 @@ def fit_and_score(fit: Callable[[Any, int], Scorer], train: Any, seed: int, test
 
 
 def score(scorer: Scorer, test: Any, pairs: list, at_once: int = 64) -> Run:
-    """AUROC and average precision of hidden against closed bins, each cell by itself; means over cells."""
+    """AUROC and average precision of removed against closed bins for each cell; means over cells."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     figures = []
     for start in range(0, len(pairs), at_once):
         part = pairs[start : start + at_once]
         values = scorer(test, np.array([place for place, _, _ in part]))
-        for row, (_, hidden, closed) in zip(values, part, strict=True):
-            truth = np.repeat([1, 0], [len(hidden), len(closed)])
-            guess = row[np.concatenate([hidden, closed])]
+        for row, (_, removed, closed) in zip(values, part, strict=True):
+            truth = np.repeat([1, 0], [len(removed), len(closed)])
+            guess = row[np.concatenate([removed, closed])]
             figures.append((roc_auc_score(truth, guess), average_precision_score(truth, guess)))
     auroc, precision = np.mean(figures, axis=0)
     return float(auroc), float(precision)
@@ -228,7 +228,7 @@ def train_scatacformer(train: Any, seed: int, encoder: bool = True) -> Scorer:
 
     sf.ScAtacFormer.setup_anndata(train)
     model = sf.ScAtacFormer(train, seed=seed)
-    # as many epochs as the decoder has to itself: the encoder keeps its first weights, which add nothing to the pool
+    # the epochs in which only the decoder is trained: the encoder keeps its initial weights, which add nothing to the pool
     model.train(enable_progress_bar=False, **({} if encoder else {"max_epochs": 3}))
     return lambda test, rows: model.get_normalized_accessibility(test, indices=rows, return_numpy=True)
 
@@ -246,7 +246,7 @@ def train_peakvi(train: Any, seed: int) -> Scorer:
 
 
 def train_poissonvi(train: Any, seed: int) -> Scorer:
-    """PoissonVI with its defaults; of reads, of which a fragment has two, it reads the fragments."""
+    """PoissonVI with its defaults; reads are converted to fragments, two reads each."""
     import anndata as ad
     import scvi
 
@@ -265,7 +265,7 @@ def train_poissonvi(train: Any, seed: int) -> Scorer:
     model.train(enable_progress_bar=False)
 
     def scores(test: Any, rows: np.ndarray) -> np.ndarray:
-        # scvi-tools looks at 100 cells to tell fragments from reads: some of those that it knows are put beside
+        # scvi-tools uses 100 cells to distinguish fragments from reads: some training cells are added
         cells = ad.concat([as_fragments(test[rows]), train[:100]], merge="same", uns_merge="same")
         cells.obs_names_make_unique()
         return model.get_normalized_accessibility(
@@ -283,7 +283,7 @@ def section(dataset: str, adata: Any, matched: list[float], runs: dict[str, list
     n_test = min(round(TEST_SHARE * adata.n_obs), MOST_TEST_CELLS)
     return [
         f"## {dataset}: {adata.n_obs:,} cells x {adata.n_vars:,} features, {n_test} cells scored", "",
-        f"{np.mean(matched):.0%} of the hidden bins found a closed one as frequent.", "",
+        f"{np.mean(matched):.0%} of the removed bins were paired with a closed bin that is as frequent.", "",
         table(["scores by", "runs", "AUROC", "average precision"], rows),
     ]  # fmt: skip
 
@@ -292,8 +292,8 @@ def report(sections: list[str], seeds: list[int]) -> str:
     env = environment("scatacformer", "torch", "scvi-tools", "anndata", "scikit-learn", "scipy", "numpy")
     return "\n".join([
         "# Removed bins", "", env, "",
-        "Trained on 80 % of the cells; half the open bins of each of the others are hidden, and ranked against as many "
-        "closed bins that are open in as many training cells (± 5 % where there is none). 0.5 is chance. Mean over "
+        "Trained on 80 % of the cells; half the open bins of each other cell are removed, and ranked against as many "
+        "closed bins that are open in as many training cells (± 5 % if there is none). 0.5 is chance. Mean over "
         f"cells; median and range over seeds {seeds}.", "",
         *sections,
     ])  # fmt: skip

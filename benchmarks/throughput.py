@@ -1,12 +1,12 @@
 """Tokens per second of a small network on cells of different lengths: packed sentences against padded ones.
 
-    python benchmarks/throughput.py            about 3 minutes on two cores; torch is all that it needs
+    python benchmarks/throughput.py            about 3 minutes on two cores; it needs only torch
     python benchmarks/throughput.py --quick    few short cells; prints, writes nothing
 
-Three ways through the same weights, in the same run, by turns:
+Three ways to compute with the same weights, alternating in the same run:
 
 packed              one row of tokens, one attention call for all cells of a length (``attention="grouped"``)
-padded attention    one row of tokens, padded and masked for the attention alone (``attention="padded"``)
+padded attention    one row of tokens, padded and masked for attention only (``attention="padded"``)
 padded batches      (n_cells, longest) throughout: every layer computes the padding too
 """
 
@@ -69,7 +69,7 @@ def main() -> None:
         f"`small`, float32, {torch.get_num_threads()} threads, {n_cells} cells a batch, {N_BINS:,} bins. Tokens are those "
         "of the sentences, `<cls>` and `<eos>` included, padding not counted. The encoder alone is forward, or forward "
         "and backward; the network's training step has pooling, decoder, loss and optimiser too, its embedding pooling "
-        f"and heads. Median of {rounds} rounds by turns. The three agree to {TOLERANCE:g}.", "",
+        f"and heads. Median of {rounds} alternating rounds. The three agree to {TOLERANCE:g}.", "",
         f"Bar: the packed encoder {BAR} times as fast as with padded batches, training and embedding, for all spreads of "
         f"length: {'met' if met else 'NOT met'}.", "",
         *sections,
@@ -126,14 +126,14 @@ def network(attention: str) -> ScAtacNetwork:
 
 def minibatch(lengths: Tensor, n_bins: int = N_BINS) -> dict[str, Tensor]:
     """What ``ScAtacNetwork.loss`` reads: half as many targets as kept bins, 4,096 closed bins for all cells."""
-    draw = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
     boundaries = F.pad(lengths.cumsum(0), (1, 0)).int()
-    bins = torch.randint(n_bins, (int(lengths.sum()),), generator=draw)
+    bins = torch.randint(n_bins, (int(lengths.sum()),), generator=generator)
     cell = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     return {
         "bins": bins, "cu_seqlens": boundaries, "tokens": bins, "token_cu_seqlens": boundaries,
         "target_bins": bins[::2], "target_cell": cell[::2], "depth": lengths.float(), "batch": torch.zeros_like(lengths),
-        "log_rate": torch.zeros(len(lengths)), "sampled": torch.randperm(n_bins, generator=draw)[:4096].sort().values,
+        "log_rate": torch.zeros(len(lengths)), "sampled": torch.randperm(n_bins, generator=generator)[:4096].sort().values,
         "closed": torch.ones(len(lengths), 4096, dtype=torch.bool), "state_bins": bins[::8], "state_cell": cell[::8],
         "state_kept": torch.arange(len(bins[::8])) % 2 == 0,
     }  # fmt: skip
@@ -183,7 +183,7 @@ def training(net: ScAtacNetwork, batch: dict[str, Tensor]) -> Callable[[], None]
 
 
 def by_turns(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after one that is not counted: what else the machine does falls on all."""
+    """Seconds of each way in each round, after one that is not counted: other work on the machine affects all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, run in ways.items():

@@ -1,10 +1,10 @@
-"""Fragments, regions and AnnData to token ids, beside gtars.
+"""Fragments, regions and AnnData to token ids, compared with gtars.
 
     python benchmarks/tokenizer.py           about 6 minutes, 0.5 GB in a temporary folder
 
-5 million fragments and two universes are made on the fly. Each measurement runs in a process of its own and is repeated;
-what is timed is the call alone, after the universe is loaded, in seconds of CPU over all threads. Both tools must give the
-same tokens, or the program stops.
+5 million fragments and two universes are generated on the fly. Each measurement runs in a separate process and is repeated;
+only the call is timed, after the universe is loaded, in seconds of CPU over all threads. The program stops unless both
+tools return the same tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TOOLS = ("scatacformer", "gtars")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--no-write", action="store_true", help="print, and leave results/ as it is")
+    parser.add_argument("--no-write", action="store_true", help="print, and do not write to results/")
     parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -78,8 +78,8 @@ def row(label: str, universe: str, tool: str, found: dict[str, list[dict]], n: i
     faster = "" if tool == "gtars" else f"{median(other) / median(cpu):.1f} ×"
     wall, peak = (median(one[what] for one in found[tool]) for what in ("wall", "peak"))
     rate = n / median(cpu)
-    shown = f"{rate / 1e6:.2f} M {unit}/s" if rate > 1e5 else f"{rate:,.0f} {unit}/s"
-    return [label, UNIVERSES[universe], tool, spread(cpu, 2), f"{wall:.1f}", shown, faster, round(peak)]
+    formatted = f"{rate / 1e6:.2f} M {unit}/s" if rate > 1e5 else f"{rate:,.0f} {unit}/s"
+    return [label, UNIVERSES[universe], tool, spread(cpu, 2), f"{wall:.1f}", formatted, faster, round(peak)]
 
 
 def report(env: str, rows: list[list[object]], load: list[list[object]]) -> str:
@@ -93,11 +93,11 @@ def report(env: str, rows: list[list[object]], load: list[list[object]]) -> str:
         "threads. Wall time was taken while other work ran on the machine.",
         "",
         f"Fragments: {N_FRAGMENTS:,}, of {N_BARCODES:,} barcodes, over the whole genome. scatacformer returns cells × "
-        "regions as CSR, gtars a dict of lists with `<unk>` for each fragment that hits nothing.",
+        "regions as CSR, gtars a dict of lists with `<unk>` for each fragment without an overlap.",
         "",
         f"AnnData: {N_CELLS:,} cells × {N_PEAKS:,} peaks, {N_OPEN:,} of them open in each. The row of gtars is what geniml "
         "0.8's `tokenize_anndata` does, a loop over cells that calls gtars' tokenizer with the regions of each: geniml "
-        "itself cannot be installed beside current scverse packages, and fails with current gtars.",
+        "itself cannot be installed together with current scverse packages, and fails with current gtars.",
         "",
         table(header, rows),
         "## Loading a universe from a BED file",
@@ -124,7 +124,7 @@ def measure(tool: str, task: str, universe: str, folder: Path, out: Path) -> dic
             found([])  # sorts the regions, which the first call does
             return found
 
-        load()  # imports are paid for
+        load()  # imports are done
     tokenizer, loading = timed(load)
     n_regions = tokenizer.vocab_size - 7
     if task.startswith("fragments"):

@@ -1,10 +1,10 @@
-"""How well a model embeds cells that it was not trained on, beside a model trained on those cells themselves.
+"""How well a model embeds cells that it was not trained on, compared with a model that was trained on these cells.
 
     python benchmarks/zero_shot.py             three seeds: half an hour on two cores
     python benchmarks/zero_shot.py --quick     two cases of few cells, one seed; prints, writes nothing
 
 The reference is trained on simulated blood. The other cells are of other donors, depths or types, or are real and were
-measured in peaks, which ``pp.match_vocabulary`` brings to the reference's bins. They are embedded by
+measured in peaks, which ``pp.match_vocabulary`` maps to the reference's bins. They are embedded by
 ``load_query_data`` and ``get_latent_representation``, without a training step; from scratch, a new model is trained on
 the same cells over the same bins. Labels are only used for the scores.
 """
@@ -38,7 +38,7 @@ FIGURES = {
     "ari": "Adjusted Rand index of Leiden clusters, best of eight resolutions",
     "ari_res1": "Adjusted Rand index at resolution 1",
     "depth_rho": "Largest |Spearman| of a dimension with the number of open bins",
-    "same_batch": "Neighbours of the cell's own donor, over chance: 1 = mixed; no model is told the donor",
+    "same_batch": "Neighbours of the cell's own donor, over chance: 1 = mixed; no model is given the donor",
 }
 # the types of the reference; the others are embedded
 EVERY_OTHER = ("HSC", "LMPP", "GMP-A", "GMP-C", "mDC", "B", "CD8", "Ery")
@@ -46,7 +46,7 @@ MYELOID = ("HSC", "MPP", "LMPP", "GMP-A", "GMP-B", "GMP-C", "Mono", "mDC")
 
 
 class Blood(NamedTuple):
-    """Simulated cells: the seed draws donors, cells, background and which bins can be mapped."""
+    """Simulated cells: the seed determines donors, cells, background and the bins that can be mapped."""
 
     fragments: int = 2_500
     seed: int = 0
@@ -94,7 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if load_tool("score_embedding") is None or not can_simulate_blood():
-        sys.exit("this needs the data folder and the tools beside it: set SCATACFORMER_TEST_DATA")
+        sys.exit("this needs the data folder and the tools next to it: set SCATACFORMER_TEST_DATA")
     cases = CASES
     if arguments.quick:
         few = SHALLOW._replace(n_cells=200)
@@ -102,18 +102,18 @@ def main() -> None:
         arguments.seeds = [0]
     difference = largest_difference()
     max_epochs = 1 if difference <= SAME else None
-    kept = Cache(arguments.cache)  # without a file it lasts as long as this run
+    kept = Cache(arguments.cache)  # without a file it exists only during this run
     found: dict[tuple[Case, str], list[dict[str, float]]] = {}
     skipped: list[str] = []
     for n_done, seed in enumerate(arguments.seeds, 1):
         trained.cache_clear()
-        draw.cache_clear()
+        sampled.cache_clear()
         for case in cases:
             if isinstance(case.target, str) and not (data_folder() / f"{case.target}.h5ad").exists():
                 skipped.append(f"{case.cells}: the data are not on this machine")
                 continue
             for way in ("zero-shot", "from scratch"):
-                # two references may be asked about the same cells
+                # two references may embed the same cells
                 trained_on = case.trained_on if way == "zero-shot" else None
                 key = (case.target, trained_on, way, seed, fingerprint(__file__))
                 figures = kept.get(*key)
@@ -130,10 +130,10 @@ def main() -> None:
 
 
 @cache
-def draw(cells: Blood, seed: int) -> Any:
-    """At most ``n_cells`` cells: of all types, or of those named or those not named."""
+def sampled(cells: Blood, seed: int) -> Any:
+    """At most ``n_cells`` cells: of all types, of the named ones, or of the others."""
     n_cells = 2 * cells.n_cells if cells.types else cells.n_cells
-    # a seed of its own for each pair of reference (even) and other cells (odd)
+    # a separate seed for each pair of reference (even) and other cells (odd)
     adata = simulated_blood(n_cells, cells.fragments, 2 * seed + cells.seed, cells.donor_sd)
     if cells.types:
         chosen = np.isin(adata.obs["cell_type"].astype(str), cells.types) != cells.without
@@ -164,7 +164,7 @@ def measure(case: Case, way: str, seed: int, max_epochs: int | None) -> dict[str
     if isinstance(case.target, str):
         adata = real_cells(case.target, seed, reference.vocabulary)  # the bins are the same for all references
     else:
-        adata = draw(case.target, seed).copy()
+        adata = sampled(case.target, seed).copy()
     model = sf.ScAtacFormer.load_query_data(adata, reference) if way == "zero-shot" else fit(adata, seed, max_epochs)
     z = model.get_latent_representation()
     sample = adata.obs["sample"] if "sample" in adata.obs else None
@@ -174,7 +174,7 @@ def measure(case: Case, way: str, seed: int, max_epochs: int | None) -> dict[str
 
 @cache
 def trained(cells: Blood, seed: int, max_epochs: int | None) -> Any:
-    return fit(draw(cells, seed).copy(), seed, max_epochs)
+    return fit(sampled(cells, seed).copy(), seed, max_epochs)
 
 
 def fit(adata: Any, seed: int, max_epochs: int | None) -> Any:
@@ -187,9 +187,9 @@ def fit(adata: Any, seed: int, max_epochs: int | None) -> Any:
 
 
 def largest_difference() -> float:
-    """Between the embeddings after all epochs and after one, over the largest entry; by default training leaves it."""
+    """Largest difference between the embeddings after all epochs and after one, relative to the largest entry; by default, training does not change it."""
     cells = Blood(n_cells=300)
-    full, one = (fit(draw(cells, 0).copy(), 0, epochs).get_latent_representation() for epochs in (None, 1))
+    full, one = (fit(sampled(cells, 0).copy(), 0, epochs).get_latent_representation() for epochs in (None, 1))
     return float(np.abs(full - one).max() / np.abs(full).max()) if full.shape == one.shape else np.inf
 
 
@@ -199,17 +199,17 @@ def largest_difference() -> float:
 def report(cases, found, skipped, difference, seeds) -> str:
     env = environment("scatacformer", "torch", "scvi-tools", "scanpy", "scikit-learn", "scipy", "numpy")
     epochs = (
-        "All models were trained for one epoch: by default training leaves the embedding as the spectral start made it"
+        "All models were trained for one epoch: by default, training does not change the spectral embedding"
         if difference <= SAME
         else "All models were trained with defaults: the embedding changes in training"
     )
     parts = [
         "# Zero-shot", "", env, "",
         f"A model of simulated blood embeds other cells without training (`load_query_data`, "
-        f"`get_latent_representation`), beside a model trained on those cells. {N_CELLS:,} cells, or those there are; "
-        f"607,271 bins of hg19; real cells are brought from peaks to bins by `pp.match_vocabulary`. {epochs} (300 cells, "
+        f"`get_latent_representation`), compared with a model trained on these cells. {N_CELLS:,} cells, or all if fewer; "
+        f"607,271 bins of hg19; peaks of real cells are mapped to bins by `pp.match_vocabulary`. {epochs} (300 cells, "
         f"all epochs against one: largest difference {difference:.2g} of the largest entry). Median and range over seeds "
-        f"{seeds}, each with donors, background and cells of its own.", "",
+        f"{seeds}, each with its own donors, background and cells.", "",
     ]  # fmt: skip
     for figure, title in FIGURES.items():
         rows: list[list[object]] = []
