@@ -42,13 +42,13 @@ def test_regions_come_in_the_order_asked(model):
 
 @pytest.mark.parametrize("about", [0.0, 0.1, 0.4, 1.0])
 def test_a_threshold_gives_the_dense_answer_without_the_small(model, about, monkeypatch):
-    from scatacformer.model.scatacformer import _accessibility
+    from scatacformer.model.scatacformer import _probability
 
     dense = model.get_normalized_accessibility(return_numpy=True)
     # in the widest gap nearby, so that rounding puts nothing on its other side
     near = np.unique(np.clip(dense[np.abs(dense - about) < 1e-3], 0, 1).tolist() + [about, about + 1e-3])
     threshold = near[:-1][np.diff(near).argmax()] / 2 + near[1:][np.diff(near).argmax()] / 2 if 0 < about < 1 else about
-    monkeypatch.setattr(_accessibility, "REGIONS_AT_ONCE", 130)  # several blocks of regions
+    monkeypatch.setattr(_probability, "REGIONS_AT_ONCE", 130)  # several blocks of regions
     sparse = model.get_normalized_accessibility(threshold=threshold, batch_size=40)
     assert sp.issparse(sparse)
     assert sparse.format == "csr"
@@ -87,9 +87,9 @@ def test_normalized_cells_are_of_one_depth(model):
 
 
 def test_too_large_a_dense_answer_is_refused_with_other_ways(model, monkeypatch):
-    from scatacformer.model.scatacformer import _accessibility
+    from scatacformer.model.scatacformer import _probability
 
-    monkeypatch.setattr(_accessibility, "MAX_DENSE", 1000)
+    monkeypatch.setattr(_probability, "MAX_DENSE", 1000)
     with pytest.raises(ValueError, match="90 cells x 400 regions.*threshold=0.1.*store="):
         model.get_normalized_accessibility()
     assert model.get_normalized_accessibility(indices=[0], return_numpy=True).shape == (1, N_BINS)

@@ -9,7 +9,7 @@ from .classes.region_classes import ClassSets, Memberships, RegionClasses, regio
 from .formats.bigwig import BigWig, write_bigwig
 from .formats.gtf import read_gene_table
 from .gather_chroms import ChromGroups, gather_chroms
-from .genes import Genes, gene_starts
+from .genes import Genes, NoPositions, gene_starts
 from .identify_assembly import check_same_assembly, identify_assembly
 from .intervals import as_positions, find_columns, intervals_of_var, parse_region_names, read_bed, read_content
 from .lift import Lift, lift_regions

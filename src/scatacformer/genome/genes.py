@@ -26,6 +26,10 @@ _EXPECTED = (
 )
 
 
+class NoPositions(ValueError):
+    """A table of genes does not say where they are."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Genes:
     """Names of genes and where they start, in the order of the columns of cells × genes.
@@ -107,8 +111,10 @@ class Genes:
 
         Raises
         ------
+        NoPositions
+            No such columns, or no gene with a position; a ValueError.
         ValueError
-            No such columns, no gene with a position, or a name twice.
+            A name twice, or a position beyond 2^31.
 
         Warns
         -----
@@ -122,7 +128,7 @@ class Genes:
         tss = np.where(strand == "-", last, first)
         tss = np.where(middle, np.floor((first + last) / 2), tss)
         if not known.any():
-            raise ValueError(f"None of {len(var):,} genes has a position. {_found(var)}")
+            raise NoPositions(f"None of {len(var):,} genes has a position. {_found(var)}")
         if middle.any():
             warnings.warn(
                 f"{int(middle.sum()):,} of {len(var):,} genes have a start and an end but no strand: the middle is taken "
@@ -258,7 +264,7 @@ def _positions(var: pd.DataFrame) -> tuple[pd.Series, np.ndarray, np.ndarray, np
     elif "interval" in var:
         chrom, first, last = _of_intervals(var["interval"])
     else:
-        raise ValueError(f"rna.var does not contain the positions of the genes. {_found(var)}")
+        raise NoPositions(f"rna.var does not contain the positions of the genes. {_found(var)}")
     nowhere = chrom.isna() | chrom.astype(str).str.strip().isin(["", "NA", "nan", "None", "."])
     bad = nowhere.to_numpy(dtype=bool) | ~(first >= 0) | ~(last >= first)  # also where either is NaN
     return chrom, np.where(bad, np.nan, first), np.where(bad, np.nan, last), strand

@@ -14,12 +14,45 @@ import rich.pretty  # noqa: F401  scvi-tools uses it without importing it, in vi
 from scvi import __version__ as scvi_version
 from scvi.data import AnnDataManager, _constants
 from scvi.data.fields import BaseAnnDataField
-from scvi.model.base import BaseModelClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import torch
     from anndata import AnnData
+
+    class BaseModelClass:
+        """What the models use of scvi-tools' base class, for mypy: the package has no types of its own."""
+
+        adata: AnnData  # None for a model without data
+        adata_manager: AnnDataManager
+        registry_: dict[str, Any]
+        summary_stats: Any
+        init_params_: dict[str, Any]
+        is_trained_: bool
+        get_normalized_function_name_: str
+        _model_summary_string: str
+
+        def __init__(self, adata: AnnData | None = None, registry: dict[str, Any] | None = None) -> None: ...
+
+        def get_anndata_manager(self, adata: AnnData, required: bool = False) -> AnnDataManager: ...
+
+        def to_device(self, device: str | int | torch.device) -> None: ...
+
+        def _validate_anndata(self, adata: AnnData | None = None) -> AnnData: ...
+
+        def _check_if_trained(self, warn: bool = True) -> None: ...
+
+        def _get_init_params(self, locals: dict[str, Any]) -> dict[str, Any]: ...
+
+        @classmethod
+        def register_manager(cls, adata_manager: AnnDataManager) -> None: ...
+
+        @staticmethod
+        def _get_setup_method_args(**setup_locals: Any) -> dict[str, Any]: ...
+
+else:
+    from scvi.model.base import BaseModelClass
 
 __all__ = [
     "BaseAnnDataField",

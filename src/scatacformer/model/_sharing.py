@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scatacformer._io import CardFacts, folder_of, html_table, model_card
+from scatacformer.training import pick_device
 
 from . import _folder
-from ._device import pick_device
 from ._folder import CARD, CONFIG, SCVI_METADATA, TRAVELS, VOCABULARY, WEIGHTS, ModelFiles
 
 if TYPE_CHECKING:

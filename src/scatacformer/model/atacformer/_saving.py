@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scatacformer._io import CardFacts, folder_of, read_json
-from scatacformer.model._device import pick_device
 from scatacformer.model._folder import CARD, CONFIG, VOCABULARY, ModelFiles
 from scatacformer.model._sharing import SharingMixin
 from scatacformer.nn import AtacformerConfig, AtacformerNetwork
+from scatacformer.training import pick_device
 
 from . import _files as files
 from ._setup import Setup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
@@ -32,14 +32,6 @@ class SentenceOptions:
         if self.n_neighbors < 1:
             raise ValueError(f"n_neighbors is {self.n_neighbors}; expected at least 1.")
         closed_bins(self.n_closed)
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any] | None) -> SentenceOptions:
-        """The record of ``sentence_kwargs``; TypeError for a name that it does not have."""
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(settings or {}) - set(known)):
-            raise TypeError(f"sentence_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}.")
-        return cls(**(settings or {}))
 
     def policy(self, network: NetworkConfig, seed: int) -> SentencePolicy:
         """The policy of sentences for a network."""
@@ -121,8 +113,11 @@ def split_of(
     early_stopping: bool,
     seed: int,
     kwargs: Mapping[str, Any] | None,
+    rows_of: Callable[[np.ndarray], np.ndarray],
 ) -> CellSplit:
     """Training, held-out and test cells; ``kwargs`` may name them (``external_indexing``), as in scvi-tools.
+
+    ``rows_of`` maps the user's row numbers to those of the source: of a MuData, the order of its cells differs.
 
     Raises ValueError for row numbers that are out of range or given twice, and if ``early_stopping`` has no held-out
     cells.
@@ -138,7 +133,7 @@ def split_of(
     inside = (together >= 0) & (together < n_cells)
     if len(np.unique(together)) != len(together) or not inside.all():
         raise ValueError(f"external_indexing takes row numbers from 0 to {n_cells - 1:,}, each at most once.")
-    return CellSplit(*parts)
+    return CellSplit(*map(rows_of, parts))
 
 
 def digest(*arrays: np.ndarray) -> str:

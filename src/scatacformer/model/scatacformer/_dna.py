@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scatacformer._io import read_tensors
 from scatacformer.genome import carry_matrix
 from scatacformer.sequence import read_dna_table
 
@@ -74,14 +73,6 @@ class OfOtherRegions:
         columns = [carry @ part.float().numpy() for part in self.table.cpu().split(COLUMNS_AT_ONCE, dim=1)]
         made_of = {**self.made_of, "carried_from": self.vocabulary.checksum}
         return torch.from_numpy(np.concatenate(columns, 1).astype(np.float16)), made_of
-
-
-def read_saved_dna(path: Path) -> Tensor:
-    """The table in the folder of a saved model. ValueError for a file without one."""
-    tensors = read_tensors(path)  # memory-mapped
-    if "dna" not in tensors:
-        raise ValueError(f"{path} has the tensors {', '.join(sorted(tensors)[:4])}; expected 'dna', a DNA table.")
-    return tensors["dna"]
 
 
 def _as_float16(table: Tensor) -> Tensor:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from scatacformer._settings import settings
-from scatacformer.cells import validate_anndata
+from scatacformer.cells import match_pairs, validate_anndata
 from scatacformer.genome import Vocabulary
 from scatacformer.model._arguments import known_arguments
 from scatacformer.model._fields import note_regions, refuse_changed, regions_of
 from scatacformer.model._scvi import Manager, forget_arguments
 from scatacformer.nn import NetworkConfig, ScAtacNetwork, shortened
 
-from ._differential import DifferentialMixin
+from ._accessibility import AccessibilityMixin
+from ._annotate import annotate
 from ._dna import read_dna
 from ._eos import classes_to_read, readers_of
-from ._fine_tuning import FineTuningMixin
-from ._labels import LabelsMixin
-from ._mudata import MuDataMixin
+from ._files import FilesMixin
+from ._mudata import modality_names, remember_set_up
+from ._query import QueryMixin
 from ._reader import Encodings
-from ._saving import SavingMixin
 from ._setup import UNLABELED, fields_of
+from ._tasks import label_sizes
 from ._train import TrainingMixin
 from ._trainable import Trainable
-from .paired._links import LinkMixin
 from .paired._paired import MODALITIES
 
 if TYPE_CHECKING:
@@ -39,16 +40,11 @@ if TYPE_CHECKING:
 
     from scatacformer.genome import RegionClasses
 
+# for scvi-tools, when cells are set up like those of a model
+SETUP_ARGUMENTS = ("source_registry", "extend_categories", "allow_missing_labels", "fixed_labels")
 
-class ScAtacFormer(
-    TrainingMixin,
-    DifferentialMixin,
-    LinkMixin,
-    LabelsMixin,
-    FineTuningMixin,
-    SavingMixin,
-    MuDataMixin,
-):
+
+class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, FilesMixin):
     """A transformer for single-cell ATAC-seq.
 
     A cell is the set of its open regions, read by an encoder without positions. ``<cls>`` represents the cell, and one
@@ -152,14 +148,15 @@ class ScAtacFormer(
         self.eos_names_ = readers.names
         self.seed_ = settings.pick_seed(seed)
         self.trainable_ = Trainable().to_dict()
-        self.labels_fitted_: list[str] = []  # tasks whose heads have learned
+        self.labels_fitted_ = []  # tasks whose heads have learned
+        self.matching_ = {}  # how well held-out pairs are distinguished
         table, made_of = (None, None) if dna is None else read_dna(dna, vocabulary)
         self.config_ = NetworkConfig.of_size(
             size, n_bins=vocabulary.n_bins, n_eos=len(readers.names), n_batch=self.summary_stats.n_batch,
             d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_embed=d_embed, max_tokens=max_tokens,
             decoder=decoder, removed_share=removed_share, attention=attention, cls_token=cls_token,
             embedding=embedding, decoder_input=decoder_input, d_dna=0 if table is None else table.shape[1],
-            **self._label_sizes(supervised),
+            **(label_sizes(self.registry_) if supervised else {}),
         )  # fmt: skip
         self.module = self._module_cls(self.config_, readers.group, seed=self.seed_, readers=readers.shares)
         if table is not None:
@@ -176,13 +173,13 @@ class ScAtacFormer(
             + ("es" if c.n_batch != 1 else "")
             + "".join(f"; {n} {'organs' if task == 'organ' else task}" for task, n in c.tasks.items())
             + (f"; DNA of {c.d_dna} numbers per region" if c.d_dna else "")
-            + f"; {sum(p.numel() for p in self.module.parameters()) / 1e6:.1f} million parameters"
+            + f"; {self._n_parameters() / 1e6:.1f} million parameters"
         )
         self.init_params_ = self._get_init_params(locals())
         forget_arguments(self, ("vocabulary", "region_classes", "dna"))  # saved in separate files
 
     @classmethod
-    @known_arguments(("source_registry", "extend_categories", "allow_missing_labels", "fixed_labels"))
+    @known_arguments(SETUP_ARGUMENTS)
     def setup_anndata(
         cls,
         adata: AnnData,
@@ -230,6 +227,59 @@ class ScAtacFormer(
         note_regions(manager, adata)
         cls.register_manager(manager)
 
+    @classmethod
+    @known_arguments(SETUP_ARGUMENTS)
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        rna_layer: str | None = None,
+        atac_layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        modalities: dict[str, str] | None = None,
+        unlabeled_category: str = UNLABELED,
+        organ_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register a MuData of paired cells: counts of genes and of regions, measured in the same cells.
+
+        Cells are matched by ``obs_names``, in any order. ``mdata`` is neither reordered nor modified. Row numbers in
+        arguments and results of methods are those of ``mdata.obs``. The model keeps a reference to the current counts:
+        they must not be changed in place later, and a replaced ``.X`` is not noticed.
+
+        Parameters
+        ----------
+        mdata
+            RNA, cells x genes, and ATAC, cells x regions; raw counts in both.
+        rna_layer, atac_layer
+            Layers with the counts; default ``.X``.
+        batch_key, labels_key, organ_key
+            Columns with the batch, the label and a second label, in the ``obs`` of the ATAC modality, of the RNA, or of
+            ``mdata``.
+        modalities
+            Names of the two: ``{"rna_layer": "rna", "atac_layer": "atac"}`` by default.
+        unlabeled_category
+            As in :meth:`setup_anndata`.
+
+        Raises
+        ------
+        ValueError
+            ``mdata`` is a view; cells were measured in only one modality (the error gives their number); counts are
+            NaN, negative or not integer; cells or regions are empty, duplicate or unknown.
+        KeyError
+            The modality, layer or column does not exist.
+        """
+        names = modality_names(modalities)
+        cells = match_pairs(
+            mdata, names["rna_layer"], names["atac_layer"], rna_layer, atac_layer,
+            tuple(key for key in (batch_key, labels_key, organ_key) if key is not None),
+        )  # fmt: skip
+        cls.setup_anndata(
+            cells.atac, layer=atac_layer, batch_key=batch_key, labels_key=labels_key,
+            unlabeled_category=unlabeled_category, organ_key=organ_key, **kwargs,
+        )  # fmt: skip
+        remember_set_up(mdata, {"rna_layer": rna_layer, "atac_layer": atac_layer, "modalities": names}, cells)
+
     def __repr__(self) -> str:
         trained = "embedding fitted" if self.embedding_only_ else "trained" if self.is_trained_ else "not trained"
         return f"{self._model_summary_string}; {trained}"
@@ -269,7 +319,7 @@ class ScAtacFormer(
             raise ValueError(f"modality is {modality!r}; expected one of {MODALITIES}.")
         asked = self._asked(adata, indices)
         if self.paired is not None:
-            return self._paired_latent(asked, modality, batch_size)
+            return self._pairs_reader(asked).latent(asked.rows, modality, batch_size)
         if modality in ("joint", "expression"):
             self._need_network()
         used = torch.nonzero(self.module.latent_weight).squeeze(1)
@@ -277,3 +327,39 @@ class ScAtacFormer(
         for z in self._reader(asked.adata).embedded(asked.rows, batch_size):
             parts.append(shortened(z[:, used].float()).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(used)), np.float32)
+
+    def annotate(
+        self,
+        adata: AnnData | MuData | None = None,
+        accessibility: bool | str = True,
+        region_list: Sequence[str] | None = None,
+        threshold: float | None = None,
+        store: str | Path | None = None,
+        key: str = "scatacformer",
+        batch_size: int | None = None,
+    ) -> None:
+        """Write the embedding and the predicted accessibility of the cells into ``adata``.
+
+        ``.obsm["X_scatacformer"]`` gets the embedding, ``.obs["n_tokens"]`` the open regions of each cell and
+        ``.obs["n_tokens_cut"]`` the number of them that the encoder did not read (they are pooled nevertheless).
+        Predicted accessibility is written
+
+        - by default to ``.layers["scatacformer"]``, sparse above ``threshold``; default: the threshold that leaves
+          about as many entries as the cells have open regions, kept in ``.uns["scatacformer"]["threshold"]``;
+        - with ``region_list`` to ``.obsm["scatacformer_accessibility"]``, a dense DataFrame of these regions;
+        - with ``store`` to a zarr array (n_cells, n_regions) float32 on disk, chunk by chunk, all regions;
+        - not at all with ``accessibility=False``.
+
+        A MuData gets the joint embedding in its ``.obsm["X_scatacformer"]`` and that of each modality in theirs; the
+        ATAC modality all the above; the RNA predicted expression, ``.layers["scatacformer_predicted"]`` (dense; in
+        ``.obsm`` of the ATAC without RNA), and the distance of its cells' two embeddings,
+        ``.obs["scatacformer_distance"]``.
+
+        ``adata`` None: the cells of the model. Memory: one minibatch of cells x 65,536 regions plus the result. Raises
+        ValueError for ``accessibility`` of a model of which only the embedding was fitted.
+        """
+        if accessibility:
+            self._check_decoder()
+        self._check_if_trained(warn=False)
+        path = None if store is None else Path(store)
+        annotate(self, adata, accessibility, region_list, threshold, path, key, batch_size)

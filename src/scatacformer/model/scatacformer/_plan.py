@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,6 @@ class PlanOptions:
     kept_weight: float = 0.1
     n_decoder_epochs: int = 3
     label_weight: float | Mapping[str, float] = 0.0
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> PlanOptions:
-        """The record of ``plan_kwargs``; TypeError for a name that it does not have."""
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(settings) - set(known)):
-            raise TypeError(f"plan_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}.")
-        return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""

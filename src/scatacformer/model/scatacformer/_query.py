@@ -1,25 +1,15 @@
-"""Queries: map the regions of new cells to those of a trained model, add their batches, keep everything else."""
+"""Models of new cells that start from a trained one: queries, models of pairs, and fine-tuning."""
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
-import scipy.sparse as sp
-import torch
-
-from scatacformer.cells import RowSource
-from scatacformer.genome import Vocabulary, check_same_assembly
-from scatacformer.model._device import pick_device
-from scatacformer.model._fields import regions_of
-from scatacformer.model._folder import read as read_folder
-from scatacformer.model._scvi import constructor_arguments, replace_content, set_up_like
+from scatacformer.model._scvi import replace_content
 
 from ._base import ModelBase
+from ._fine_tuning import fine_tuned
 from ._mudata import is_mudata, modality_names
-from ._start import log_odds, open_by_batch
-from ._trainable import Trainable
+from ._new_cells import in_regions_of, model_of_new_cells, regions_of_model, trained
 
 if TYPE_CHECKING:
     import os
@@ -28,20 +18,22 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from ._model import ScAtacFormer
+
 
 class QueryMixin(ModelBase):
-    """``load_query_data`` and ``prepare_query_anndata`` of :class:`~scatacformer.ScAtacFormer`."""
+    """``load_query_data``, ``for_fine_tuning``, ... of :class:`~scatacformer.ScAtacFormer`."""
 
     @classmethod
     def load_query_data(
         cls,
         adata: AnnData | MuData,
-        reference_model: str | os.PathLike | QueryMixin,
+        reference_model: str | os.PathLike | ModelBase,
         accelerator: str = "auto",
         device: int | str = "auto",
         unfrozen: bool = False,
         inplace_subset_query_vars: bool = False,
-    ):
+    ) -> ScAtacFormer:
         """A model for new cells with the weights of the reference (scArches).
 
         New batches get a bias of their own, initialised from the frequencies of their regions. The model is ready to
@@ -58,19 +50,27 @@ class QueryMixin(ModelBase):
         inplace_subset_query_vars
             Call :meth:`prepare_query_anndata` on ``adata`` first.
         """
-        return cls._of_new_cells(adata, reference_model, accelerator, device, unfrozen, inplace_subset_query_vars)
+        known = trained(cast("type[ScAtacFormer]", cls), reference_model)
+        if inplace_subset_query_vars:
+            if is_mudata(adata):
+                raise ValueError(
+                    "inplace_subset_query_vars is set for a MuData, which is not modified. Map its ATAC to the model's "
+                    "regions before."
+                )
+            cls.prepare_query_anndata(adata, known)
+        return model_of_new_cells(known, adata, accelerator, device, unfrozen)
 
     @classmethod
     def from_atac_model(
         cls,
-        atac_model: str | os.PathLike | QueryMixin,
+        atac_model: str | os.PathLike | ModelBase,
         mdata: MuData,
         rna_layer: str | None = None,
         atac_layer: str | None = None,
         modalities: dict[str, str] | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
-    ):
+    ) -> ScAtacFormer:
         """A model of pairs that starts from a model of ATAC only, trained on these or other cells.
 
         It uses the embedding and the decoder of ``atac_model``; :meth:`train_pairs` then trains the network of pairs.
@@ -91,14 +91,15 @@ class QueryMixin(ModelBase):
             As :meth:`setup_mudata` and :meth:`load_query_data`.
         """
         setup = {"rna_layer": rna_layer, "atac_layer": atac_layer, "modalities": modality_names(modalities)}
-        model = cls._of_new_cells(mdata, atac_model, accelerator, device, True, False, setup)
+        known = trained(cast("type[ScAtacFormer]", cls), atac_model)
+        model = model_of_new_cells(known, mdata, accelerator, device, True, setup)
         model._need_pairs()
         return model
 
     @staticmethod
     def prepare_query_anndata(
         adata: AnnData,
-        reference_model: str | os.PathLike | QueryMixin,
+        reference_model: str | os.PathLike | ModelBase,
         return_reference_var_names: bool = False,
         inplace: bool = True,
     ) -> AnnData | pd.Index | None:
@@ -112,126 +113,76 @@ class QueryMixin(ModelBase):
 
         Raises ValueError if no region of ``adata`` is in the model; warns about those that are left out.
         """
-        import anndata
         import pandas as pd
 
-        vocabulary = _vocabulary_of(reference_model)
+        vocabulary = regions_of_model(reference_model)
         if return_reference_var_names:
             return pd.Index(vocabulary.names)
-        found = regions_of(adata)
-        check_same_assembly(found, vocabulary)
-        at = vocabulary.lookup(found)
-        absent = int((at < 0).sum())
-        if absent == len(at):
-            raise ValueError(
-                f"none of the {len(at):,} regions of adata is one of the {vocabulary.n_bins:,} of the model "
-                f"(adata's first: {found.names[0]}, the model's: {vocabulary.names[0]}). Check that it has the same assembly and bin "
-                "size, or map its regions by overlap: scatacformer.pp.match_vocabulary(adata, model)."
-            )
-        if absent:
-            warnings.warn(
-                f"{absent:,} of {len(at):,} regions of adata are not in the model and are left out "
-                f"(first: {found.names[np.flatnonzero(at < 0)[0]]})",
-                UserWarning,
-                stacklevel=2,
-            )
-        var = vocabulary.to_frame()
-        known = adata.var.drop(columns=[c for c in adata.var if c in var])
-        known = known.set_axis(vocabulary.names[np.where(at >= 0, at, 0)])[at >= 0]
-        var = var.join(known)
-        new = anndata.AnnData(
-            _in_columns(adata.X, at, vocabulary.n_bins),
-            obs=adata.obs.copy(),
-            var=var,
-            uns=dict(adata.uns),
-            obsm=dict(adata.obsm),
-            # anndata 0.13 includes X in the layers, as None
-            layers={k: _in_columns(v, at, vocabulary.n_bins) for k, v in adata.layers.items() if k is not None},
-        )
+        new = in_regions_of(adata, vocabulary)
         if not inplace:
             return new
         replace_content(adata, new)
         return None
 
     @classmethod
-    def _of_new_cells(
-        cls, adata, reference_model, accelerator, device, unfrozen, inplace_subset_query_vars, setup=None
-    ):
-        """:meth:`load_query_data`; ``setup`` describes how to read a MuData if the reference was made of an AnnData."""
-        if isinstance(reference_model, QueryMixin):
-            model = reference_model
-        else:
-            model = cls.load(reference_model, adata=False, accelerator="cpu")
-        registry, init, attributes = model.registry_, constructor_arguments(model), vars(model)
-        weights = {k: v.detach().cpu() for k, v in model.module.state_dict().items()}
-        if (table := model._dna_table()) is not None:
-            init = init | {"dna": table}
-        if not model.is_trained_:
-            raise ValueError("the reference model is not trained. Call its train() first.")
-        query_kwargs = {"extend_categories": True, "allow_missing_labels": True}
-        if init.get("supervised"):
-            query_kwargs["fixed_labels"] = True  # a head has as many outputs as it was trained on
-        if is_mudata(adata):
-            if inplace_subset_query_vars:
-                raise ValueError(
-                    "inplace_subset_query_vars is set for a MuData, which is not modified. Map its ATAC to the model's regions before."
-                )
-            cls._set_up_as(adata, setup or attributes.get("mudata_setup_"), registry, **query_kwargs)
-        else:
-            if inplace_subset_query_vars:
-                cls.prepare_query_anndata(adata, model)
-            set_up_like(cls, registry, adata, **query_kwargs)
-        query = cls(adata, **init, region_classes=model.region_classes)
-        if model.config_.d_dna:
-            query.dna_ = model.dna_
-        if model.paired is not None:
-            query._restore_pairs(attributes, model.paired.state_dict())
-        n_known = weights["decoder.bias.weight"].shape[1]
-        weights["decoder.bias.weight"] = query._with_new_batches(weights["decoder.bias.weight"])
-        # the shift of a new batch is unknown: nothing is subtracted
-        for name in ("batch_shift", "local_shift"):
-            shift = torch.zeros(query.config_.n_batch, *weights[name].shape[1:])
-            shift[:n_known] = weights[name]
-            weights[name] = shift
-        query.module.load_state_dict(weights)
-        query.seed_ = attributes["seed_"]
-        query.labels_fitted_ = list(attributes.get("labels_fitted_", []))
-        query.is_trained_, query.embedding_only_ = True, model.embedding_only_
-        new = tuple(range(n_known, query.config_.n_batch))
-        query.trainable_ = (Trainable("trained") if unfrozen else Trainable("query", new_batches=new)).to_dict()
-        query.to_device(pick_device(accelerator, device))
-        query.module.eval()
-        return query
+    def for_fine_tuning(
+        cls,
+        adata: AnnData | MuData,
+        pretrained_model: str | os.PathLike | ModelBase,
+        tune: Literal["all", "lora", "heads"] = "all",
+        supervised: bool | None = None,
+        lora_kwargs: dict[str, Any] | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ) -> ScAtacFormer:
+        """A model of other cells that starts from the weights of a pretrained one.
 
-    def _with_new_batches(self, bias: torch.Tensor) -> torch.Tensor:
-        """The bias (n_bins, n_batch) with a column for each new batch: its regions' log-odds, shrunk towards those of
-        the known batches."""
-        n_known, n_batch = bias.shape[1], self.config_.n_batch
-        if n_known == n_batch:
-            return bias
-        source, codes = self._source(self.adata), self._batch_codes(self.adata)
-        n_open, n_cells = open_by_batch(source, codes, n_batch)
-        # the known batches are weighted as cells with the model's frequencies
-        weight = 10.0 * max(n_cells.sum(), 1.0)
-        n_open[:n_known] += weight / n_known * torch.sigmoid(bias).numpy().T
-        n_cells[:n_known] += weight / n_known
-        return torch.cat([bias, torch.from_numpy(log_odds(n_open, n_cells)[n_known:]).T], 1)
+        The cells may have other batches, labels and regions than those of the pretrained model. A region of both keeps
+        its vector; another region starts from the mean of the vectors of the regions that overlap it (for example peaks
+        from bins); one that overlaps none starts at zero and is not pooled. Rows of a DNA table are transferred in the
+        same way. The biases of the decoder are initialised from the frequencies of the regions in the new cells. The
+        model is ready to embed; :meth:`train` then changes the weights given by ``tune``:
 
+        - ``"all"``: all weights, as in a continued training. The bin table and the projection of ``<cls>`` are trained
+          only with ``plan_kwargs={"embedding_lr": ...}`` above zero.
+        - ``"lora"``: low-rank adapters of the encoder (LoRA; Hu et al. 2021) and the biases of the decoder. The adapters
+          are merged into the weights at the end, so that the model is saved and loaded like any other.
+        - ``"heads"``: only the heads that predict labels; the embedding stays bit-identical.
 
-def _vocabulary_of(reference_model) -> Vocabulary:
-    if isinstance(reference_model, QueryMixin):
-        return reference_model.vocabulary
-    vocabulary = read_folder(reference_model, "ScAtacFormer").vocabulary
-    assert vocabulary is not None  # always set by this class
-    return vocabulary
+        A model with ``eos="region_class"`` keeps its classes if the regions are the same; other regions must be
+        annotated first (:func:`scatacformer.pp.annotate_bins`), and ``<eos>`` are matched by the names of the classes.
 
+        The shifts of the new batches in the embedding are unknown and not subtracted. The RNA part of a model of pairs
+        is not transferred. To embed new cells with a model that must not change, use :meth:`load_query_data`.
 
-def _in_columns(matrix, at: np.ndarray, n_bins: int) -> sp.csr_matrix | None:
-    if matrix is None:
-        return None
-    source = RowSource.from_matrix(matrix, columns=at, n_bins=n_bins)
-    indptr, bins, counts = source.rows(np.arange(source.n_cells), counts=True)
-    # copies, because the user's arrays must not be sorted or shared
-    out = sp.csr_matrix((counts, bins, indptr), shape=(source.n_cells, n_bins), copy=True)
-    out.sort_indices()
-    return out
+        Parameters
+        ----------
+        adata
+            Registered by :meth:`setup_anndata`, with its own batches and labels.
+        pretrained_model
+            A trained model, the folder that it was saved to, or the name of a repository of the Hugging Face hub.
+        tune
+            Weights that the training changes.
+        supervised
+            Whether the model predicts the labels registered in ``adata``. Default: True with ``tune="heads"`` or if the
+            pretrained model is supervised. Heads are initialised anew unless the labels are the same.
+        lora_kwargs
+            ``r`` (rank, default 8), ``lora_alpha`` (default 16: changes are scaled by ``lora_alpha / r``),
+            ``target_modules`` (default all linear layers of the encoder: ``qkv``, ``out``, ``up``, ``down``).
+        accelerator, device
+            As in :meth:`load`.
+
+        Raises
+        ------
+        ValueError
+            The pretrained model is not trained; no region of ``adata`` overlaps one of its regions; ``tune`` or
+            ``lora_kwargs`` are unknown; ``tune="heads"`` without labels.
+
+        Warns
+        -----
+        UserWarning
+            Regions of ``adata`` overlap none of the pretrained model's.
+        """
+        return fine_tuned(
+            cast("type[ScAtacFormer]", cls), adata, pretrained_model, tune, supervised, lora_kwargs, accelerator, device
+        )

@@ -17,16 +17,22 @@ from scatacformer.model._arguments import known_arguments, trainer_arguments
 from scatacformer.nn import adapted
 from scatacformer.training import CHECKPOINT, CellSplit, FitOptions, fingerprint_of, fit
 
-from ._base import ModelBase
 from ._data import SentenceData, SentenceOptions, digest, split_of
+from ._fit_labels import label_target, standardise_heads
+from ._labels import LabelsMixin
+from ._options import options_of
 from ._plan import PlanOptions, ScAtacTrainingPlan
 from ._start import advise, put_spectral_start
 from ._trainable import Trainable
 from .paired._fit_pairs import PairedOptions
+from .paired._paired import PairedMixin
 
 if TYPE_CHECKING:
     from scatacformer.cells import RowSource
-    from scatacformer.nn import ScAtacNetwork
+    from scatacformer.nn import LabelTarget, ScAtacNetwork
+
+    from ._fit_labels import LabelOptions
+    from ._reader import Reader
 
 
 logger = logging.getLogger("scatacformer")
@@ -61,7 +67,7 @@ def _more_arguments() -> list[str]:
     return [*trainer_arguments(), *OF_FIT, *(field.name for field in fields(SentenceOptions))]
 
 
-class TrainingMixin(ModelBase):
+class TrainingMixin(LabelsMixin, PairedMixin):
     """``train`` of :class:`~scatacformer.ScAtacFormer`."""
 
     @known_arguments(_more_arguments)
@@ -154,53 +160,59 @@ class TrainingMixin(ModelBase):
         ------
         ValueError
             Sizes out of range; arguments that cannot act with ``tune="heads"``; ``bin_vectors`` of other bins, or for a
-            model that is trained; ``embedding_only`` for such a model; no held-out cells with early stopping; ``resume`` without a checkpoint, or with a
-            damaged one, or with that of another training (other cells, split, seed, rates, ...).
+            model that is trained; ``embedding_only`` for such a model; no held-out cells with early stopping; ``resume``
+            without a checkpoint, or with a damaged one, or with that of another training (other cells, split, seed,
+            rates, ...).
         FloatingPointError
             The loss is not finite; the error lists the cells of the step.
         KeyboardInterrupt, SystemExit
             See ``checkpoint_dir``.
         """
         given = {name: value for name, value in locals().items() if name != "self"}
-        source, trainable = self._source(self.adata), self._trainable(checkpoint_dir, resume)
+        reader = self._reader(self.adata)
+        trainable = next_training(self._trainable(), self.is_trained_ and not self.embedding_only_)
+        if resume:
+            trainable = as_begun(trainable, checkpoint_dir)
         trainable.check_query()
-        if trainable.stage == "query":
+        if trainable.frozen:
             self._check_decoder()
-        split = self._split(
-            source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, datasplitter_kwargs
-        )
+        split = split_of(
+            reader.source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, self.seed_,
+            datasplitter_kwargs, self._own_rows,
+        )  # fmt: skip
+        if bin_vectors is not None:
+            check_vectors(bin_vectors, trainable, self.config_.n_bins)
         if embedding_only:
             refuse_without_effect(given, OF_EMBEDDING, "with embedding_only=True, which trains no network")
-            self._embed_only(source, split, bin_vectors, trainable)
+            self._embed_only(reader, split, bin_vectors, trainable)
             return
         if early_stopping and not len(split.validation):
             raise ValueError(
                 "there are no held-out cells; expected some for early stopping. Hold out cells, or set early_stopping=False."
             )
-        heads = self._label_options(labels_kwargs, split, trainable.frozen)
+        heads = self._label_options(labels_kwargs, split)
         if trainable.parts == "heads":
             refuse_without_effect(given, OF_HEADS, "with tune='heads', which trains only the heads")
             self._fit_labels(heads, split)
             self.train_indices_, self.validation_indices_, self.test_indices_ = split
             return
         pairs = self._paired_options(paired_kwargs, trainable.frozen)
-        sentences = SentenceOptions.of(sentence_kwargs)
+        sentences = options_of(SentenceOptions, sentence_kwargs, "sentence_kwargs")
         refuse_sentence_options(trainer_kwargs)
-        if bin_vectors is not None:
-            self._check_vectors(bin_vectors, trainable)
-        rates = PlanOptions.of({"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {}))
+        rates = options_of(PlanOptions, {"lr": lr, "weight_decay": weight_decay} | (plan_kwargs or {}), "plan_kwargs")
         plan = ScAtacTrainingPlan(self.module, rates, trainable)
         if plan.label_weight and not trainable.frozen:
             plan.labels = self._label_targets(plan.label_weight, heads, split)
-        start = partial(self._start_training, plan, source, split, sentences, bin_vectors)
-        data = SentenceData(source, split, batch_size, num_workers, self.seed_, start)
+        start = partial(start_training, plan, reader, split, sentences, bin_vectors)
+        data = SentenceData(reader.source, split, batch_size, num_workers, self.seed_, start)
         options = fit_options(
             trainer_kwargs, max_epochs=_default_epochs(len(split.train), batch_size, plan) if max_epochs is None else max_epochs,
             accelerator=accelerator, devices=devices, seed=self.seed_,
             early_stopping_patience=early_stopping_patience if early_stopping else None,
             early_stopping_warmup_epochs=0 if trainable.frozen else rates.n_decoder_epochs,
             checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir), resume=resume,
-            fingerprint=self._fingerprint(plan, source, split, sentences, batch_size, bin_vectors, trainer_kwargs),
+            fingerprint=fingerprint(plan, reader, split, sentences, bin_vectors, trainer_kwargs)
+            | {"vocabulary": self.vocabulary_.checksum, "batch_size": batch_size},
             if_interrupted=_left_undone(pairs, heads),
         )  # fmt: skip
         with adapted(self.module.encoder, trainable.lora, self.seed_):
@@ -216,25 +228,8 @@ class TrainingMixin(ModelBase):
         if heads is not None and not outcome.stopped:
             self._fit_labels(heads, split)
 
-    def _trainable(self, checkpoint_dir: str | Path | None = None, resume: bool = False) -> Trainable:
-        """The parameters that the next training changes; a resumed training uses those with which it began."""
-        trainable = Trainable.of(self.trainable_)
-        if trainable.stage == "untrained" and self.is_trained_ and not self.embedding_only_:
-            trainable = replace(trainable, stage="trained")
-        path = Path(checkpoint_dir or ".") / CHECKPOINT
-        if not resume:
-            return trainable
-        if checkpoint_dir is None or not path.exists():
-            raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder (checkpoint_dir).")
-        began = fingerprint_of(path).get("stage")
-        if trainable.stage == "trained" and began == "untrained":
-            return replace(trainable, stage="untrained")
-        if trainable.stage == "untrained" and began == "trained":
-            return replace(trainable, stage="trained")
-        return trainable
-
     def _embed_only(
-        self, source: RowSource, split: CellSplit, bin_vectors: np.ndarray | None, trainable: Trainable
+        self, reader: Reader, split: CellSplit, bin_vectors: np.ndarray | None, trainable: Trainable
     ) -> None:
         """Fit the embedding, and say what was not trained."""
         if trainable.stage != "untrained":
@@ -242,109 +237,112 @@ class TrainingMixin(ModelBase):
                 "embedding_only is for an untrained model, but this one has an embedding that was trained or comes from a "
                 "reference. Call get_latent_representation(), or train() without embedding_only."
             )
-        if bin_vectors is not None:
-            self._check_vectors(bin_vectors, trainable)
         cells = np.sort(np.concatenate(split[:2]))
-        codes = self._batch_codes(self.adata)
-        start = put_spectral_start(self.module, source, codes, cells, self.seed_, vectors=bin_vectors)
+        start = put_spectral_start(
+            self.module, reader.source, reader.batch_codes, cells, self.seed_, vectors=bin_vectors
+        )
         advise(start.n_dims, len(cells), learned=False)
         self.is_trained_ = self.embedding_only_ = True
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
         self.module.eval()
+        others = [what for what, there in (("labels", self.config_.tasks), ("RNA", self.mdata is not None)) if there]
         logger.info(
-            "fitted: the embedding (%d dimensions, %d cells). Not trained: the encoder and the decoder, which predict "
-            "accessibility%s; call train() for these",
+            "fitted: the embedding (%d dimensions, %d cells). Not trained: the encoder and the decoder, which predict %s; "
+            "call train() for these",
             start.n_dims,
             len(cells),
-            "".join(
-                f", {what}"
-                for what, there in (("labels", self.config_.tasks), ("RNA", self.mdata is not None))
-                if there
-            ),
+            ", ".join(["accessibility", *others]),
         )
 
-    def _start_training(
-        self,
-        plan: ScAtacTrainingPlan,
-        source: RowSource,
-        split: CellSplit,
-        sentences: SentenceOptions,
-        bin_vectors: np.ndarray | None,
-    ) -> tuple[TrainSentences, TrainSentences]:
-        """Initialise an untrained model; returns the collate functions of training and held-out cells."""
-        policy, neighbors = sentences.policy(self.config_, self.seed_), None
-        codes = self._batch_codes(self.adata)
-        if plan.trainable.stage == "untrained":
-            cells = np.sort(np.concatenate(split[:2]))
-            start = put_spectral_start(self.module, source, codes, cells, self.seed_, vectors=bin_vectors)
-            advise(start.n_dims, len(cells))
-            if policy.neighbor_share > 0:
-                neighbors = nearest_cells(start, split.train, source.n_cells, sentences.n_neighbors)
-        self._standardise_heads(plan.labels, split)
-        return training_sentences(self.module, source, codes, policy, neighbors)
-
-    def _fingerprint(
-        self,
-        plan: ScAtacTrainingPlan,
-        source: RowSource,
-        split: CellSplit,
-        sentences: SentenceOptions,
-        batch_size: int,
-        bin_vectors: np.ndarray | None,
-        options: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Settings that a resumed training must share with the one before. The number of epochs may increase."""
-        trainable = plan.trainable.to_dict()
-        same = ("precision", "accumulate_grad_batches", "gradient_clip_val")
-        return {
-            "cells": source.n_cells,
-            "their counts and batches": digest(source.stored_per_cell, self._batch_codes(self.adata)),
-            "vocabulary": self.vocabulary_.checksum,
-            "split": digest(split.train, split.validation),
-            "seed": self.seed_,
-            "batch_size": batch_size,
-            "network": self.config_.to_dict(),
-            "bin_vectors": None if bin_vectors is None else digest(bin_vectors),
-            "trainer": {name: options[name] for name in same if options.get(name) is not None},
-            **plan.options.to_dict(),
-            **sentences.to_dict(),
-            **trainable,
-        }
-
-    def _split(
-        self,
-        n_cells: int,
-        train_size: float | None,
-        validation_size: float | None,
-        shuffle: bool,
-        early_stopping: bool,
-        kwargs: Mapping[str, Any] | None,
-    ) -> CellSplit:
-        split = split_of(n_cells, train_size, validation_size, shuffle, early_stopping, self.seed_, kwargs)
-        if (kwargs or {}).get("external_indexing") is None:
-            return split
-        return CellSplit(*(self._own_rows(part) for part in split))  # for a MuData, in the order of the MuData
+    def _label_targets(
+        self, weights: dict[str, float], options: LabelOptions | None, split: CellSplit
+    ) -> dict[str, LabelTarget]:
+        """The labels of the training cells, for a joint training."""
+        if options is None:
+            raise ValueError(
+                "label_weight is given, but none of the training cells has a label. Label some, or leave it out."
+            )
+        return {task: label_target(self._labels(task), w, options, split.train) for task, w in weights.items()}
 
     def _paired_options(self, kwargs: dict[str, Any] | None, frozen: bool) -> PairedOptions | None:
         """Options for training pairs after the ATAC part; None for a model of ATAC alone, and for a frozen query."""
-        if kwargs and (self.mdata is None or frozen):
+        if self.mdata is not None and not frozen:
+            self._need_pairs()
+            return options_of(PairedOptions, kwargs, "paired_kwargs")
+        if kwargs:
             what = "is a query, whose weights are those of its reference" if frozen else "was made of an AnnData"
             raise ValueError(f"paired_kwargs is for a model of a MuData, but this one {what}. Leave it out.")
-        if self.mdata is None or frozen:
-            return None
-        self._need_pairs()
-        known = [field.name for field in fields(PairedOptions)]
-        if unknown := sorted(set(kwargs or {}) - set(known)):
-            raise TypeError(f"paired_kwargs takes {', '.join(known)}; found {', '.join(map(repr, unknown))}.")
-        return PairedOptions(**(kwargs or {}))
+        return None
 
-    def _check_vectors(self, vectors: np.ndarray, trainable: Trainable) -> None:
-        if trainable.stage != "untrained":
-            raise ValueError("bin_vectors initialise an untrained model, but this one is trained. Leave them out.")
-        if np.ndim(vectors) != 2 or len(vectors) != self.config_.n_bins:
-            raise ValueError(
-                f"bin_vectors has shape {np.shape(vectors)}, expected a vector for each of {self.config_.n_bins:,} bins."
-            )
+
+def next_training(trainable: Trainable, is_trained: bool) -> Trainable:
+    """What a training changes that is not resumed: a trained model is not initialised again."""
+    return replace(trainable, stage="trained") if trainable.stage == "untrained" and is_trained else trainable
+
+
+def as_begun(trainable: Trainable, checkpoint_dir: str | Path | None) -> Trainable:
+    """What a resumed training changes: as when it began, which the checkpoint says. ValueError without one."""
+    path = Path(checkpoint_dir or ".") / CHECKPOINT
+    if checkpoint_dir is None or not path.exists():
+        raise ValueError(f"resume=True needs a checkpoint, found none at {path}; name its folder (checkpoint_dir).")
+    began = fingerprint_of(path).get("stage")
+    if trainable.stage == "trained" and began == "untrained":
+        return replace(trainable, stage="untrained")
+    if trainable.stage == "untrained" and began == "trained":
+        return replace(trainable, stage="trained")
+    return trainable
+
+
+def start_training(
+    plan: ScAtacTrainingPlan,
+    reader: Reader,
+    split: CellSplit,
+    sentences: SentenceOptions,
+    bin_vectors: np.ndarray | None,
+) -> tuple[TrainSentences, TrainSentences]:
+    """Initialise an untrained network; returns the collate functions of training and held-out cells."""
+    network, source, codes = plan.module, reader.source, reader.batch_codes
+    policy, neighbors = sentences.policy(network.config, reader.seed), None
+    if plan.trainable.stage == "untrained":
+        cells = np.sort(np.concatenate(split[:2]))
+        start = put_spectral_start(network, source, codes, cells, reader.seed, vectors=bin_vectors)
+        advise(start.n_dims, len(cells))
+        if policy.neighbor_share > 0:
+            neighbors = nearest_cells(start, split.train, source.n_cells, sentences.n_neighbors)
+    standardise_heads(reader, list(plan.labels), split.train)
+    return training_sentences(network, source, codes, policy, neighbors)
+
+
+def fingerprint(
+    plan: ScAtacTrainingPlan,
+    reader: Reader,
+    split: CellSplit,
+    sentences: SentenceOptions,
+    bin_vectors: np.ndarray | None,
+    trainer_kwargs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Settings that a resumed training must share with the one before. The number of epochs may increase."""
+    same = ("precision", "accumulate_grad_batches", "gradient_clip_val")
+    return {
+        "cells": reader.source.n_cells,
+        "their counts and batches": digest(reader.source.stored_per_cell, reader.batch_codes),
+        "split": digest(split.train, split.validation),
+        "seed": reader.seed,
+        "network": reader.network.config.to_dict(),
+        "bin_vectors": None if bin_vectors is None else digest(bin_vectors),
+        "trainer": {name: trainer_kwargs[name] for name in same if trainer_kwargs.get(name) is not None},
+        **plan.options.to_dict(),
+        **sentences.to_dict(),
+        **plan.trainable.to_dict(),
+    }
+
+
+def check_vectors(vectors: np.ndarray, trainable: Trainable, n_bins: int) -> None:
+    """ValueError for ``bin_vectors`` of other bins, or for a model that is trained."""
+    if trainable.stage != "untrained":
+        raise ValueError("bin_vectors initialise an untrained model, but this one is trained. Leave them out.")
+    if np.ndim(vectors) != 2 or len(vectors) != n_bins:
+        raise ValueError(f"bin_vectors has shape {np.shape(vectors)}, expected a vector for each of {n_bins:,} bins.")
 
 
 def training_sentences(

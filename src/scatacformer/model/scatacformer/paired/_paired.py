@@ -1,28 +1,33 @@
-"""Paired RNA: one space for both modalities, and expression from chromatin alone."""
+"""``train_pairs`` and the getters of a model of pairs: RNA and ATAC of the same cells."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-from scatacformer.cells import log_normalised
+from scatacformer.cells import NoEvidence
+from scatacformer.genome import NoCommonChromosome
 from scatacformer.model.scatacformer._base import ModelBase
+from scatacformer.model.scatacformer._data import split_of
+from scatacformer.model.scatacformer._mudata import Asked
 from scatacformer.nn import LinkAttention, LinkConfig, PairedConfig, PairedNetwork
-from scatacformer.training import History
 
-from ._fit_pairs import CELLS_AT_ONCE, PairedInputs, PairedOptions, fit_pairs, ragged
+from ._fit_pairs import PairedInputs, PairedOptions, fit_pairs
+from ._genes import gene_numbers, gene_table, genes_of, positions
+from ._links import Candidates, fitted_links, linked, matching_logits
+from ._reader import PairsReader, chromatin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
     from torch import Tensor
 
     from scatacformer.cells import PairedCells
-    from scatacformer.model.scatacformer._mudata import Asked
+    from scatacformer.genome import Genes
 
 MODALITIES = ("joint", "expression", "accessibility")
 
@@ -102,9 +107,188 @@ class PairedMixin(ModelBase):
                 "a query keeps the pairs' weights of its reference. To continue training them, load_query_data(..., unfrozen=True)."
             )
         self._check_decoder()
-        split = self._split(len(cells.rna_row), train_size, validation_size, True, True, datasplitter_kwargs)
+        split = split_of(
+            len(cells.rna_row), train_size, validation_size, True, True, self.seed_, datasplitter_kwargs, self._own_rows
+        )
         self._fit_pairs(options, split, enable_progress_bar)
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
+
+    def predict_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        return_std: bool = False,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray | tuple[pd.DataFrame | np.ndarray, pd.DataFrame | np.ndarray]:
+        """Expression predicted from chromatin alone: log(1 + counts per 10,000), natural logarithm.
+
+        RNA is not read, whether it is there or not. (n_cells, n_genes) float32, a DataFrame or with ``return_numpy`` an
+        array; with ``return_std`` also the standard deviation of the measured value about it: that of held-out cells,
+        and the disagreement of the predictors.
+
+        Parameters
+        ----------
+        adata
+            Cells x the model's regions, AnnData or MuData. Default: the cells of the model.
+        indices
+            Cells, in the order of the result. Default: all.
+        gene_list
+            Genes, in the order of the result. Default: all genes of the model.
+
+        Raises
+        ------
+        ValueError
+            The model was not trained on pairs; unknown genes.
+        """
+        self._need_network()
+        asked = self._asked(adata, indices)
+        mean, std = self._predicted(asked, gene_list, batch_size, return_std)
+        if return_numpy:
+            mean, std = mean.to_numpy(), None if std is None else std.to_numpy()
+        return mean if std is None else (mean, std)
+
+    def chromatin_potential(
+        self,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        gene_list: Sequence[str] | None = None,
+        scaling: Literal["zscore", "minmax", "none"] = "zscore",
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Predicted minus measured expression: positive where chromatin precedes transcription (Yang et al. 2025).
+
+        The difference between :meth:`predict_expression` and the measured log(1 + counts per 10,000), after scaling
+        each gene of both over the given cells:
+
+        - ``"zscore"``: minus the mean, divided by the standard deviation; robust to single cells.
+        - ``"minmax"``: to 0 ... 1 by its extremes, as in the paper; for rare genes it depends on single counts.
+        - ``"none"``: unscaled.
+
+        Genes that do not vary are 0 in both. (n_cells, n_genes) float32 DataFrame, dense: request only the genes that
+        you need.
+
+        Parameters
+        ----------
+        mdata
+            Cells with RNA. Default: the cells of the model.
+        indices, gene_list, batch_size
+            As in :meth:`predict_expression`.
+
+        Raises
+        ------
+        ValueError
+            The model was not trained on pairs; cells without RNA; unknown genes; an unknown scaling.
+        """
+        if scaling not in ("zscore", "minmax", "none"):
+            raise ValueError(f"scaling is {scaling!r}; expected 'zscore', 'minmax' or 'none'.")
+        self._need_network()
+        asked = self._asked(self._mdata if mdata is None else mdata, indices)
+        cells, rows = asked.cells, asked.rows
+        if cells is None or cells.rna is None or not cells.has_rna[rows].all():
+            raise ValueError("some cells have no RNA; expected RNA for every cell, with which chromatin is compared.")
+        reader = self._pairs_reader(asked)
+        predicted, _ = self._predicted(asked, gene_list, batch_size)
+        measured = reader.gene_values(rows)[:, gene_numbers(list(predicted.columns), reader.genes)]
+        predicted.iloc[:, :] = _scaled(predicted.to_numpy(), scaling) - _scaled(measured.toarray(), scaling)
+        return predicted
+
+    def modality_distance(
+        self, mdata: MuData | None = None, indices: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """1 - cosine of a cell's RNA and ATAC in the joint space: large if one precedes the other.  (n_cells,) float32,
+        0 to 2
+
+        Raises ValueError for a model that was not trained on pairs and for cells without RNA.
+        """
+        self._need_network()
+        asked = self._asked(self._mdata if mdata is None else mdata, indices)
+        return self._pairs_reader(asked).distance(asked.rows)
+
+    def get_gene_bin_links(
+        self,
+        window: int = 1_200_000,
+        gene_list: Sequence[str] | None = None,
+        genes: Genes | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        max_q: float | None = None,
+    ) -> pd.DataFrame:
+        """Links between genes and bins: scores of all pairs of a gene and a bin within ``window`` bp of its start.
+
+        ``score`` is -log(1 - pi), pi the probability that the two are linked: the attention of the gene to the bin,
+        which was trained to distinguish the ATAC of a cell from that of others. It increases with the association of
+        the two within and between cell states (formulas in ``scatacformer.cells.link_evidence``); the distance is not
+        used. ``p`` is the share of background pairs, with bins far away or on other chromosomes, that have at least as
+        much evidence, among bins of similar frequency and standardised per gene; ``q`` is adjusted by Benjamini and
+        Hochberg. If the RNA of the cells is permuted, pairs in the window are like the background.
+
+        Parameters
+        ----------
+        window
+            Maximum distance from the transcription start site to either side, in bp.
+        gene_list
+            Genes to report; the weights of the evidence use all genes. Default: all with a known position.
+        genes
+            Positions of the genes, such as ``Genes.from_gtf("gencode.gtf.gz", mdata["rna"].var_names)``. Default: those
+            in ``rna.var``.
+        indices
+            Cells of the model's MuData for the evidence. Default: all.
+        max_q
+            Leave out pairs with a larger q.
+
+        Returns
+        -------
+        DataFrame with the columns gene, region, chrom, start, end, tss, strand, distance (bp, negative upstream),
+        score, p, q, n_cells (number of cells in which the bin is open); a row for each pair whose bin is open in at
+        least 1 % of the cells and in at least 10. See ``scatacformer.tl.links_to_mudata`` and its siblings, and
+        ``scatacformer.pl.links``.
+
+        Raises
+        ------
+        ValueError
+            The model was not trained on pairs; no gene with a known position near a bin; unknown genes.
+        """
+        self._need_network()
+        kept, names = self._kept_genes(), [str(name) for name in gene_table(self._need_pairs()).index]
+        if names != kept["name"]:
+            raise ValueError(
+                "the genes of the MuData differ from those that the model was trained on. Use the same MuData."
+            )
+        candidates, reported = Candidates(positions(kept, genes), self.vocabulary_, window), None
+        if gene_list is not None:
+            gene_numbers(gene_list, names)
+            reported = np.isin(np.array(names, dtype=object), list(gene_list))
+        asked = self._asked(None, indices)
+        return linked(self._pairs_reader(asked), candidates, np.sort(asked.rows), reported, max_q)
+
+    def get_matching_logits(
+        self,
+        rna_indices: Sequence[int] | np.ndarray,
+        atac_indices: Sequence[int] | np.ndarray,
+        mdata: MuData | None = None,
+        gene_list: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Logit that the RNA of one cell and the ATAC of another are of the same cell.  (n_rna, n_atac) float32
+
+        It combines the similarity in the joint space with the prediction of each gene's expression from its linked bins
+        beyond the state of the ATAC's cell. ``gene_list``: use only these genes. ``model.matching_`` has the accuracy
+        for held-out cells.
+
+        Raises ValueError for a model that was not trained on pairs or has no positions of genes.
+        """
+        links = self._need_network().links
+        if links is None:
+            raise ValueError(
+                "the model has no links, because rna.var had no positions of genes (chrom, tss, strand). Add them and train again."
+            )
+        data = self._mdata if mdata is None else mdata
+        asked, atac = self._asked(data, rna_indices), self._asked(data, atac_indices).rows
+        reader = self._pairs_reader(asked)
+        at = None if gene_list is None else gene_numbers(gene_list, reader.genes)
+        return matching_logits(reader, links, asked.rows, atac, at)
+
+    # ── for other parts of the model ───────────────────────────────────────────────────────────────────────────────
 
     def _fit_pairs(self, options: PairedOptions, split: tuple[np.ndarray, ...], progress: bool) -> None:
         cells = self._need_pairs()
@@ -113,81 +297,48 @@ class PairedMixin(ModelBase):
             rows = np.random.default_rng(self.seed_).permutation(np.concatenate([train, held_out]))
             n_held_out = max(len(rows) // 10, 2)
             train, held_out = np.sort(rows[n_held_out:]), np.sort(rows[:n_held_out])
-        rows = np.concatenate([train, held_out])
+        rows, reader = np.concatenate([train, held_out]), self._reader(self.adata)
         inputs = PairedInputs(
-            counts=cells.expression(rows), teacher=self._chromatin(self.adata, rows, None)[0],
-            source=self._source(self.adata), rows=rows,
+            counts=cells.expression(rows), teacher=chromatin(reader, None, rows)[0], source=reader.source, rows=rows,
             bin_weight=self.module.embedding.norm_weight.detach().cpu().double().sqrt().numpy(),
-            batch=self._batch_codes(self.adata)[rows], n_batch=self.config_.n_batch, n_train=len(train),
+            batch=reader.batch_codes[rows], n_batch=self.config_.n_batch, n_train=len(train),
         )  # fmt: skip
         network, outcome = fit_pairs(inputs, options, self.seed_, progress)
         # at the end, so that a training that fails or is interrupted leaves the model unchanged
         self.paired = network.to(self.module.device)
         self.paired_config_ = network.config.to_dict()
-        self.genes_, self.links_config_, self.matching_ = _genes_of(cells), None, {}
+        self.genes_, self.links_config_, self.matching_ = genes_of(cells), None, {}
         self._add_history(outcome.history.record)
         if options.link_window is not None and "tss" in self.genes_:
             self._fit_links(rows, len(train), options.link_window, n_epochs=0 if outcome.stopped else 10)
 
-    @torch.inference_mode()
-    def _paired_latent(self, asked: Asked, modality: str | None, batch_size: int | None) -> np.ndarray:
-        """:meth:`get_latent_representation` of a model of pairs."""
-        network, (adata, rows, cells) = self._need_network(), asked
-        with_rna = np.zeros(len(rows), bool) if cells is None or cells.rna is None else cells.has_rna[rows]
-        modality = modality or ("joint" if with_rna.any() else "accessibility")
-        if modality == "expression" and not with_rna.all():
-            raise ValueError(
-                f"{int((~with_rna).sum()):,} of {len(rows):,} cells have no RNA. Use modality='accessibility', or "
-                "'joint', which is that of the measured modality for cells that lack one."
-            )
-        out = np.zeros((len(rows), 2 * network.config.d_latent), np.float32)
-        if modality != "expression":
-            teacher, student = self._chromatin(adata, rows, batch_size)
-            out += self._atac_latent(teacher, student)
-        if modality != "accessibility" and cells is not None and with_rna.any():
-            out[with_rna] += self._rna_latent(adata, cells, rows[with_rna])
-        return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+    def _fit_links(self, rows: np.ndarray, n_train: int, window: int, n_epochs: int) -> None:
+        """The attention of genes to bins; without evidence, a warning: pairs do without."""
+        network, asked = self._need_network(), Asked(self.adata, rows, self._need_pairs())
+        try:
+            candidates = Candidates(positions(self._kept_genes()), self.vocabulary_, window)
+            links, self.matching_ = fitted_links(self._pairs_reader(asked), candidates, rows, n_train, n_epochs)
+        except (NoEvidence, NoCommonChromosome) as error:  # of these cells and genes; any other error is one
+            warnings.warn(f"genes do not attend to bins: {error}", UserWarning, stacklevel=4)
+            return
+        network.links = links.to(self.module.device)
+        self.links_config_ = links.config.to_dict()
 
-    @torch.inference_mode()
-    def _rna_latent(self, adata: AnnData, cells: PairedCells, rows: np.ndarray) -> np.ndarray:
-        network, columns = self._need_network(), gene_columns(cells, self.genes_["name"])
-        codes, parts = self._batch_codes(adata), []
-        for first in range(0, len(rows), CELLS_AT_ONCE):
-            part = rows[first : first + CELLS_AT_ONCE]
-            # normalised by all measured genes, then restricted to those of the model
-            values = log_normalised(cells.expression(part), float(network.genes.target)) @ columns
-            places, counts, cell = (t.to(self.module.device) for t in ragged(values.tocsr()))
-            batch = torch.from_numpy(codes[part]).to(self.module.device)
-            teacher, student = (
-                network.rna_inputs(places, counts, cell, batch, attention) for attention in (True, False)
-            )
-            parts.append(network.joined(teacher, student, "rna").cpu().numpy())
-        return np.concatenate(parts)
+    def _pairs_reader(self, asked: Asked) -> PairsReader:
+        return PairsReader(self._reader(asked.adata), self._need_network(), self._kept_genes()["name"], asked.cells)
 
-    @torch.inference_mode()
-    def _atac_latent(self, teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
-        network, device, parts = self._need_network(), self.module.device, []
-        for first in range(0, len(teacher), CELLS_AT_ONCE):
-            part = slice(first, first + CELLS_AT_ONCE)
-            z, guess = (torch.from_numpy(x[part]).to(device) for x in (teacher, student))
-            parts.append(network.joined(network.atac_inputs(z), guess, "atac").cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty((0, 2 * network.config.d_latent), np.float32)
+    def _predicted(
+        self, asked: Asked, gene_list: Sequence[str] | None, batch_size: int | None, return_std: bool = False
+    ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """Mean and, if requested, standard deviation of :meth:`predict_expression`, cells x genes."""
+        import pandas as pd
 
-    @torch.inference_mode()
-    def _chromatin(self, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The transformer's embedding of cells (n_cells, d_embed), and the input of the ATAC student, if there is
-        one."""
-        teacher, student, paired = [], [], self.paired
-        for batch in self._reader(adata).minibatches(rows, batch_size):
-            teacher.append(self.module.embed(batch).float().cpu().numpy())
-            guess = (
-                torch.zeros(len(batch["batch"]), 0)
-                if paired is None
-                else paired.bins(batch["bins"], batch["cu_seqlens"])
-            )
-            student.append(guess.cpu().numpy())
-        empty = [np.empty((0, self.config_.d_embed), np.float32)]
-        return np.concatenate(teacher or empty), np.concatenate(student or empty)
+        reader = self._pairs_reader(asked)
+        at = None if gene_list is None else gene_numbers(gene_list, reader.genes)
+        mean, std = reader.expression(asked.rows, at, batch_size, return_std)
+        columns = pd.Index(reader.genes if gene_list is None else list(gene_list))
+        frame = pd.DataFrame(mean, index=asked.adata.obs_names[asked.rows], columns=columns)
+        return frame, None if std is None else pd.DataFrame(std, index=frame.index, columns=columns)
 
     def _need_pairs(self) -> PairedCells:
         cells = self._cells_of(None)
@@ -210,6 +361,10 @@ class PairedMixin(ModelBase):
             )
         return self.paired
 
+    def _kept_genes(self) -> dict[str, Any]:
+        assert self.genes_ is not None  # with the network of pairs
+        return self.genes_
+
     def _restore_pairs(self, attributes: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """The network of pairs of a saved or other model: none without a ``paired_config_``."""
         if attributes.get("paired_config_") is None:
@@ -221,10 +376,6 @@ class PairedMixin(ModelBase):
         if "mudata_setup_" in attributes and self._mdata is None:
             self.mudata_setup_ = attributes["mudata_setup_"]
 
-    def _add_history(self, record: dict[str, dict[int, float]]) -> None:
-        """Add metrics by epoch to ``history``; those with the same names are replaced."""
-        self.history_ = {**(self.history_ or {}), **History(record).frames()}
-
 
 def pairs_network(config: Mapping[str, Any], links: Mapping[str, Any] | None) -> PairedNetwork:
     """A network of these sizes, in evaluation mode, whose weights are still to be loaded."""
@@ -233,49 +384,9 @@ def pairs_network(config: Mapping[str, Any], links: Mapping[str, Any] | None) ->
     return network.eval()
 
 
-def gene_table(cells: PairedCells) -> pd.DataFrame:
-    """``rna.var`` of cells that have RNA."""
-    assert cells.genes is not None
-    return cells.genes
-
-
-def _genes_of(cells: PairedCells) -> dict[str, list]:
-    """Names of the model's genes, and their positions if known."""
-    import warnings
-
-    from scatacformer.genome import Genes
-
-    names = [str(name) for name in gene_table(cells).index]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            genes = Genes.from_var(gene_table(cells))
-    except ValueError:  # positions can be given later, from a GTF file
-        return {"name": names}
-    chrom = [genes.chrom_names[c] if c >= 0 else None for c in genes.chrom]
-    return {"name": names, "chrom": chrom, "tss": genes.tss.tolist(), "strand": [str(s) for s in genes.strand]}
-
-
-def gene_columns(cells: PairedCells, names: list[str]):
-    """Matrix that maps the genes of ``cells`` to those of the model, by name.  (n_genes of the cells, n_genes)"""
-    import warnings
-
-    import pandas as pd
-    import scipy.sparse as sp
-
-    at = pd.Index(names).get_indexer([str(name) for name in gene_table(cells).index])
-    found = np.flatnonzero(at >= 0)
-    if len(found) < len(names):
-        if not len(found):
-            raise ValueError(
-                f"none of the {len(at):,} genes of the RNA is one of the model's {len(names):,} (first: "
-                f"{gene_table(cells).index[0]} and {names[0]}). Use the same names, symbols or ids."
-            )
-        warnings.warn(
-            f"{len(names) - len(found):,} of the model's {len(names):,} genes are missing in the RNA and count as not "
-            "expressed",
-            UserWarning,
-            stacklevel=5,
-        )
-    ones = np.ones(len(found), np.float32)
-    return sp.csr_matrix((ones, (found, at[found])), shape=(len(at), len(names)))
+def _scaled(x: np.ndarray, scaling: str) -> np.ndarray:
+    """Each column on its own scale; zero where it does not vary."""
+    if scaling == "none":
+        return x
+    low, spread = (x.mean(0), x.std(0)) if scaling == "zscore" else (x.min(0), x.max(0) - x.min(0))
+    return np.where(spread > 1e-6, (x - low) / np.maximum(spread, 1e-6), 0.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Saving and loading of :class:`~scatacformer.ScAtacFormer`, and its model card."""
+"""Files of :class:`~scatacformer.ScAtacFormer`: what is saved of it, and its model card."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scatacformer._io import CardFacts, table
 from scatacformer.model._folder import CONFIG, ModelFiles, read_config
@@ -17,7 +17,7 @@ from scatacformer.nn import SIZES, NetworkConfig, PairedConfig, ScAtacNetwork
 
 from ._base import PAIRED, ModelBase
 from ._eos import readers_of, saved_classes
-from ._mudata import is_mudata
+from ._mudata import is_mudata, set_up_as
 from ._state import State
 from .paired._paired import pairs_network
 
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor, nn
 
+    from ._model import ScAtacFormer
+
 NAME = "ScAtacFormer"
 
 
-class SavingMixin(SharingMixin, ModelBase):
+class FilesMixin(SharingMixin, ModelBase):
     """``save`` and ``load`` of :class:`~scatacformer.ScAtacFormer`, with scvi-tools' signatures."""
 
     def _to_files(self) -> ModelFiles:
@@ -67,20 +69,21 @@ class SavingMixin(SharingMixin, ModelBase):
         # a head has as many outputs as it was trained on
         kwargs = {"fixed_labels": True} if init.get("supervised") else {}
         init = init | {"region_classes": classes}
+        made = cast("type[ScAtacFormer]", cls)
         if adata is None:
-            model = cls(registry=registry, vocabulary=vocabulary, **init)
+            model = made(registry=registry, vocabulary=vocabulary, **init)
         elif is_mudata(adata):
-            model = cls(cls._set_up_as(adata, attributes.get("mudata_setup_"), registry, **kwargs), **init)
+            model = made(set_up_as(made, adata, attributes.get("mudata_setup_"), registry, **kwargs), **init)
         else:
-            set_up_like(cls, registry, adata, **kwargs)
-            model = cls(adata, **init)
+            set_up_like(made, registry, adata, **kwargs)
+            model = made(adata, **init)
         check_same_network(path, NetworkConfig(**files.network), model.config_)
         of_pairs, own = divided(files.weights)
         model._restore_pairs(attributes, of_pairs)
         model.module.load_state_dict(own)
         for name, value in attributes.items():
             setattr(model, name, value)
-        return model
+        return cast("Self", model)
 
     @staticmethod
     def load_registry(dir_path: str | os.PathLike, prefix: str | None = None) -> dict:
@@ -117,7 +120,7 @@ class SavingMixin(SharingMixin, ModelBase):
         )
         return CardFacts(
             NAME, "A transformer for single-cell ATAC-seq: embeddings of cells and the accessibility of regions.", example,
-            rows, _of_corpus(getattr(self, "pretrained_on_", None) or {}), _losses(self.history_ or {}),
+            rows, _of_corpus(self.pretrained_on_ or {}), _losses(self.history_ or {}),
             ("scatac-seq", "epigenomics", "transformer"),
         )  # fmt: skip
 
