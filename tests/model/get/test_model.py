@@ -227,6 +227,31 @@ def test_bad_data_is_refused(regions):
         small(regions).train(1, holdout_chromosomes="chr4", **QUIET)
 
 
+def test_a_mudata_of_pseudobulks_is_read_as_its_regions(regions):
+    from mudata import MuData
+
+    expected = small(regions).module.state_dict()
+    del regions.uns["scatacformer_get"]
+    rna = regions[:, :3].copy()
+    rna.var_names = ["x", "y", "z"]
+    mdata = MuData({"atac": regions, "rna": rna})
+    with pytest.raises(ValueError, match=r"call sf.GET.setup_mudata\(mdata\) first"):
+        small(mdata)
+    with pytest.raises(KeyError, match="no modality 'peaks'; it has atac, rna"):
+        sf.GET.setup_mudata(mdata, "peaks")
+    with pytest.raises(TypeError, match="expected a MuData, found AnnData"):
+        sf.GET.setup_mudata(regions)
+    sf.GET.setup_mudata(mdata)
+    model = small(mdata)
+    assert all(torch.equal(value, expected[name]) for name, value in model.module.state_dict().items())
+    model.train(1, holdout_chromosomes="chr4", **QUIET)
+    found = model.get_predicted_expression()
+    np.testing.assert_array_equal(model.get_predicted_expression(mdata), found)
+    model.get_predicted_expression(mdata, inplace=True)
+    assert "get_exp_pos" in mdata["atac"].layers
+    assert sf.GET.load_query_data(mdata, model).adata is mdata["atac"]
+
+
 def test_unknown_names_are_said(trained):
     with pytest.raises(KeyError, match=r"1 of 2 genes have no region at their TSS \(first: 'TP53'\)"):
         trained.get_predicted_expression(genes=["TP53", "gene_3"])

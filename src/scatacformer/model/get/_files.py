@@ -12,7 +12,7 @@ from scatacformer.model._sharing import SharingMixin
 from scatacformer.nn import GETConfig, GETNetwork
 
 from ._adapter import adapter_state, load_adapter_state, plain_state
-from ._setup import Setup, prepare, setup_of
+from ._setup import Setup, prepare, regions_of, setup_of
 from ._state import GETState
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class FilesMixin(SharingMixin, GETState):
             )
         files.check_layers(n_layers=config.n_layers)
         files.check_weights(lambda: GETNetwork(config, target))
+        adata = None if adata is None else regions_of(adata)
         prepared = None if adata is None else prepare(adata, setup_of(adata, setup), names, scale)
         module = GETNetwork(config, target, state["seed"])
         module.load_state_dict(dict(files.weights))

@@ -15,11 +15,12 @@ from ._files import FilesMixin
 from ._interpret import InterpretationMixin
 from ._perturb import PerturbationMixin
 from ._predict import PredictionMixin
-from ._setup import Setup, prepare, record_setup, setup_of
+from ._setup import Setup, prepare, record_modality, record_setup, regions_of, setup_of
 from ._training import TrainingMixin
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 
 logger = logging.getLogger("scatacformer")
@@ -35,7 +36,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
     Parameters
     ----------
     regions
-        Pseudobulks: groups × regions, set up with :meth:`setup_anndata`.
+        Pseudobulks: groups × regions, set up with :meth:`setup_anndata`; or a MuData, with :meth:`setup_mudata`.
     size
         ``"small"`` trains on a laptop; ``"base"`` has the sizes of the paper and needs a GPU.
     binary
@@ -69,7 +70,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
 
     def __init__(
         self,
-        regions: AnnData,
+        regions: AnnData | MuData,
         size: str = "small",
         *,
         binary: bool = False,
@@ -79,6 +80,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         **sizes: Any,
     ) -> None:
         seed = settings.pick_seed(seed)
+        regions = regions_of(regions)
         setup = setup_of(regions)
         prepared = prepare(regions, setup)
         config = GETConfig.of_size(size, len(prepared.motif_names) + 1, **sizes)
@@ -130,7 +132,51 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         record_setup(regions, Setup(motif_key, accessibility_layer, layers, chrom_key))  # type: ignore[arg-type]
 
     @classmethod
-    def load_query_data(cls, adata: AnnData, reference_model: GET) -> GET:
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        modality: str = "atac",
+        motif_key: str = "motif",
+        accessibility_layer: str = "acpm",
+        expression_layers: tuple[str, str] | None = ("exp_pos", "exp_neg"),
+        chrom_key: str = "chrom",
+    ) -> None:
+        """Set up the regions of a MuData of pseudobulks, as ``sf.pp.pseudobulk`` makes one of a multiome.
+
+        The model and its getters then take the MuData in place of the AnnData. Expression is read from the layers that
+        ``sf.pp.map_expression(mdata["atac"], mdata["rna"], gtf)`` writes beside the accessibility.
+
+        Parameters
+        ----------
+        mdata
+            Groups × regions, and anything else.
+        modality
+            Name of the modality with the regions.
+        motif_key, accessibility_layer, expression_layers, chrom_key
+            As in :meth:`setup_anndata`, of that modality.
+
+        Raises
+        ------
+        KeyError
+            There is no such modality.
+        ValueError
+            As in :meth:`setup_anndata`.
+
+        Examples
+        --------
+        >>> import scatacformer as sf
+        >>> bulk = sf.pp.pseudobulk(mdata, "cell_type")
+        >>> sf.pp.scan_motifs(bulk["atac"], "hg38.fa")
+        >>> sf.pp.map_expression(bulk["atac"], bulk["rna"], "gencode.gtf.gz")
+        >>> sf.GET.setup_mudata(bulk)
+        >>> model = sf.GET(bulk)
+        """
+        layers = None if expression_layers is None else tuple(expression_layers)
+        setup = Setup(motif_key, accessibility_layer, layers, chrom_key)  # type: ignore[arg-type]
+        record_modality(mdata, modality, setup)
+
+    @classmethod
+    def load_query_data(cls, adata: AnnData | MuData, reference_model: GET) -> GET:
         """A copy of a model on other groups or regions, to be trained on: for instance ``query.train(lora=8, ...)``.
 
         To predict alone no copy is needed: hand the AnnData to the getters.
@@ -151,7 +197,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         model = cls.__new__(cls)
         model.__dict__.update(reference_model.__dict__)
         model.module = copy.deepcopy(reference_model.module)
-        model.setup_ = setup_of(adata, reference_model.setup_)
+        model.setup_ = setup_of(prepared.adata, reference_model.setup_)
         model._prepared, model.regions_ = prepared, prepared.regions
         return model
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
 SETUP = "scatacformer_get"  # key of uns
 GENE_TSS = "gene_tss"  # the same; written by sf.pp.map_expression
@@ -137,6 +138,32 @@ def record_setup(adata: AnnData, setup: Setup) -> None:
     """Check that all that ``setup`` names is there and can be used, and note it in ``adata.uns``."""
     prepare(adata, setup)
     adata.uns[SETUP] = setup.to_dict()
+
+
+def record_modality(mdata: MuData, modality: str, setup: Setup) -> None:
+    """The same for a modality of a MuData; its name is noted in ``mdata.uns``."""
+    record_setup(_modality(mdata, modality), setup)
+    mdata.uns[SETUP] = {"modality": modality}
+
+
+def regions_of(data: AnnData | MuData) -> AnnData:
+    """Groups × regions: the AnnData itself, or the modality of a MuData that ``GET.setup_mudata`` was given."""
+    if not hasattr(data, "mod"):
+        return data
+    if SETUP not in data.uns:
+        raise ValueError(
+            f"this MuData was not set up: call sf.GET.setup_mudata(mdata) first, or pass the modality with the regions "
+            f"(it has {', '.join(data.mod)})."
+        )
+    return _modality(data, str(data.uns[SETUP]["modality"]))
+
+
+def _modality(mdata: MuData, name: str) -> AnnData:
+    if not hasattr(mdata, "mod"):
+        raise TypeError(f"expected a MuData, found {type(mdata).__name__}: for an AnnData call sf.GET.setup_anndata.")
+    if name not in mdata.mod:
+        raise KeyError(f"the MuData has no modality {name!r}; it has {', '.join(mdata.mod)}.")
+    return mdata.mod[name]
 
 
 def setup_of(adata: AnnData, fallback: Setup | None = None) -> Setup:

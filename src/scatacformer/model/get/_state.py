@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scatacformer.nn import GETConfig, GETNetwork
 
-from ._setup import Prepared, Setup, prepare, scanner_of, setup_of
+from ._setup import Prepared, Setup, prepare, regions_of, scanner_of, setup_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from anndata import AnnData
+    from mudata import MuData
 
     from scatacformer.genome import Vocabulary
 
@@ -105,11 +106,12 @@ class GETState:
             raise KeyError(f"the model was not trained on a group {absent[0]!r}; it was on {', '.join(known[:6])}.")
         return [known.index(name) for name in wanted]
 
-    def _prepared_of(self, adata: AnnData | None) -> Prepared:
+    def _prepared_of(self, adata: AnnData | MuData | None) -> Prepared:
         if adata is None:
             if self._prepared is None:
                 raise ValueError("the model was read without data: hand it an AnnData, as in adata=regions.")
             return self._prepared
+        adata = regions_of(adata)
         return prepare(adata, setup_of(adata, self.setup_), self.motif_names_, self.motif_scale_)
 
     def _check_target(self, *targets: str) -> None:
