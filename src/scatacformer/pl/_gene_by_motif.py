@@ -118,7 +118,7 @@ def _heat_map(
     values: NDArray[np.float64], names: NDArray[np.str_], labels: Sequence[str], title: str, ax: Axes | None
 ) -> Axes:
     if ax is None:
-        size = (1.8 + 0.26 * len(names), 1.6 + 0.2 * min(len(labels), 60))
+        size = (2.2 + 0.26 * len(names), max(2.6, 1.6 + 0.2 * min(len(labels), 60)))
         _, ax = plt.subplots(figsize=size, layout="constrained")
     limit = float(np.quantile(np.abs(values), 0.99)) or 1.0  # one strong gene does not bleach the others
     image = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
@@ -129,5 +129,6 @@ def _heat_map(
         ax.set_yticks([])
         ax.set_ylabel(f"{len(labels):,} genes and groups")
     ax.set_title(title, fontsize="medium")
-    ax.figure.colorbar(image, ax=ax, label="derivative × motif score", shrink=0.6, extend="both")
+    bar = {"shrink": min(1.0, 4 / ax.figure.get_size_inches()[1]), "aspect": 25, "extend": "both", "extendfrac": 0.03}
+    ax.figure.colorbar(image, ax=ax, label="derivative × motif score", **bar)
     return ax

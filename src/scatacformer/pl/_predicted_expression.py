@@ -88,7 +88,7 @@ def predicted_expression(
         known = np.isfinite(x) & np.isfinite(y)
         _panel(ax, x[known], y[known], np.asarray(table.index)[rows][known], label)
         seen = name in training.get("groups", [])
-        what = "trained on" if seen and not chromosomes else "held out"
+        what = "held out" if not seen else "held-out chromosomes" if chromosomes else "trained on"
         ax.set_title(f"{name} ({what})", fontsize="medium")
     figure.supxlabel("measured, log10(TPM + 1)", fontsize="medium")
     figure.supylabel("predicted, log10(TPM + 1)", fontsize="medium")
@@ -100,9 +100,13 @@ def _panel(ax: Axes, x: np.ndarray, y: np.ndarray, genes: np.ndarray, label: int
     top = 1.05 * float(max(x.max(initial=0.1), y.max(initial=0.1)))
     ax.plot([0, top], [0, top], color="0.7", linewidth=0.8, zorder=0)
     ax.scatter(x, y, s=8, alpha=0.6, linewidths=0, color="#2166ac", rasterized=len(x) > 2_000)
-    for row in np.argsort(-np.abs(x - y), kind="stable")[:label]:
-        if abs(x[row] - y[row]) < 0.1 * top:
+    named: list[tuple[float, float]] = []
+    for row in np.argsort(-np.abs(x - y), kind="stable")[: 4 * label]:
+        if abs(x[row] - y[row]) < 0.1 * top or len(named) == label:
             break
+        if any(abs(x[row] - a) < 0.35 * top and abs(y[row] - b) < 0.04 * top for a, b in named):
+            continue  # its name would be written over another
+        named.append((x[row], y[row]))
         side = "left" if x[row] < top / 2 else "right"
         ax.annotate(genes[row], (x[row], y[row]), xytext=(3 if side == "left" else -3, 2), fontsize=6, ha=side,
                     textcoords="offset points")  # fmt: skip

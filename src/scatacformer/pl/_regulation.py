@@ -31,6 +31,8 @@ def regulation(
 ) -> list[Axes]:
     """Arcs from the regions that drive a gene to its TSS, above the scores and the accessibility of all its regions.
 
+    The bar of the region at the TSS is cut off, and its score written beside it, where it exceeds all others threefold.
+
     Parameters
     ----------
     enhancers
@@ -85,9 +87,14 @@ def regulation(
         side = "left" if at[row] <= (at[0] + at[-1]) / 2 else "right"
         y = lowest * (rank + 1) - 0.04
         top.plot([at[row], at[row]], [0, y], color="0.6", linewidth=0.6)
-        top.text(at[row], y, f" {rows['region'].iloc[row]} ", fontsize=6, ha=side, va="center")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
+        top.text(at[row], y, f" {rows['region'].iloc[row]} ", fontsize=6, ha=side, va="center", bbox=box)
     width = _width(at)
     middle.bar(at, height, width, color="#b2182b")
+    if height[own] > 3 * strongest and len(best):  # the bar at the TSS would flatten all others: it is cut off
+        middle.set_ylim(0, 1.6 * strongest)
+        middle.annotate(f"{height[own]:.2g}", (at[own] + width / 2, 1), xycoords=("data", "axes fraction"), xytext=(2, -1),
+                        textcoords="offset points", fontsize=6, va="top")  # fmt: skip
     low.bar(at, rows[accessibility].to_numpy(float), width, color="0.45")
     for ax in axes:
         ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
