@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,12 @@ import pandas as pd
 from _common import data_folder
 from epiformer import TRACKS, folds
 
+from scatacformer.sequence import ScanSettings
+
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+SCAN = ScanSettings(
+    p_value=1e-3
+)  # weaker sites than the default's, of which ridge gains as well (.400 to .417, fold 0)
 TILE, PER_WINDOW = 512, 128  # bp, and how many of them are in the central 65,536 bp of a record
 
 
@@ -148,6 +154,7 @@ def _blood_features(regions: Any, others: np.ndarray, expression: bool) -> tuple
 # ---- real DNA
 
 
+@cache
 def dna_regions() -> tuple[Any, np.ndarray, Any]:
     """10 tracks × tiles of hg38 with the scores of 286 motif clusters; frequencies of 5-mers; the motifs."""
     import anndata as ad
@@ -162,13 +169,13 @@ def dna_regions() -> tuple[Any, np.ndarray, Any]:
     folder = data_folder() / "sequence" / "motifs"
     paths = sorted(folder.glob("*.meme"))
     motifs = sf.sequence.Motifs.from_file(*paths).with_clusters(folder / "clusters.0.70.txt")
-    scores = sf.sequence.scan_sequences(list(tiles), motifs)
+    scores = sf.sequence.scan_sequences(list(tiles), motifs, SCAN)
     start = np.repeat(d["start"], PER_WINDOW) + np.tile(np.arange(PER_WINDOW) * TILE, 65)
     var = pd.DataFrame({"chrom": np.repeat(d["chrom"].astype(str), PER_WINDOW), "start": start, "end": start + TILE})
     var.index = var["chrom"] + ":" + var["start"].astype(str)
     regions = ad.AnnData(np.zeros((10, len(var)), np.float32), obs=pd.DataFrame(index=TRACKS), var=var)
     regions.layers["acpm"] = np.log2(signal.T + 1)
-    regions.varm["motif"] = np.log1p(scores)
+    regions.varm["motif"] = np.sqrt(scores)
     regions.uns["motif"] = {"names": list(motifs.columns)}
     regions.uns["cage"] = np.log2(cage.T + 1)
     return regions, kmers(tiles), motifs
@@ -190,40 +197,47 @@ def kmers(codes: np.ndarray, k: int = 5) -> np.ndarray:
     return (flat.reshape(n, -1)[:, : 4**k] / width).astype(np.float32)
 
 
-def accessibility() -> dict[str, Any]:
-    """One fold of chromosomes is left out, one stops training; ridges and a region MLP on the same tiles."""
+def accessibility(fold: int) -> dict[str, Any]:
+    """A fold of chromosomes is left out, the next one stops training; ridges and region MLPs on the same tiles.
+
+    Sizes, learning rate, p-value and the root of the scores were chosen on fold 0, which is not reported.
+    """
     import scatacformer as sf
 
     regions, words, motifs = dna_regions()
     chrom = regions.var["chrom"].to_numpy()
     windows = folds(chrom[::PER_WINDOW])
-    test, stop = np.isin(chrom, windows[0]), np.isin(chrom, windows[1])
+    test, stop = np.isin(chrom, windows[fold]), np.isin(chrom, windows[(fold + 1) % len(windows)])
     sf.GET.setup_anndata(regions, expression_layers=None)
-    began = time.perf_counter()
-    model = sf.GET(regions[:, ~test].copy(), n_regions=32, stride=16, d_model=64, n_layers=2, n_heads=4, drop_path=0.2)
-    model.train(
-        12, target="accessibility", lr=1e-3, weight_decay=0.1, batch_size=8,
-        holdout_chromosomes=sorted(set(chrom[stop])), early_stopping_patience=5, **QUIET,
-    )  # fmt: skip
-    seconds = time.perf_counter() - began
-    y = regions.layers["acpm"].T
-    predicted = {"GET": model.get_predicted_accessibility(regions).to_numpy().T[test]}
-    train = ~test & ~stop
-    x = regions.varm["motif"] / model.motif_scale_
-    hepg2 = TRACKS.index("HepG2")
+    began, models = time.process_time(), []
+    for seed in range(3):
+        models.append(
+            sf.GET(regions[:, ~test].copy(), n_regions=16, stride=8, d_model=64, n_layers=2, drop_path=0.2, seed=seed)
+        )
+        models[-1].train(
+            20, target="accessibility", lr=3e-4, weight_decay=1.0, batch_size=8,
+            holdout_chromosomes=sorted(set(chrom[stop])), early_stopping_patience=8, **QUIET,
+        )  # fmt: skip
+    seconds = time.process_time() - began
+    y, train = regions.layers["acpm"].T, ~test & ~stop
+    x = regions.varm["motif"] / models[0].motif_scale_
+    gets = [model.get_predicted_accessibility(regions).to_numpy().T[test] for model in models]
+    mlps = [_region_mlp(x, y, train, stop, test, seed) for seed in range(3)]
     ridges = {"ridge, 5-mers": words, "ridge, motifs": x}
     fitted = {name: _ridge(features, y, train, stop) for name, features in ridges.items()}
-    predicted |= {name: fitted[name].predict(features[test]) for name, features in ridges.items()}
-    predicted["region MLP, motifs"] = _region_mlp(x, y, train, stop, test)
-    scores = {name: _track_scores(values, y[test]) for name, values in predicted.items()}
-    found = {
-        "scores": scores,
-        "columns": ["Pearson, all tiles and tracks", "track-specific"],
-        "note": f"{regions.n_vars:,} tiles of 512 bp × 10 DNase tracks, 286 motif clusters; {len(windows[0])} chromosomes left "
-        f"out ({test.sum():,} tiles), {len(windows[1])} others stop training and choose penalties. Track-specific: after "
-        f"subtracting a tile's mean over tracks. GET was trained for {seconds:.0f} s on a busy machine.",
+    predicted = {
+        "GET, mean of 3 networks": np.mean(gets, 0),
+        "region MLP, motifs, mean of 3 networks": np.mean(mlps, 0),
     }
-    return found | _reporters(model, motifs, fitted["ridge, 5-mers"], hepg2)
+    predicted |= {name: fitted[name].predict(features[test]) for name, features in ridges.items()}
+    predicted["mean of each track"] = np.tile(y[train].mean(0), (int(test.sum()), 1))
+    scores = {name: _track_scores(values, y[test]) for name, values in predicted.items()}
+    for name, single in (("GET, one network", gets), ("region MLP, motifs, one network", mlps)):
+        scores[name] = np.mean([_track_scores(values, y[test]) for values in single], axis=0).tolist()
+    found = {"scores": scores, "tiles": int(test.sum()), "seconds": seconds}
+    if fold == 1:
+        found |= _reporters(models[0], motifs, fitted["ridge, 5-mers"], TRACKS.index("HepG2"))
+    return found
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, train: np.ndarray, stop: np.ndarray) -> Any:
@@ -239,13 +253,15 @@ def _ridge(x: np.ndarray, y: np.ndarray, train: np.ndarray, stop: np.ndarray) ->
     return best[1]
 
 
-def _region_mlp(x: np.ndarray, y: np.ndarray, train: np.ndarray, stop: np.ndarray, test: np.ndarray) -> np.ndarray:
+def _region_mlp(
+    x: np.ndarray, y: np.ndarray, train: np.ndarray, stop: np.ndarray, test: np.ndarray, seed: int
+) -> np.ndarray:
     from sklearn.neural_network import MLPRegressor
 
     best: tuple[float, Any] = (np.inf, None)
-    model = MLPRegressor((512, 256), random_state=0, alpha=1e-2)
-    for _ in range(6):  # passes; the one that does best where training stops
-        for part in np.array_split(np.random.default_rng(0).permutation(np.flatnonzero(train)), 40):
+    model = MLPRegressor((512, 256), random_state=seed, alpha=1e-2, learning_rate_init=3e-4)
+    for number in range(12):  # passes; the one that does best where training stops
+        for part in np.array_split(np.random.default_rng([seed, number]).permutation(np.flatnonzero(train)), 40):
             model.partial_fit(x[part], y[part])
         error = float(((model.predict(x[stop]) - y[stop]) ** 2).mean())
         if error < best[0]:
@@ -254,8 +270,14 @@ def _region_mlp(x: np.ndarray, y: np.ndarray, train: np.ndarray, stop: np.ndarra
 
 
 def _track_scores(predicted: np.ndarray, measured: np.ndarray) -> list[float]:
+    """Pearson of all tiles and tracks; after subtracting each tile's mean over tracks; and each track's mean as well.
+
+    NaN where nothing is left of a prediction.
+    """
     specific = [values - values.mean(1, keepdims=True) for values in (predicted, measured)]
-    return [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in ((predicted, measured), specific)]
+    double = [values - values.mean(0) for values in specific]
+    pairs = ((predicted, measured), specific, double)
+    return [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) if a.std() > 1e-6 else float("nan") for a, b in pairs]
 
 
 def _reporters(model: Any, motifs: Any, ridge: Any, track: int, n: int = 600) -> dict[str, Any]:
@@ -267,7 +289,7 @@ def _reporters(model: Any, motifs: Any, ridge: Any, track: int, n: int = 600) ->
         subset=["HepG2", "seq"]
     )
     table = table.sample(n, random_state=0)
-    scores = np.log1p(sf.sequence.scan_sequences(list(table["seq"]), motifs))
+    scores = np.sqrt(sf.sequence.scan_sequences(list(table["seq"]), motifs, SCAN))
     found = model.predict_reporter(scores, "HepG2", n_insertions=30)
     codes = np.stack([sf.sequence.codes_of(one[:200].ljust(200, "N")) for one in table["seq"]])
     by = {
