@@ -15,7 +15,7 @@ import scatacformer
 from scatacformer.cli._parser import build_parser
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "tutorials").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -101,6 +101,22 @@ def _last_of(text):
     return text.value.rstrip()[-1:] if isinstance(text, ast.Constant) and isinstance(text.value, str) else None
 
 
+TUTORIALS = sorted((ROOT / "tutorials").glob("[0-9]*.md"))
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_states_its_time_checks_its_claims_and_can_be_found(page):
+    text = page.read_text("utf-8")
+    assert re.search(r"\*\*Takes about [^*]+ on two cores\.\*\*", text)
+    cells = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```", text, re.M | re.S)
+    assert any(isinstance(node, ast.Assert) for cell in cells for node in ast.walk(ast.parse(cell)))
+    assert f"({page.name})" in (ROOT / "tutorials" / "README.md").read_text("utf-8")
+    assert f"\ntutorials/{page.stem}\n" in (ROOT / "docs" / "index.md").read_text("utf-8")
+    for role in re.findall(r"\{doc\}`([^`]+)`", text):
+        target = role.split("<")[-1].strip("/>")
+        assert (ROOT / "docs" / f"{target}.md").exists() or (ROOT / "tutorials" / f"{target}.md").exists(), target
+
+
 @pytest.mark.slow
 def test_tutorials_run():
-    subprocess.run([sys.executable, str(ROOT / "docs" / "run_tutorials.py")], check=True)
+    subprocess.run([sys.executable, str(ROOT / "docs" / "run_tutorials.py"), "--jobs", "2"], check=True)

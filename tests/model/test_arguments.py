@@ -56,3 +56,12 @@ def test_a_model_is_shown_in_a_line_and_as_a_table_of_its_sizes():
     table = model._repr_html_()
     assert f">{adata.n_vars:,}" in table and "not trained" in table
     assert table.count("<tr>") < 15
+
+
+def test_other_cells_are_read_without_a_message_of_scvi_tools(capfd, caplog):
+    adata = planted()
+    sf.ScAtacFormer.setup_anndata(adata)
+    model = sf.ScAtacFormer(adata)
+    with caplog.at_level("INFO"):
+        model._validate_anndata(planted())
+    assert "attempting to transfer" not in caplog.text + "".join(capfd.readouterr())

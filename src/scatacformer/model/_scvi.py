@@ -6,7 +6,9 @@ each field found.
 
 from __future__ import annotations
 
+import logging
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from scvi.data import AnnDataManager, _constants
 from scvi.data.fields import BaseAnnDataField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import torch
     from anndata import AnnData
@@ -67,6 +69,7 @@ __all__ = [
     "obs_columns",
     "registry_of",
     "replace_content",
+    "scvi_silent",
     "set_up_like",
     "setup_arguments",
     "setup_layer",
@@ -187,6 +190,19 @@ def forget_arguments(model: Any, names: Iterable[str]) -> None:
     """Leave arguments out of :func:`constructor_arguments`: those that are saved in files of their own."""
     for name in names:
         model.init_params_["non_kwargs"].pop(name, None)
+
+
+@contextmanager
+def scvi_silent() -> Iterator[None]:
+    """Within the block, scvi-tools logs nothing below a warning: that it sets up other cells like those of the model is
+    what its user asked for."""
+    log = logging.getLogger("scvi")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def replace_content(adata: AnnData, new: AnnData) -> None:

@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 from scatacformer.cells import RowSource
 from scatacformer.model._fields import note_regions, refuse_changed
 from scatacformer.model._rows import row_numbers
-from scatacformer.model._scvi import BaseModelClass, categories
+from scatacformer.model._scvi import BaseModelClass, categories, scvi_silent
 from scatacformer.training import History
 
 from ._mudata import Asked, check_unchanged, default_setup, is_mudata, pairs_of, set_up_pairs
@@ -139,7 +139,8 @@ class ModelBase(BaseModelClass):
         found = self.adata if adata is None else adata
         if (known := self.get_anndata_manager(found)) is not None and known.adata is found:
             refuse_changed(known, found)
-        found = super()._validate_anndata(found, **kwargs)
+        with scvi_silent():
+            found = super()._validate_anndata(found, **kwargs)
         if known is None:
             note_regions(self.get_anndata_manager(found, required=True), found)
         return found
