@@ -59,6 +59,7 @@ html_theme_options = {
     "use_repository_button": True,
     "use_issues_button": True,
     "show_navbar_depth": 1,
+    "max_navbar_depth": 1,  # the names of 200 functions do not fit into a sidebar; they are in the API page
     "show_toc_level": 2,
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -72,6 +72,8 @@ def main() -> int:
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault("MPLBACKEND", "Agg")
+    if args.jobs > 1:  # pages at once share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.jobs)))
     figures = None if args.figures is None else args.figures.resolve()
     if args.one is not None:
         run(args.one, args.show, figures)

@@ -28,8 +28,8 @@ class Settings:
 
     @property
     def seed(self) -> int | None:
-        """Seed of models that are created without one. None: ``scvi.settings.seed``, or 0. No global random state is
-        seeded."""
+        """Seed of models that are created without one. With None it is ``scvi.settings.seed``, or 0. No global random
+        state is seeded."""
         return self._seed
 
     @seed.setter
@@ -40,8 +40,8 @@ class Settings:
 
     @property
     def verbosity(self) -> int:
-        """Level of the messages on stderr, as in :mod:`logging`: 20 (``"info"``) by default. Set it to a level, a
-        name (``"error"``, ``"warning"``, ``"info"``, ``"debug"``) or scanpy's 0 to 4."""
+        """Level of the messages on stderr, as in Python's ``logging``; 20 (``"info"``) by default. Set it to a level,
+        a name (``"error"``, ``"warning"``, ``"info"``, ``"debug"``) or scanpy's 0 to 4."""
         return logger.level
 
     @verbosity.setter
@@ -71,8 +71,8 @@ class Settings:
 
     @property
     def n_threads(self) -> int | None:
-        """Number of threads of torch, numba and linear algebra. None: that of the libraries. Set it before the first
-        computation."""
+        """Number of threads of torch, numba and linear algebra; None, the default, leaves it to them. Set it before the
+        first computation."""
         return self._n_threads
 
     @n_threads.setter
