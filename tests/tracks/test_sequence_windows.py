@@ -156,6 +156,15 @@ def test_tracks_that_are_no_coverage_are_refused(tmp_path: Path, fasta: Path) ->
     write_bigwig(tmp_path / "zero.bw", SIZES, [("chr1", 5700, 5900, 1.0)])
     with pytest.raises(ValueError, match="track 'zero' is zero in all"):
         sf.pp.sequence_windows([tmp_path / "zero.bw"], fasta, **GEOMETRY)
+    regions = ["chr1:64-1088", "chr2:1024-2048"]
+    for value, message in (
+        (np.nan, "track 'y' has no value: all .* bins are NaN"),
+        (np.inf, "'y' has infinite values"),
+    ):
+        values = np.ones((2, 2, 16), dtype=np.float32)
+        values[1] = value
+        with pytest.raises(ValueError, match=message):
+            sf.pp.sequence_windows(values, fasta, regions=regions, names=["x", "y"], **GEOMETRY)
     (tmp_path / "text.bw").write_text("chr1\t0\t5\n")
     with pytest.raises(ValueError, match="is not a bigWig file"):
         sf.pp.sequence_windows([tmp_path / "text.bw"], fasta, **GEOMETRY)

@@ -1,0 +1,299 @@
+"""DNase of real windows of hg38: the data, folds by chromosome, Epiformer with and without MPRA, a CNN, ridge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import data_folder
+
+TRACKS = ["GM03348", "HepG2", "GM12865", "cardiac fibroblast", "SK-MEL-5", "vagina", "muscle of back", "renal pelvis"]
+TRACKS += ["A172", "embryo brain"]
+SEQ_LEN, FIRST = 81_920, 24_576  # of the 131,072 bp of a record
+N_FOLDS = 5
+REAL = {"d_stem": 48, "d_model": 64, "n_layers": 1, "n_heads": 4, "d_feedforward": 128, "dropout": 0.2}
+LR = 2e-3
+
+
+def records() -> dict[str, np.ndarray]:
+    """Sequence, chromosome and DNase in bins of 128 bp, (65, 10, 512), of the windows of hg38."""
+    d = np.load(data_folder() / "sequence" / "hg38_windows.npz", allow_pickle=False)
+    signal = d["target"][:, :, 24:34].astype(np.float32).reshape(65, 512, 4, 10).sum(2).transpose(0, 2, 1)
+    return {"seq": d["seq"], "chrom": d["chrom"].astype(str), "signal": signal}
+
+
+def folds(chrom: np.ndarray) -> list[list[str]]:
+    """Chromosomes of each fold, of about as many windows each."""
+    names, counts = np.unique(chrom, return_counts=True)
+    parts: list[list[str]] = [[] for _ in range(N_FOLDS)]
+    sizes = np.zeros(N_FOLDS)
+    for i in np.argsort(-counts, kind="stable"):
+        smallest = int(np.argmin(sizes))
+        parts[smallest].append(str(names[i]))
+        sizes[smallest] += counts[i]
+    return parts
+
+
+def as_genome(data: dict[str, np.ndarray], path: Path) -> list[str]:
+    """Write the records of a chromosome one after the other as a FASTA file; names of the windows, in their order."""
+    letters = np.frombuffer(b"ACGTN", dtype=np.uint8)
+    regions = [""] * len(data["seq"])
+    with path.open("wb") as file:
+        for name in np.unique(data["chrom"]):
+            rows = np.flatnonzero(data["chrom"] == name)
+            file.write(b">" + name.encode() + b"\n" + letters[data["seq"][rows].ravel()].tobytes() + b"\n")
+            for place, row in enumerate(rows):
+                start = place * data["seq"].shape[1] + FIRST
+                regions[row] = f"{name}:{start}-{start + SEQ_LEN}"
+    return regions
+
+
+def real_tracks(folder: Path) -> Any:
+    import scatacformer as sf
+
+    data = records()
+    regions = as_genome(data, folder / "windows.fa")
+    tracks = sf.pp.sequence_windows(
+        data["signal"].transpose(1, 0, 2),
+        folder / "windows.fa",
+        regions=regions,
+        names=TRACKS,
+        seq_len=SEQ_LEN,
+        crop=64,
+    )
+    sf.Epiformer.setup_anndata(tracks)
+    return tracks
+
+
+def split(chrom: np.ndarray, fold: int) -> tuple[list[str], list[str]]:
+    """Chromosomes of a fold, which are held out, and two of the next, which tell when to stop."""
+    parts = folds(chrom)
+    return parts[fold], parts[(fold + 1) % N_FOLDS][:2]
+
+
+def train_real(tracks: Any, fold: int, epochs: int, seed: int, start: Any = None) -> Any:
+    """A model of the other folds, from scratch or from the weights of ``start``."""
+    import scatacformer as sf
+
+    test, validation = split(records()["chrom"], fold)
+    model = (
+        sf.Epiformer(tracks, seed=seed, **REAL)
+        if start is None
+        else sf.Epiformer.for_fine_tuning(tracks, start, seed=seed)
+    )
+    model.train(
+        epochs, holdout_chromosomes=test, validation_chromosomes=validation, loss="log", batch_size=1, max_shift=64,
+        lr=LR, weight_decay=0.01, gradient_clip_val=1.0, early_stopping=False, enable_progress_bar=False,
+    )  # fmt: skip
+    return model
+
+
+# ---- lentiMPRA: 57,000 elements that are not in the windows, to start from
+
+
+def mpra_model(folder: Path, epochs: int, seed: int) -> Any:
+    """A model of the activity of elements of 200 bp in three cell lines; trained once and kept in ``folder``.
+
+    Elements that lie in any window of the DNase data are left out, so that no held-out DNA has been seen. An element
+    fills two bins, N on both sides; 320 of them make a window of the length that is trained on afterwards.
+    """
+    import scatacformer as sf
+
+    if (folder / "model").exists():
+        return sf.Epiformer.load(folder / "model", adata=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    codes, activity = _elements_outside(records()["seq"])
+    order = np.random.default_rng(seed).permutation(len(codes))
+    per_window = SEQ_LEN // 256
+    n = len(codes) // per_window
+    rows = order[: n * per_window].reshape(n, per_window)
+    letters = np.frombuffer(b"ACGTN", dtype=np.uint8)
+    values = np.full((3, n, SEQ_LEN // 128), np.nan, dtype=np.float32)
+    regions = []
+    with (folder / "elements.fa").open("wb") as file:
+        for number in range(n):
+            slots = np.full((per_window, 256), 4, dtype=np.uint8)
+            slots[:, 28:228] = codes[rows[number]]
+            file.write(b">w%d\n" % number + letters[slots.ravel()].tobytes() + b"\n")
+            values[:, number] = np.repeat(activity[rows[number]].T, 2, axis=1)
+            regions.append(f"w{number}:0-{SEQ_LEN}")
+    tracks = sf.pp.sequence_windows(
+        values, folder / "elements.fa", regions=regions, names=["HepG2", "K562", "WTC11"], seq_len=SEQ_LEN, crop=0
+    )
+    sf.Epiformer.setup_anndata(tracks)
+    model = sf.Epiformer(tracks, seed=seed, **REAL)
+    model.train(
+        epochs, validation_chromosomes=[f"w{number}" for number in range(5)], loss="log", batch_size=1, max_shift=0,
+        lr=LR, weight_decay=0.01, gradient_clip_val=1.0, early_stopping=False, enable_progress_bar=False,
+    )  # fmt: skip
+    print("MPRA", model.history["validation_pearson"]["validation_pearson"].round(3).tolist(), flush=True)
+    model.save(folder / "model")
+    return model
+
+
+def _elements_outside(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes ``(n, 200)`` and RNA per DNA ``(n, 3)`` of the elements of which no 24 bp in the middle are in a window."""
+    import pandas as pd
+
+    from scatacformer.sequence import codes_of, reverse_complement
+
+    table = pd.read_csv(data_folder() / "sequence" / "mpra_three_lines.tsv.gz", sep="\t")
+    codes = np.stack([codes_of(text[:200]) for text in table["seq"]])
+    seen = np.concatenate([_words(strand) for seq in windows for strand in (seq, reverse_complement(seq))])
+    middle = np.concatenate([_words(row) for row in codes[:, 88:112]])
+    outside = ~np.isin(middle, np.unique(seen))
+    print(f"MPRA: {int((~outside).sum()):,} of {len(codes):,} elements lie in a window and are left out", flush=True)
+    activity = table[["HepG2", "K562", "WTC11"]].to_numpy(np.float32)[outside]
+    return codes[outside], np.exp2(activity.clip(-4, 6))
+
+
+def _words(codes: np.ndarray, k: int = 24) -> np.ndarray:
+    out = np.zeros(len(codes) - k + 1, dtype=np.int64)
+    for i in range(k):
+        out = out * 4 + np.minimum(codes[i : i + len(out)], 3)
+    return out
+
+
+# ---- a CNN of the size of BPNet-lite
+
+
+def train_cnn(data: dict[str, np.ndarray], fold: int, epochs: int, seed: int) -> tuple[Any, np.ndarray]:
+    """BPNet's body (Avsec et al. 2021; 64 filters, 8 dilated layers), mean by bin, a linear head; trained as Epiformer.
+
+    Returns a function from one-hot DNA ``(n, 4, seq_len)`` to signal ``(n, 10, 512)``, and the loss of each epoch.
+    """
+    import torch
+    from torch import nn
+
+    from scatacformer.sequence import one_hot
+
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv1d(4, 64, 21, padding=10)
+            self.layers = nn.ModuleList(nn.Conv1d(64, 64, 3, padding=2**i, dilation=2**i) for i in range(1, 9))
+            self.head = nn.Conv1d(64, 10, 1)
+
+        def forward(self, x: Any) -> Any:
+            x = self.first(x).relu()
+            for layer in self.layers:
+                x = x + layer(x).relu()
+            x = self.head(nn.functional.avg_pool1d(x, 128))
+            return nn.functional.softplus(x[..., 64:576])
+
+    torch.manual_seed(seed)
+    network = Body()
+    test, validation = split(data["chrom"], fold)
+    rows = {
+        "train": np.flatnonzero(~np.isin(data["chrom"], [*test, *validation])),
+        "validation": np.flatnonzero(np.isin(data["chrom"], validation)),
+    }
+    scale = torch.from_numpy(data["signal"][rows["train"]].mean((0, 2)))[:, None]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=0.01)
+    n_steps = epochs * len(rows["train"])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=n_steps, pct_start=0.1)
+    rng = np.random.default_rng(seed)
+
+    def error(row: int, shift: int, reverse: bool) -> Any:
+        x = torch.from_numpy(one_hot(data["seq"][row][None, FIRST + shift : FIRST + shift + SEQ_LEN]))
+        y = torch.from_numpy(data["signal"][row]) / scale
+        if reverse:
+            x, y = x.flip(1, 2), y.flip(1)
+        return (torch.log2(network(x)[0] + 1) - torch.log2(y + 1)).square().mean()
+
+    losses, best, kept = [], np.inf, network.state_dict()
+    for _ in range(epochs):
+        network.train()
+        for row in rng.permutation(rows["train"]).tolist():
+            loss = error(row, int(rng.integers(-3, 4)), bool(rng.random() < 0.5))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+        network.eval()
+        with torch.inference_mode():
+            losses.append(float(np.mean([float(error(row, 0, False)) for row in rows["validation"].tolist()])))
+        if losses[-1] < best:
+            best, kept = losses[-1], {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(kept)
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.concatenate([(network(torch.from_numpy(one[None])) * scale).numpy() for one in x])
+
+    return predict, np.array(losses)
+
+
+# ---- ridge on k-mers
+
+
+def kmer_counts(seq: np.ndarray, k: int = 5, width: int = 512) -> np.ndarray:
+    """Canonical k-mers in ``width`` bp around each of the central 512 bins, (512, 512) for k = 5."""
+    middles = FIRST + 64 * 128 + np.arange(512) * 128 + 64
+    column, known, n_columns = _columns(seq, k)
+    out = np.zeros((512, n_columns), dtype=np.float32)
+    for row, middle in enumerate(middles.tolist()):
+        place = slice(middle - width // 2, middle + width // 2 - k + 1)
+        out[row] = np.bincount(column[place][known[place]], minlength=n_columns)
+    return out
+
+
+def kmer_columns(seq: np.ndarray, n_columns: int, k: int = 5) -> np.ndarray:
+    """Canonical k-mers of a whole sequence, ``(n_columns,)``."""
+    column, known, _ = _columns(seq, k)
+    return np.bincount(column[known], minlength=n_columns).astype(np.float32)
+
+
+def _columns(seq: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Column of the canonical k-mer at each position, whether it has no N, and the number of columns."""
+    codes = np.zeros(len(seq) - k + 1, dtype=np.int64)
+    known = np.ones(len(codes), dtype=bool)
+    for i in range(k):
+        part = seq[i : i + len(codes)]
+        codes, known = codes * 4 + part, known & (part < 4)
+    codes = np.where(known, codes, 0)
+    kinds, column = np.unique(np.minimum(np.arange(4**k), _reverse_index(k)), return_inverse=True)
+    return column[codes], known, len(kinds)
+
+
+def _reverse_index(k: int) -> np.ndarray:
+    codes = np.arange(4**k)
+    reverse = np.zeros_like(codes)
+    for _ in range(k):
+        reverse, codes = reverse * 4 + (3 - codes % 4), codes // 4
+    return reverse
+
+
+def ridge(features: np.ndarray, signal: np.ndarray, train: np.ndarray, validation: np.ndarray) -> Any:
+    """Ridge on log2(x + 1) with the penalty that is best on the validation chromosomes."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def rows(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return features[part].reshape(-1, features.shape[-1]), np.log2(
+            signal[part].transpose(0, 2, 1).reshape(-1, 10) + 1
+        )
+
+    best, best_r = None, -2.0
+    for alpha in (1e2, 1e3, 1e4, 1e5):
+        model = make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(*rows(train))
+        x, y = rows(validation)
+        r = float(np.corrcoef(model.predict(x).ravel(), y.ravel())[0, 1])
+        if r > best_r:
+            best, best_r = model, r
+    return best
+
+
+def scores(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
+    """Pearson of log2(x + 1) over all bins and tracks, after the mean over tracks is subtracted, and by track."""
+    a, b = predicted.reshape(-1, 10), measured.reshape(-1, 10)
+    specific = [x - x.mean(1, keepdims=True) for x in (a, b)]
+    out = {"all bins": pearson(a, b), "specific": pearson(*specific)}
+    return out | {name: pearson(a[:, i], b[:, i]) for i, name in enumerate(TRACKS)}
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) if a.std() > 0 else 0.0
