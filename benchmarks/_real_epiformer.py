@@ -1,4 +1,4 @@
-"""DNase of real windows of hg38: the data, folds by chromosome, Epiformer with and without MPRA, a CNN, ridge."""
+"""DNase of real windows of hg38: the data, folds by chromosome, Epiformer, a CNN of BPNet's size, ridge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRACKS += ["A172", "embryo brain"]
 SEQ_LEN, FIRST = 81_920, 24_576  # of the 131,072 bp of a record
 N_FOLDS = 5
 REAL = {"d_stem": 48, "d_model": 64, "n_layers": 1, "n_heads": 4, "d_feedforward": 128, "dropout": 0.2}
-LR = 2e-3
+LR = 3e-3
 
 
 def records() -> dict[str, np.ndarray]:
@@ -49,18 +49,25 @@ def as_genome(data: dict[str, np.ndarray], path: Path) -> list[str]:
     return regions
 
 
-def real_tracks(folder: Path) -> Any:
+def real_tracks(folder: Path, parts: int = 1) -> Any:
+    """Tracks × bins of the whole windows, or of each window in ``parts`` with a crop of 16 bins."""
     import scatacformer as sf
 
     data = records()
-    regions = as_genome(data, folder / "windows.fa")
+    regions, crop = as_genome(data, folder / "windows.fa"), 64
+    signal, seq_len = data["signal"].transpose(1, 0, 2), SEQ_LEN
+    if parts > 1:
+        crop, n = 16, 512 // parts
+        seq_len = (n + 2 * crop) * 128
+        starts = [(region.split(":")[0], int(region.split(":")[1].split("-")[0]) + 48 * 128) for region in regions]
+        regions = [
+            f"{name}:{start + i * n * 128}-{start + i * n * 128 + seq_len}"
+            for name, start in starts
+            for i in range(parts)
+        ]
+        signal = signal.reshape(10, -1, n)
     tracks = sf.pp.sequence_windows(
-        data["signal"].transpose(1, 0, 2),
-        folder / "windows.fa",
-        regions=regions,
-        names=TRACKS,
-        seq_len=SEQ_LEN,
-        crop=64,
+        signal, folder / "windows.fa", regions=regions, names=TRACKS, seq_len=seq_len, crop=crop
     )
     sf.Epiformer.setup_anndata(tracks)
     return tracks
@@ -72,87 +79,23 @@ def split(chrom: np.ndarray, fold: int) -> tuple[list[str], list[str]]:
     return parts[fold], parts[(fold + 1) % N_FOLDS][:2]
 
 
-def train_real(tracks: Any, fold: int, epochs: int, seed: int, start: Any = None) -> Any:
-    """A model of the other folds, from scratch or from the weights of ``start``."""
+def train_real(folder: Path, fold: int, epochs: int, seed: int) -> Any:
+    """A model of the other folds: windows in eighths, which make eight times as many steps, then whole ones."""
     import scatacformer as sf
 
     test, validation = split(records()["chrom"], fold)
-    model = (
-        sf.Epiformer(tracks, seed=seed, **REAL)
-        if start is None
-        else sf.Epiformer.for_fine_tuning(tracks, start, seed=seed)
-    )
-    model.train(
-        epochs, holdout_chromosomes=test, validation_chromosomes=validation, loss="log", batch_size=1, max_shift=64,
-        lr=LR, weight_decay=0.01, gradient_clip_val=1.0, early_stopping=False, enable_progress_bar=False,
-    )  # fmt: skip
+    common: dict[str, Any] = {
+        "holdout_chromosomes": test, "validation_chromosomes": validation, "loss": "log", "batch_size": 1, "max_shift": 64,
+        "weight_decay": 0.01, "gradient_clip_val": 1.0, "early_stopping": False, "enable_progress_bar": False,
+    }  # fmt: skip
+    short = sf.Epiformer(real_tracks(folder, 8), seed=seed, **REAL)
+    short.train(epochs, lr=LR, **common)
+    model = sf.Epiformer.for_fine_tuning(real_tracks(folder), short, seed=seed)
+    model.train(2, lr=LR / 4, **common)
+    for name, losses in (("eighths", short), ("whole", model)):
+        found = losses.history["validation_loss"]["validation_loss"]
+        print(f"fold {fold}, {name}: validation loss {found.round(4).tolist()}", flush=True)
     return model
-
-
-# ---- lentiMPRA: 57,000 elements that are not in the windows, to start from
-
-
-def mpra_model(folder: Path, epochs: int, seed: int) -> Any:
-    """A model of the activity of elements of 200 bp in three cell lines; trained once and kept in ``folder``.
-
-    Elements that lie in any window of the DNase data are left out, so that no held-out DNA has been seen. An element
-    fills two bins, N on both sides; 320 of them make a window of the length that is trained on afterwards.
-    """
-    import scatacformer as sf
-
-    if (folder / "model").exists():
-        return sf.Epiformer.load(folder / "model", adata=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    codes, activity = _elements_outside(records()["seq"])
-    order = np.random.default_rng(seed).permutation(len(codes))
-    per_window = SEQ_LEN // 256
-    n = len(codes) // per_window
-    rows = order[: n * per_window].reshape(n, per_window)
-    letters = np.frombuffer(b"ACGTN", dtype=np.uint8)
-    values = np.full((3, n, SEQ_LEN // 128), np.nan, dtype=np.float32)
-    regions = []
-    with (folder / "elements.fa").open("wb") as file:
-        for number in range(n):
-            slots = np.full((per_window, 256), 4, dtype=np.uint8)
-            slots[:, 28:228] = codes[rows[number]]
-            file.write(b">w%d\n" % number + letters[slots.ravel()].tobytes() + b"\n")
-            values[:, number] = np.repeat(activity[rows[number]].T, 2, axis=1)
-            regions.append(f"w{number}:0-{SEQ_LEN}")
-    tracks = sf.pp.sequence_windows(
-        values, folder / "elements.fa", regions=regions, names=["HepG2", "K562", "WTC11"], seq_len=SEQ_LEN, crop=0
-    )
-    sf.Epiformer.setup_anndata(tracks)
-    model = sf.Epiformer(tracks, seed=seed, **REAL)
-    model.train(
-        epochs, validation_chromosomes=[f"w{number}" for number in range(5)], loss="log", batch_size=1, max_shift=0,
-        lr=LR, weight_decay=0.01, gradient_clip_val=1.0, early_stopping=False, enable_progress_bar=False,
-    )  # fmt: skip
-    print("MPRA", model.history["validation_pearson"]["validation_pearson"].round(3).tolist(), flush=True)
-    model.save(folder / "model")
-    return model
-
-
-def _elements_outside(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes ``(n, 200)`` and RNA per DNA ``(n, 3)`` of the elements of which no 24 bp in the middle are in a window."""
-    import pandas as pd
-
-    from scatacformer.sequence import codes_of, reverse_complement
-
-    table = pd.read_csv(data_folder() / "sequence" / "mpra_three_lines.tsv.gz", sep="\t")
-    codes = np.stack([codes_of(text[:200]) for text in table["seq"]])
-    seen = np.concatenate([_words(strand) for seq in windows for strand in (seq, reverse_complement(seq))])
-    middle = np.concatenate([_words(row) for row in codes[:, 88:112]])
-    outside = ~np.isin(middle, np.unique(seen))
-    print(f"MPRA: {int((~outside).sum()):,} of {len(codes):,} elements lie in a window and are left out", flush=True)
-    activity = table[["HepG2", "K562", "WTC11"]].to_numpy(np.float32)[outside]
-    return codes[outside], np.exp2(activity.clip(-4, 6))
-
-
-def _words(codes: np.ndarray, k: int = 24) -> np.ndarray:
-    out = np.zeros(len(codes) - k + 1, dtype=np.int64)
-    for i in range(k):
-        out = out * 4 + np.minimum(codes[i : i + len(out)], 3)
-    return out
 
 
 # ---- a CNN of the size of BPNet-lite

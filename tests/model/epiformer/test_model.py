@@ -247,3 +247,17 @@ def test_the_loss_of_logarithms_is_that_of_a_calculation_by_hand(tracks: AnnData
     logs = [np.log2(values[:, held] / model.scale_[:, None] + 1) for values in (predicted, tracks.X)]
     expected = np.square(logs[0] - logs[1]).mean()
     assert model.history_["validation_loss"]["validation_loss"].min() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_same_tracks_keep_their_head_in_other_windows(model: sf.Epiformer, genome: tuple) -> None:
+    longer = make_tracks(genome[0], genome[2], seq_len=1536)
+    sf.Epiformer.setup_anndata(longer)
+    tuned = sf.Epiformer.for_fine_tuning(longer, model)
+    assert tuned.config_.n_outputs == 40 and torch.equal(
+        tuned.module.state_dict()["ptw.linear.0.weight"], model.module.state_dict()["ptw.linear.0.weight"]
+    )
+    short, long = (m.predict_region("chr4:2048-2560", progress=False).values for m in (model, tuned))
+    assert np.corrcoef(short.ravel(), long.ravel())[0, 1] > 0.9  # it predicts before it is trained further
+    before = tuned.scale_.copy()
+    tuned.train(1, holdout_chromosomes="chr4", validation_chromosomes="chr3", lr=1e-4, enable_progress_bar=False)
+    np.testing.assert_array_equal(tuned.scale_, before)

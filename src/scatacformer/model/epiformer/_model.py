@@ -285,9 +285,10 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
 
     @classmethod
     def for_fine_tuning(cls, adata: AnnData, model: Epiformer, seed: int = 0) -> Epiformer:
-        """A model of other tracks, or of another species, that starts from the weights of ``model``.
+        """A model of other tracks, another species or longer windows, that starts from the weights of ``model``.
 
-        Its last layer is new. Train it with ``trainable="head"``, ``"lora"`` or ``"all"``.
+        Its last layer is new, except for the same tracks: then it predicts at once, and can be trained further on other
+        windows. Train it with ``trainable="head"``, ``"lora"`` or ``"all"``.
 
         Parameters
         ----------
@@ -310,9 +311,12 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
                 "make windows with the same bin_size."
             )
         module = EpiformerNetwork(config, seed)
-        _files.transplant(module, model.module.state_dict(), keep_head=True)
+        same = prepared.track_names == model.track_names_
+        _files.transplant(module, model.module.state_dict(), keep_head=not same)
         new = cls.__new__(cls)
         new._take(config, module, prepared.track_names, seed)
+        if same:
+            new.scale_, new.is_trained_ = model.scale_.copy(), model.is_trained_
         new.adata, new._genome = adata, prepared.genome
         return new
 
