@@ -263,7 +263,7 @@ def main() -> None:
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "epiformer-benchmark" / "rows.jsonl"
     )
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--planted-epochs", type=int, default=15)
+    parser.add_argument("--planted-epochs", type=int, default=20)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--folds", nargs="+", type=int, default=list(range(N_FOLDS)))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
