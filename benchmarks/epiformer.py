@@ -226,7 +226,7 @@ def _report_real(rows: dict[tuple, dict], epochs: int) -> list[str]:
         "held-out chromosomes over all bins and tracks, and after the mean over tracks is subtracted (specific). Ridge: "
         "canonical 5-mers of 512 bp around a bin, its penalty chosen on the validation chromosomes. CNN: the body of BPNet, "
         "64 filters and 8 dilated layers. Mean: of each track in the training windows. Networks: the squared error of log2(x + 1), "
-        f"{epochs} passes, both strands averaged; Epiformer: over eighths of the windows, then 2 over whole ones. Sizes: "
+        f"{epochs} passes, both strands averaged; Epiformer: over quarters of the windows, then 2 over whole ones. Sizes: "
         + ", ".join(f"`{name}={value}`" for name, value in REAL.items())
         + ".\n",
     ]
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "epiformer-benchmark" / "rows.jsonl"
     )
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--planted-epochs", type=int, default=20)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--folds", nargs="+", type=int, default=list(range(N_FOLDS)))
