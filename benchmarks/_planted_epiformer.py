@@ -79,7 +79,7 @@ def measure(seed: int, epochs: int) -> dict[str, float]:
         model = sf.Epiformer(tracks, "small", seed=seed)
         started = time.process_time()
         model.train(
-            epochs, holdout_chromosomes="chr6", validation_chromosomes="chr5", batch_size=2, lr=4e-3, loss="log", early_stopping=False,
+            epochs, holdout_chromosomes="chr6", validation_chromosomes="chr5", batch_size=2, lr=1e-3, early_stopping=False,
             enable_progress_bar=False,
         )  # fmt: skip
         out: dict[str, float] = {"minutes": (time.process_time() - started) / 60}

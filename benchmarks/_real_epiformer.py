@@ -13,7 +13,7 @@ TRACKS += ["A172", "embryo brain"]
 SEQ_LEN, FIRST = 81_920, 24_576  # of the 131,072 bp of a record
 N_FOLDS = 5
 REAL = {"d_stem": 48, "d_model": 64, "n_layers": 1, "n_heads": 4, "d_feedforward": 128, "dropout": 0.2}
-LR = 2e-3
+LR = 1e-3
 
 
 def records() -> dict[str, np.ndarray]:
