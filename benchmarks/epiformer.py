@@ -4,6 +4,7 @@
     python benchmarks/epiformer.py --variants   dsQTL and saturation mutagenesis, with the model of the first fold
     python benchmarks/epiformer.py --planted    a made-up genome with two motifs, three seeds
     python benchmarks/epiformer.py --speed      the base size beside the same network written plainly; a quiet machine
+    python benchmarks/epiformer.py --throughput tracks read and written, variants scored, with memory
     python benchmarks/epiformer.py --write      put what has been measured into results/epiformer.md
 
 Measurements are kept in ``--cache``; what is there is not repeated, so a run that broke off continues. A model is only
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import _measured_variants
+import _throughput_epiformer
 import numpy as np
 from _common import Cache, environment, peak_mb, spread, table, write
 from _real_epiformer import (
@@ -191,6 +193,8 @@ def report(cache: Cache, epochs: int) -> str:
     for key, v in rows.items():
         if key[0] == "speed":
             text += _report_speed(v)
+    if found := {str(key[1]): v for key, v in rows.items() if key[0] == "throughput"}:
+        text += _throughput_epiformer.report(found)
     return "\n".join(text)
 
 
@@ -257,7 +261,7 @@ def _report_real(rows: dict[tuple, dict], epochs: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for part in ("real", "variants", "planted", "speed", "write"):
+    for part in ("real", "variants", "planted", "speed", "throughput", "write"):
         parser.add_argument(f"--{part}", action="store_true")
     parser.add_argument(
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "epiformer-benchmark" / "rows.jsonl"
@@ -281,6 +285,8 @@ def main() -> None:
         variants(cache, arguments.seeds[0], arguments.n_variants)
     if arguments.speed:
         speed(cache, arguments.rounds, arguments.threads)
+    if arguments.throughput:
+        _throughput_epiformer.measure(cache)
     if arguments.write:
         write("epiformer", report(cache, arguments.epochs))
 
