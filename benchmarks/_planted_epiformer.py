@@ -89,7 +89,9 @@ def measure(seed: int, epochs: int) -> dict[str, float]:
         for row, name in enumerate("AB"):
             pair = np.log2(predicted[row, held] + 1), np.log2(tracks.X[row, held] + 1)
             out[f"held-out Pearson, track {name}"] = float(np.corrcoef(*pair)[0, 1])
-            out[f"the same of who knows the motif, track {name}"] = _ceiling(codes["chr12"], signal[name]["chr12"], name)
+            out[f"the same of who knows the motif, track {name}"] = _ceiling(
+                codes["chr12"], signal[name]["chr12"], name
+            )
         out |= _profiles(model, [site for site in sites if site[0] == "chr12"], spearmanr)
         out |= _snps(model, codes["chr12"], [site for site in sites if site[0] == "chr12"], roc_auc_score, seed)
         prepared = model._prepared_of(None)

@@ -14,6 +14,7 @@ SEQ_LEN, FIRST = 81_920, 24_576  # of the 131,072 bp of a record
 N_FOLDS = 5
 REAL = {"d_stem": 48, "d_model": 64, "n_layers": 1, "n_heads": 4, "d_feedforward": 128, "dropout": 0.2}
 LR = 1e-3
+WHOLE_EPOCHS = 4
 
 
 def records() -> dict[str, np.ndarray]:
@@ -79,19 +80,47 @@ def split(chrom: np.ndarray, fold: int) -> tuple[list[str], list[str]]:
     return parts[fold], parts[(fold + 1) % N_FOLDS][:2]
 
 
-def train_real(folder: Path, fold: int, epochs: int, seed: int) -> Any:
+def choose_motifs(fold: int, n: int) -> Any:
+    """The ``n`` human HOCOMOCO motifs whose hits say most of the training windows of a fold, and not the same.
+
+    By the largest correlation of a bin's best hit with log2(x + 1) of a track, or with what is specific to the track; a
+    motif whose hits correlate with those of a better one by more than .4 is left out.
+    """
+    from scatacformer.sequence import Motifs, ScanSettings, scan_sequences
+
+    data = records()
+    test, validation = split(data["chrom"], fold)
+    rows = np.flatnonzero(~np.isin(data["chrom"], [*test, *validation]))
+    motifs = Motifs.from_file(data_folder() / "sequence" / "motifs" / "HOCOMOCOv11_core_HUMAN_mono_meme_format.meme")
+    begin = FIRST + 64 * 128 + np.arange(512) * 128
+    bins = [data["seq"][row][start - 12 : start + 140] for row in rows for start in begin.tolist()]
+    hits = scan_sequences(bins, motifs, ScanSettings(reduce="max"))
+    logs = np.log2(data["signal"][rows] + 1).transpose(0, 2, 1).reshape(-1, 10)
+    wanted = np.concatenate([logs, logs - logs.mean(1, keepdims=True)], axis=1)
+    hits, wanted = ((x - x.mean(0)) / (x.std(0) + 1e-6) for x in (hits, wanted))
+    worth = np.abs(hits.T @ wanted / len(hits)).max(1)
+    alike = hits.T @ hits / len(hits)
+    chosen: list[int] = []
+    for number in np.argsort(-worth).tolist():
+        if len(chosen) < n and all(abs(alike[number, other]) < 0.4 for other in chosen):
+            chosen.append(number)
+    return motifs.select([motifs.names[number] for number in chosen])
+
+
+def train_real(folder: Path, fold: int, epochs: int, seed: int, with_motifs: bool) -> Any:
     """A model of the other folds: windows in quarters, two a step, which make more steps, then whole ones."""
     import scatacformer as sf
 
     test, validation = split(records()["chrom"], fold)
+    motifs = choose_motifs(fold, REAL["d_stem"] // 2) if with_motifs else None
     common: dict[str, Any] = {
         "holdout_chromosomes": test, "validation_chromosomes": validation, "loss": "log", "max_shift": 64,
         "weight_decay": 0.01, "gradient_clip_val": 1.0, "early_stopping": False, "enable_progress_bar": False,
     }  # fmt: skip
-    short = sf.Epiformer(real_tracks(folder, 4), seed=seed, **REAL)
+    short = sf.Epiformer(real_tracks(folder, 4), motifs=motifs, seed=seed, **REAL)
     short.train(epochs, lr=LR, batch_size=2, **common)
     model = sf.Epiformer.for_fine_tuning(real_tracks(folder), short, seed=seed)
-    model.train(2, lr=LR / 4, batch_size=1, **common)
+    model.train(WHOLE_EPOCHS, lr=LR / 2, batch_size=1, **common)
     for name, losses in (("quarters", short), ("whole", model)):
         found = losses.history["validation_loss"]["validation_loss"]
         print(f"fold {fold}, {name}: validation loss {found.round(4).tolist()}", flush=True)

@@ -31,6 +31,7 @@ from _real_epiformer import (
     REAL,
     SEQ_LEN,
     TRACKS,
+    WHOLE_EPOCHS,
     kmer_counts,
     records,
     ridge,
@@ -42,7 +43,7 @@ from _real_epiformer import (
 
 from scatacformer.sequence import one_hot
 
-METHODS = ("ridge", "mean", "CNN", "Epiformer")
+METHODS = ("ridge", "mean", "CNN", "Epiformer", "Epiformer from motifs")
 
 # ---- real DNA
 
@@ -84,7 +85,7 @@ def _epiformer(
 ) -> np.ndarray:
     """log2(x + 1) of the test windows, both strands averaged; the model is kept for the measured variants."""
     with tempfile.TemporaryDirectory() as folder:
-        model = train_real(Path(folder), fold, epochs, seed)
+        model = train_real(Path(folder), fold, epochs, seed, method == "Epiformer from motifs")
         windows = model.adata.uns["sequence_windows"]["windows"][test]
         predicted = {}
         for name, both in (("one strand", False), ("both strands", True)):
@@ -94,7 +95,7 @@ def _epiformer(
                 signal = model.predict_region(region, reverse_complement=both, progress=False)
                 parts.append(np.log2(signal.values.T + 1))
             predicted[name] = np.stack(parts)
-        model.save(cache.path.parent / f"{method}-{fold}-{seed}", overwrite=True)
+        model.save(cache.path.parent / f"{method.replace(' ', '-')}-{fold}-{seed}", overwrite=True)
     alone = scores(predicted["one strand"], measured)
     found |= {f"one strand: {name}": alone[name] for name in ("all bins", "specific")}
     found["validation loss"] = model.history["validation_loss"]["validation_loss"].round(4).tolist()
@@ -230,7 +231,8 @@ def _report_real(rows: dict[tuple, dict], epochs: int) -> list[str]:
         "held-out chromosomes over all bins and tracks, and after the mean over tracks is subtracted (specific). Ridge: "
         "canonical 5-mers of 512 bp around a bin, its penalty chosen on the validation chromosomes. CNN: the body of BPNet, "
         "64 filters and 8 dilated layers. Mean: of each track in the training windows. Networks: the squared error of log2(x + 1), "
-        f"{epochs} passes, both strands averaged; Epiformer: over quarters of the windows, then 2 over whole ones. Sizes: "
+        f"{epochs} passes, both strands averaged; Epiformer: over quarters of the windows, then {WHOLE_EPOCHS} over "
+        "whole ones. From motifs: the first filters start from 24 motifs, chosen on the training windows. Sizes: "
         + ", ".join(f"`{name}={value}`" for name, value in REAL.items())
         + ".\n",
     ]
@@ -266,7 +268,7 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "epiformer-benchmark" / "rows.jsonl"
     )
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--planted-epochs", type=int, default=20)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--folds", nargs="+", type=int, default=list(range(N_FOLDS)))

@@ -13,6 +13,7 @@ import scatacformer as sf
 from scatacformer.model.epiformer._setup import prepare
 from scatacformer.model.epiformer._train import split_windows
 from scatacformer.nn import EpiformerConfig, EpiformerNetwork
+from scatacformer.sequence import Motifs
 
 from .conftest import GEOMETRY, SIZES, make_tracks
 
@@ -261,3 +262,24 @@ def test_the_same_tracks_keep_their_head_in_other_windows(model: sf.Epiformer, g
     before = tuned.scale_.copy()
     tuned.train(1, holdout_chromosomes="chr4", validation_chromosomes="chr3", lr=1e-4, enable_progress_bar=False)
     np.testing.assert_array_equal(tuned.scale_, before)
+
+
+def test_first_filters_start_from_motifs_on_both_strands(tracks: AnnData) -> None:
+    wide = np.full((4, 20), 0.1)  # says nothing but in its last ten positions
+    wide[:, :10] = np.array([0.26, 0.26, 0.24, 0.24])[:, None]
+    wide[np.arange(10) % 4, np.arange(10, 20)] = 0.7
+    narrow = np.full((4, 6), 0.05)
+    narrow[[0, 0, 1, 2, 3, 3], np.arange(6)] = 0.85  # AACGTT
+    motifs = Motifs(names=("wide", "narrow"), matrices=(wide, narrow), n_sites=[100, 100])
+    model, sampled = (sf.Epiformer(tracks, motifs=m, **SIZES) for m in (motifs, None))
+    weight, other = (m.module.conv.stem[0].weight.detach() for m in (model, sampled))
+    assert torch.equal(weight[4:], other[4:])
+    for number, matrix in enumerate((wide[:, 5:], narrow)):
+        one, reverse = weight[2 * number], weight[2 * number + 1]
+        assert torch.equal(reverse, one.flip(0, 1))
+        inside = one[:, one.abs().sum(0) > 0.3]
+        np.testing.assert_array_equal(inside.argmax(0), matrix[:, matrix.max(0) > 0.3].argmax(0))
+        assert float(one.square().sum()) == pytest.approx(2, rel=1e-4)
+    with pytest.raises(ValueError, match="needs two of the 16 first filters .d_stem.*at most 8"):
+        many = Motifs(names=tuple("abcdefghi"), matrices=(narrow,) * 9, n_sites=[100] * 9)
+        sf.Epiformer(tracks, motifs=many, **SIZES)

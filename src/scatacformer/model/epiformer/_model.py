@@ -20,6 +20,7 @@ from scatacformer.training import FitOptions
 from . import _files, _setup
 from ._card import card_facts
 from ._interpreting import InterpretMixin
+from ._motif_filters import start_from_motifs
 from ._predicting import PredictMixin
 from ._setup import Genome, Prepared
 from ._train import Loss, Options, Trainable, split_windows, train_model
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+
+    from scatacformer.sequence import Motifs
 
 _LR = {"small": 1e-3, "base": 1e-4}
 
@@ -46,6 +49,9 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         ``"small"`` (minutes on a laptop) or ``"base"`` (the published one: 54.8 million parameters; for GPUs).
     separate
         One network for each track, instead of one for all tracks.
+    motifs
+        Motifs from which the first filters start, each on both strands: at most half of ``d_stem``. For data of a few
+        megabases, which are too small to learn motifs from. Default: sampled filters.
     seed
         Of the first weights and of training. Default: ``sf.settings.seed``.
     **sizes
@@ -81,6 +87,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         size: Literal["small", "base"] = "small",
         *,
         separate: bool = False,
+        motifs: Motifs | None = None,
         seed: int | None = None,
         **sizes: Any,
     ) -> None:
@@ -95,6 +102,8 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
                 "sf.pp.sequence_windows."
             )
         module = (SeparateTracks if separate else EpiformerNetwork)(config, seed)
+        if motifs is not None:
+            start_from_motifs(module, motifs)
         self._take(config, module, prepared.track_names, seed)
         self.adata, self._genome = adata, prepared.genome
         self._lr = _LR[size]

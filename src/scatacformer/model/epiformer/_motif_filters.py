@@ -1,0 +1,50 @@
+"""First filters that begin as known motifs, for data too small to learn motifs from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scatacformer.nn import EpiformerNetwork
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from scatacformer.sequence import Motifs
+
+
+@torch.no_grad()
+def start_from_motifs(module: nn.Module, motifs: Motifs) -> None:
+    """Set the first filters of each network of ``module``: filters 2 i and 2 i + 1 are motif i and its other strand.
+
+    A filter is the motif's log-odds without the mean of each position, and has the spread that a sampled filter has, so
+    that training begins as it does without motifs. Of a motif wider than the filters its most informative part is taken.
+
+    Raises ValueError for more motifs than have room among the filters.
+    """
+    for network in module.modules():
+        if isinstance(network, EpiformerNetwork):
+            weight = network.conv.stem[0].weight  # (d_stem, 4, 15)
+            if 2 * len(motifs) > len(weight):
+                raise ValueError(
+                    f"motifs has {len(motifs)} motifs, each of which needs two of the {len(weight)} first filters (d_stem), "
+                    f"one a strand. Select at most {len(weight) // 2} with motifs.select(names), or take a larger d_stem."
+                )
+            for number, log_odds in enumerate(motifs.log_odds()):
+                one = _filter(np.asarray(log_odds, dtype=np.float32), weight.shape[2])
+                weight[2 * number] = torch.from_numpy(one)
+                weight[2 * number + 1] = torch.from_numpy(one[::-1, ::-1].copy())
+
+
+def _filter(log_odds: np.ndarray, width: int) -> np.ndarray:
+    """``(4, width)``: the motif in the middle, with the mean square of a sampled filter, 2 / (4 width)."""
+    values = log_odds - log_odds.mean(axis=0)
+    if values.shape[1] > width:
+        said = np.convolve(np.square(values).sum(axis=0), np.ones(width), "valid")
+        values = values[:, int(said.argmax()) :][:, :width]
+    out = np.zeros((4, width), dtype=np.float32)
+    begin = (width - values.shape[1]) // 2
+    out[:, begin : begin + values.shape[1]] = values
+    return out * np.float32(np.sqrt(2 / max(np.square(out).sum(), 1e-12)))
