@@ -153,7 +153,9 @@ class EpiformerNetwork(nn.Module):
                 bound = module.in_features**-0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        nn.init.constant_(self.ptw.linear[0].bias, math.log(math.e - 1))  # the output begins around 1, the mean
+        last = self.ptw.linear[0]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, math.log(math.e - 1))  # the output begins around 1, the mean
 
 
 class SeparateTracks(nn.Module):
