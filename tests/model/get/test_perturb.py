@@ -139,6 +139,8 @@ def test_contacts_are_learned_from_a_map(cool, trained, active, tmp_path):
     )
     assert found.scores["network"] >= 0.85
     assert found.scores["n_pairs"] > 500
+    assert 0.85 <= found.scores["powerlaw"] <= found.scores["ceiling"] <= 1
+    assert found.scores["network"] > found.scores["ceiling"] - 0.05
     contacts = found.contacts([10_000, 30_000, 500_000])
     np.testing.assert_allclose(contacts, contacts.T, rtol=1e-5)
     assert contacts[0, 1] > 5 * contacts[0, 2]
