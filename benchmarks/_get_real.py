@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from _common import data_folder
+from _common import data_folder, peak_mb
 from epiformer import TRACKS, folds
 
 from scatacformer.sequence import ScanSettings
@@ -240,6 +242,46 @@ def accessibility(fold: int) -> dict[str, Any]:
     return found
 
 
+def pretraining_dna(seed: int) -> dict[str, Any]:
+    """Masked tiles of real DNA against the column means; then the accessibility of a tenth of the records."""
+    import scatacformer as sf
+
+    regions, _, _ = dna_regions()
+    chrom = regions.var["chrom"].to_numpy()
+    windows = folds(chrom[::PER_WINDOW])
+    test, stop = np.isin(chrom, windows[1]), np.isin(chrom, windows[2])
+    sf.GET.setup_anndata(regions, expression_layers=None)
+    sizes: dict[str, Any] = {"n_regions": 16, "stride": 8, "d_model": 64, "n_layers": 2, "drop_path": 0.2, "seed": seed}
+    model = sf.GET(regions[:3, ~test].copy(), **sizes)  # three tracks: the motifs are those of all
+    model.pretrain(12, lr=1e-3, holdout_chromosomes=sorted(set(chrom[stop])), **QUIET)
+    x = model._prepared_of(regions).data.features(np.zeros(len(chrom), int), np.arange(len(chrom))[:, None], "ones")[
+        :, 0
+    ]
+    x[:, -1] = regions.layers["acpm"][:3].mean(0)
+    means = x[~test & ~stop].mean(0)
+    errors = [
+        ((x[stop, :-1] - means[:-1]) ** 2).sum(),
+        ((regions.layers["acpm"][:3][:, stop] - means[-1]) ** 2).mean(0).sum(),
+    ]
+    found = {
+        "masked": float(model.history["validation_loss"].min().iloc[0]),
+        "column means": float(sum(errors) / x[stop].size),
+    }
+    record = np.arange(len(chrom)) // PER_WINDOW
+    free = np.unique(record[~test & ~stop])
+    chosen = np.random.default_rng(seed).choice(free, max(2, len(free) // 10), replace=False)
+    few = regions[:, np.isin(record, chosen) | stop].copy()
+    for name in ("pretrained", "from scratch"):
+        start = sf.GET.load_query_data(few, model) if name == "pretrained" else sf.GET(few, **sizes)
+        start.train(
+            60, target="accessibility", lr=3e-4, weight_decay=1.0, batch_size=8,
+            holdout_chromosomes=sorted(set(chrom[stop])), early_stopping_patience=15, **QUIET,
+        )  # fmt: skip
+        predicted = start.get_predicted_accessibility(regions).to_numpy().T[test]
+        found[name] = _track_scores(predicted, regions.layers["acpm"].T[test])
+    return found
+
+
 def _ridge(x: np.ndarray, y: np.ndarray, train: np.ndarray, stop: np.ndarray) -> Any:
     """The penalty that does best on the chromosomes that stop training."""
     from sklearn.linear_model import Ridge
@@ -350,3 +392,32 @@ def cage() -> dict[str, Any]:
         f"{len(windows[0])} chromosomes left out; the accessibility is the mean of 10 DNase tracks of other samples. 95 % "
         f"interval of GET's Pearson by resampling tiles: {low:.3f}–{high:.3f}.",
     }
+
+
+# ---- scanning
+
+
+def scan(n_regions: int = 150_000, n_motifs: int = 800, width: int = 500) -> dict[str, Any]:
+    """Random DNA scanned for JASPAR's motifs, at full size."""
+    import scatacformer as sf
+
+    motifs = sf.sequence.Motifs.from_jaspar()
+    motifs = motifs.select(list(motifs.names)[:n_motifs])
+    n_bases, per_chrom = 10_000_000, 10_000_000 // (2 * width)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "genome.fa"
+        letters, names = np.frombuffer(b"ACGT", np.uint8), []
+        with path.open("wb") as file:
+            for number in range(-(-n_regions // per_chrom)):
+                names.append(f"chr{number + 1}")
+                file.write(f">chr{number + 1}\n".encode() + letters[rng.integers(4, size=n_bases)].tobytes() + b"\n")
+        row = np.arange(n_regions)
+        start = (row % per_chrom) * 2 * width
+        regions = sf.Vocabulary(tuple(names), row // per_chrom, start, start + width)
+        before, began, cpu = peak_mb(), time.perf_counter(), time.process_time()
+        found = sf.sequence.scan_regions(regions, sf.sequence.Fasta(path), motifs, progress=False)
+    return {
+        "cpu": time.process_time() - cpu, "seconds": time.perf_counter() - began, "peak_mb": peak_mb(),
+        "before_mb": before, "result_mb": found.nbytes / 1e6, "n_regions": n_regions, "n_motifs": len(motifs),
+    }  # fmt: skip
