@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from _common import data_folder, peak_mb
-from epiformer import TRACKS, folds
+from _real_epiformer import TRACKS, folds
 
 from scatacformer.sequence import ScanSettings
 
