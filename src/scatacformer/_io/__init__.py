@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from scatacformer._lazy import lazy
 
 if TYPE_CHECKING:
     from .card import CardFacts, model_card, table
@@ -122,12 +123,4 @@ _FILES = {
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FILE_OF:  # imported when first used
-        return getattr(importlib.import_module(f".{_FILE_OF[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, __all__, _FILE_OF)

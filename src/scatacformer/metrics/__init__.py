@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from scatacformer._lazy import lazy
 
 if TYPE_CHECKING:
     from ._enhancers import auprc, crispri_benchmark, enhancer_scores, powerlaw_contact
@@ -54,12 +55,4 @@ __all__ = [
     "uniformity",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FILE_OF:  # scikit-learn takes a second to import: only when a metric is used
-        return getattr(importlib.import_module(f".{_FILE_OF[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, __all__, _FILE_OF)

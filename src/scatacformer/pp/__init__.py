@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from scatacformer._lazy import lazy, one_file_each
 
 if TYPE_CHECKING:
     from ._annotate_bins import annotate_bins
@@ -34,12 +35,4 @@ __all__ = [
     "union_regions",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:  # one file per verb, imported when the verb is first used
-        return getattr(importlib.import_module(f"._{name}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, __all__, one_file_each(__all__))

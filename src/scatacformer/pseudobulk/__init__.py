@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from scatacformer._lazy import lazy
 
 if TYPE_CHECKING:
     from .count import acpm, log_tpm, sum_by_group
@@ -45,12 +46,4 @@ _FILE_OF = {
     "table_of": "targets",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FILE_OF:  # imported when first used
-        return getattr(importlib.import_module(f".{_FILE_OF[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, __all__, _FILE_OF)
