@@ -106,10 +106,8 @@ def _epiformer(
 
 
 def variants(cache: Cache, seed: int, n_variants: int) -> None:
-    method = "Epiformer after MPRA"
-    _measured_variants.measure(
-        cache, method, cache.path.parent / f"{method.replace(' ', '-')}-0-{seed}", seed, n_variants
-    )
+    folder = cache.path.parent / f"Epiformer-from-motifs-0-{seed}"
+    _measured_variants.measure(cache, "Epiformer", folder, seed, n_variants)
 
 
 # ---- planted motifs
