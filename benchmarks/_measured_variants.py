@@ -85,12 +85,12 @@ def _by_epiformer(folder: Path) -> Score:
 
 
 def _by_ridge() -> Score:
-    """The k-mer ridge of the first fold, on the 512 bp in the middle."""
+    """The k-mer ridge of the first fold: as it is linear, changes of the counts of the whole background will do."""
     data = records()
     test, validation = (np.isin(data["chrom"], names) for names in split(data["chrom"], 0))
     features = np.stack([kmer_counts(seq) for seq in data["seq"]])
     model = ridge(features, data["signal"], ~test & ~validation, validation)
-    background = _background(512)
+    background = _background(N_BINS * 128)
 
     def score(sequences: list[np.ndarray], track: int) -> np.ndarray:
         counts = np.stack([kmer_columns(row, features.shape[-1]) for row in _placed(sequences, background)])
