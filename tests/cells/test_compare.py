@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from scatacformer.cells import StartOptions
 from scatacformer.cells.start import open_bins, spectrum
 from scatacformer.cells.start.open_bins import OpenBins
 from scatacformer.cells.start.similarity import compare
@@ -84,11 +85,11 @@ def test_both_ends_are_those_of_the_whole_spectrum(monkeypatch, dense):
     monkeypatch.setattr(spectrum, "DENSE", n if dense else 0)
     matrix, first = symmetric(n)
     start = np.random.default_rng(5).standard_normal(n)
-    found = both_ends(lambda v: (matrix @ v).astype(np.float32), start, first, 10, 10.0, 1e-3)
+    found = both_ends(lambda v: (matrix @ v).astype(np.float32), start, first, 10, 10.0, 1.0, 1e-3)
     values, vectors = np.linalg.eigh(matrix)
     lowest = values[participation(vectors) >= 10][0]
     assert values[0] < 2 * lowest  # that of the two cells
-    assert found.noise == pytest.approx(-lowest, rel=0.02)
+    assert found.centre - found.extent == pytest.approx(lowest, rel=0.02)
     np.testing.assert_allclose(found.values[:3], values[::-1][1:4], rtol=1e-3)  # the largest is the known one
     overlap = np.abs((vectors[:, ::-1][:, 1:4] * found.vectors[:, :3]).sum(0))
     np.testing.assert_allclose(overlap, 1, atol=1e-3)
@@ -105,13 +106,32 @@ def test_the_order_of_the_cells_does_not_matter(monkeypatch):
     order = rng.permutation(240)
     found = []
     for x in (matrix, matrix[order]):
-        fit = compare(OpenBins(x.indptr, x.indices, 900), np.ones(900), 8, np.random.default_rng(0))
+        fit = compare(OpenBins(x.indptr, x.indices, 900), np.ones(900), 8, np.random.default_rng(0), StartOptions())
         found.append(fit.u * fit.weight)
     assert found[0].any()
     np.testing.assert_allclose(np.abs(found[0][order]), np.abs(found[1]), atol=1e-3 * np.abs(found[1]).max())
 
 
+@pytest.mark.parametrize("n", [100, 800])
+def test_of_noise_little_is_taken_for_signal_however_far_it_extends(n):
+    rng = np.random.default_rng(7)
+    rate = np.exp(rng.normal(-3, 0.7, 1500)).clip(max=0.6)  # few bins and many cells: the noise is skewed
+    matrix = sp.csr_matrix((rng.random((n, 1500)) < rate).astype(np.int8))
+    opened = OpenBins(matrix.indptr, matrix.indices, 1500)
+    weight = np.log(n / (1 + opened.open_cells())).clip(min=1e-3)
+    fit = compare(opened, weight, 32, np.random.default_rng(0), StartOptions(), 1e-3)
+    assert (fit.weight > 0).sum() > (5 if n == 800 else 0)  # kept, as they could be weak signals
+    assert fit.share.max() < 0.5
+    assert fit.share.sum() < 0.1 * 32
+    kind = np.arange(n) % 2
+    rate = np.stack([rate, rate * np.where(rng.random(1500) < 0.4, 0.25, 1.0)])
+    matrix = sp.csr_matrix((rng.random((n, 1500)) < rate[kind]).astype(np.int8))
+    fit = compare(OpenBins(matrix.indptr, matrix.indices, 1500), weight, 32, np.random.default_rng(0), StartOptions())
+    cosine = np.corrcoef(fit.u[:, 0], kind)[0, 1] ** 2
+    assert fit.share[0] == pytest.approx(cosine, abs=0.15)
+
+
 def test_cells_without_a_bin_in_common_are_an_error():
     _, found = dense_and_open()
     with pytest.raises(ValueError, match="the 30 cells have too few open bins in common"):
-        compare(found, np.zeros(200), 8, np.random.default_rng(0))
+        compare(found, np.zeros(200), 8, np.random.default_rng(0), StartOptions())

@@ -16,6 +16,7 @@ from .shards import FlatArray
 from .source import Rows, RowSource
 from .start.batch_shifts import LocalShifts, batch_shifts, local_shifts
 from .start.from_vectors import start_from_vectors
+from .start.options import StartOptions
 from .start.spectral import SpectralStart, fit_spectral, nearest_cells
 from .validate import CountSummary, validate_anndata, validate_counts
 
@@ -34,6 +35,7 @@ __all__ = [
     "SentenceLoader",
     "SentencePolicy",
     "SpectralStart",
+    "StartOptions",
     "TrainSentences",
     "batch_shifts",
     "benjamini_hochberg",

@@ -6,18 +6,19 @@ from __future__ import annotations
 import numpy as np
 
 from .open_bins import OpenBins
+from .options import StartOptions
 from .similarity import ROUGH, Comparison, compare
 
 BLOCK = 100  # neighbouring bins stay in one half of the genome, because a fragment can open two of them
 MIN_OPEN = 10  # minimum number of cells in which a bin is open to be used in the estimate
-LAWS = ((1.0, 0.25), (1.5, 0.125), (0.5, 0.5))  # powers of idf and of F
 SURE = 4.0  # F is used only if some value is this many standard errors above zero
-BETTER = 1.02  # another formula is chosen if the agreement is higher by this factor
 MAX_ENTRIES = 3_000_000  # maximum number of open bins of the cells used to compare the formulas
 MIN_CELLS = 1_000  # minimum number of these cells, if available
 
 
-def bin_weights(opened: OpenBins, min_cells: int, max_bins: int, d_embed: int, rng: np.random.Generator) -> np.ndarray:
+def bin_weights(
+    opened: OpenBins, min_cells: int, max_bins: int, d_embed: int, rng: np.random.Generator, options: StartOptions
+) -> np.ndarray:
     """Weight g of each bin, zero for those that are open in fewer than ``min_cells``.  (n_bins,)
 
     The estimate uses the ``max_bins`` bins that are open in most cells (including ties).
@@ -30,13 +31,13 @@ def bin_weights(opened: OpenBins, min_cells: int, max_bins: int, d_embed: int, r
     halves = [most_open & first, most_open & ~first]
     if n_cells < 4 * MIN_OPEN or not all((idf * half).any() for half in halves):  # too few for an estimate
         return idf
-    worth = _worth(opened, n_open, idf, halves, d_embed, rng)
+    worth = _worth(opened, n_open, idf, halves, d_embed, rng, options)
     n_some = max(int(n_cells * MAX_ENTRIES / max(n_open[most_open].sum(), 1)), MIN_CELLS)
-    some = opened.of_cells(np.sort(rng.choice(n_cells, n_some, replace=False))) if n_some < n_cells else opened
-    weights = [idf**power * worth**share for power, share in LAWS]
-    agreement = _agreement(some, halves, weights, d_embed, rng)
+    some = opened.of_cells(opened.sample(n_some, rng)) if n_some < n_cells else opened
+    weights = [idf**power * worth**share for power, share in options.laws]
+    agreement = _agreement(some, halves, weights, d_embed, rng, options)
     best = int(np.argmax(agreement))
-    return weights[best if agreement[best] > BETTER * agreement[0] else 0]
+    return weights[best if agreement[best] > options.better * agreement[0] else 0]
 
 
 def _worth(
@@ -46,15 +47,14 @@ def _worth(
     halves: list[np.ndarray],
     d_embed: int,
     rng: np.random.Generator,
+    options: StartOptions,
 ) -> np.ndarray:
     """F of each bin from the trend over n_open, scaled to a maximum of 1.  (n_bins,)"""
     variance = np.zeros(len(n_open))
     elsewhere = np.arange(len(n_open)) // BLOCK % 2 == 1
     for half, other in zip(halves, (elsewhere, ~elsewhere), strict=True):
-        fit = compare(opened.of_bins(half), idf[half], d_embed, rng, ROUGH)
-        strength = (fit.values + np.sqrt(np.maximum(fit.values**2 - fit.noise**2, 0.0))) / 2
-        # share of signal in a dimension: a spike of this strength in noise that extends to e
-        signal = np.where(fit.weight > 0, 1 - (fit.noise / 2 / np.maximum(strength, 1e-12)) ** 2, 0.0).clip(0, 1)
+        fit = compare(opened.of_bins(half), idf[half], d_embed, rng, options, ROUGH)
+        signal = fit.share
         # sum of u_i u_j over pairs of cells in which the bin is open: the squared sum minus its expectation by chance
         told = np.flatnonzero(signal)
         there = opened.of_bins(other)
@@ -90,7 +90,12 @@ def _trend(variance: np.ndarray, n_open: np.ndarray, n_groups: int = 20, min_bin
 
 
 def _agreement(
-    opened: OpenBins, halves: list[np.ndarray], weights: list[np.ndarray], d_embed: int, rng: np.random.Generator
+    opened: OpenBins,
+    halves: list[np.ndarray],
+    weights: list[np.ndarray],
+    d_embed: int,
+    rng: np.random.Generator,
+    options: StartOptions,
 ) -> list[float]:
     """For each of ``weights``, the agreement of embeddings of the same cells from two sets of bins: the mutual
     information of Gaussians with their canonical correlations r, the sum of -log(1 - r^2), in half nats; 0 if one of
@@ -99,7 +104,9 @@ def _agreement(
     for half in halves:
         some = opened.of_bins(half)
         for found, weight in zip(directions, weights, strict=True):
-            found.append(_directions(compare(some, weight[half], d_embed, rng, ROUGH)) if weight[half].any() else None)
+            found.append(
+                _directions(compare(some, weight[half], d_embed, rng, options, ROUGH)) if weight[half].any() else None
+            )
     agreement = []
     for first, second in directions:
         if first is None or second is None:

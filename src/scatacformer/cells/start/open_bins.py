@@ -80,6 +80,13 @@ class OpenBins:
         entries = np.repeat(self.indptr[cells] - indptr[:-1], length) + np.arange(indptr[-1])
         return OpenBins(indptr, self.indices[entries].view(np.int32), self.shape[1])
 
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Row numbers of ``n`` cells at random, sorted. Whether a cell is among them depends on its bins and not on the
+        order of the cells."""
+        keys = np.zeros(self.shape[0], np.uint64)
+        _add_keys(self.indptr, self.indices, rng.integers(0, 2**64, self.shape[1], dtype=np.uint64), keys)
+        return np.sort(np.argsort(keys, kind="stable")[:n])
+
     def of_bins(self, used: np.ndarray) -> OpenBins:
         """The columns in the mask ``used`` (n_bins,)."""
         column = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
@@ -130,6 +137,13 @@ def _scatter_columns(indptr: np.ndarray, indices: np.ndarray, y: np.ndarray, out
         for column in indices[indptr[cell] : indptr[cell + 1]]:
             for k in range(COLUMNS):
                 out[column, k] += y[cell, k]
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_keys(indptr: np.ndarray, indices: np.ndarray, key: np.ndarray, total: np.ndarray) -> None:
+    for cell in range(len(total)):
+        for column in indices[indptr[cell] : indptr[cell + 1]]:
+            total[cell] += key[column]  # modulo 2^64
 
 
 @numba.njit(nogil=True, cache=True)

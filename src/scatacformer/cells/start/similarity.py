@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .noise import skew
 from .open_bins import OpenBins
+from .options import StartOptions
 from .spectrum import both_ends, participation
 
 ACCURATE, ROUGH = 3e-3, 1e-1  # residuals of the eigenvalues
@@ -20,10 +22,16 @@ class Comparison(NamedTuple):
     u: np.ndarray  # (n_cells, k)
     noise: float  # e
     weight: np.ndarray  # (k,) zero for dimensions that are dropped
+    share: np.ndarray  # (k,) of signal in a dimension, its squared cosine with u_k without noise
 
 
 def compare(
-    opened: OpenBins, bin_weight: np.ndarray, d_embed: int, rng: np.random.Generator, tolerance: float = ACCURATE
+    opened: OpenBins,
+    bin_weight: np.ndarray,
+    d_embed: int,
+    rng: np.random.Generator,
+    options: StartOptions,
+    tolerance: float = ACCURATE,
 ) -> Comparison:
     """Comparison of cells by their open bins with weights g, ``bin_weight`` (n_bins,).
 
@@ -49,19 +57,28 @@ def compare(
     mass = norm.astype(np.float64) * degree
     first = np.sqrt(mass / mass.sum())  # the first eigenvector in closed form: exact, and never zero
     start = r * opened.sums_over_bins(g * rng.standard_normal(len(g)).astype(np.float32)) / norm
-    least = _least_participation(len(norm))
-    found = both_ends(lambda v: r * similarity(r * v), start, first, d_embed, least, tolerance)
-    values = found.values
-    weight = np.sqrt(np.maximum(values**2 - found.noise**2, 0.0)) * (values > 0)
+    least = options.least(len(norm))
+    found = both_ends(lambda v: r * similarity(r * v), start, first, d_embed, least, options.reach, tolerance)
+    values, above = found.values, found.values - found.centre
+    noise = options.reach * found.extent
+    # the pool divides by a number that is positive where lambda is
+    weight = np.maximum(above**2 - noise**2, 0.0) ** (options.power / 2) * (np.minimum(above, values) > 0)
     # dimensions supported by a handful of cells are not informative about the others
     weight[participation(found.vectors) < least] = 0.0
+    frequency = opened.open_cells() / len(norm)
+    variance = square * frequency * (1 - frequency)
+    share = np.where(weight > 0, _share(above, found.extent * skew(variance, len(norm))), 0.0)
     if not weight.any():  # nothing is above the noise: keep the two strongest, so that there is an embedding
-        weight[:2] = np.maximum(values[:2], 1e-3)
+        weight[:2] = np.maximum(above[:2], 1e-3)
     u = found.vectors / first[:, None]
     u *= np.sign(u[np.abs(u).argmax(0), np.arange(u.shape[1])])  # signs are arbitrary: fix them
-    return Comparison(values.astype(np.float32), u.astype(np.float32), found.noise, weight.astype(np.float32))
+    return Comparison(
+        values.astype(np.float32), u.astype(np.float32), noise, weight.astype(np.float32), share.astype(np.float32)
+    )
 
 
-def _least_participation(n_cells: int) -> float:
-    """Minimum participation of an informative vector."""
-    return min(10.0, n_cells / 10)
+def _share(above: np.ndarray, edge: float) -> np.ndarray:
+    """Squared cosine of a vector of noise and signal with that of the signal, by the distances of its eigenvalue and of
+    the edge of the noise from the noise's centre; 0 below the edge.  (k,)"""
+    strength = (above + np.sqrt(np.maximum(above**2 - edge**2, 0.0))) / 2
+    return np.where(above > edge, 1 - (edge / 2 / np.maximum(strength, 1e-12)) ** 2, 0.0).clip(0, 1)

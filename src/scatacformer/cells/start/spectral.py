@@ -16,20 +16,24 @@ where n_i comes from the comparison of the cell with itself. So u_ik = p_ik (d_i
 (Nystroem), and a shallow cell (small d / n) is shrunk towards the centre in dimensions for which it has little
 evidence. The cell-by-cell matrix is never computed: a product with K is two sparse products with W (Lanczos).
 
-The noise level is estimated from the spectrum: without the diagonal, it is symmetric for cells with nothing in common,
-so the lowest eigenvalue -e shows how far the noise extends (the lowest whose vector is supported by more than a handful
-of cells, because two deep cells that differ have one of their own). Dimensions with lambda <= e are dropped, the others
-have weight sqrt(lambda^2 - e^2).
+The noise level is estimated from the spectrum: the lowest eigenvalue shows how far the noise extends below its centre c
+(the lowest whose vector is supported by more than a handful of cells, because two deep cells that differ have one of
+their own). The centre follows from the sum of all eigenvalues, which is zero like the diagonal: what lies above the
+noise is balanced by a shift of the noise below zero. The shift is negligible for thousands of sparse cells, and decides
+for a few hundred dense ones. Above c, the noise extends e = 1.3 times as far as below (the factor was chosen on data:
+``benchmarks/leave_one_out.py``). Dimensions with lambda - c <= e are dropped, the others have weight
+((lambda - c)^2 - e^2)^(3/8).
 
 The weights of the bins are estimated. Two cells are distinguished best if g_b^2, the weight of a bin in K, is
 proportional to the variance of its relative accessibility over cells, F_b. idf approximates it (the rarer the better),
 but fails for rare bins, which are mostly background, and if all types share most bins. F_b is estimated across two
 halves of the genome: cells are embedded with the ``max_bins`` most frequently open bins of one half, and for each bin
-of the other half, the mean of u_ik u_jk over pairs of cells in which it is open is summed over the dimensions above the
-noise. A single bin provides too little evidence, so F is the trend over log n_open. Then g_b = idf_b F_b^1/4, which
-combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8 or idf^1/2 F^1/2 gives a better agreement between
-the two halves of the genome, this formula is used: the agreement is the sum of -log(1 - r^2) over the canonical
-correlations r of the embeddings of the cells from either half."""
+of the other half, the mean of u_ik u_jk over pairs of cells in which it is open is summed over the dimensions, each
+weighted by its share of signal (by the law of Marchenko and Pastur, whose edge is stricter than that of the embedding:
+dimensions below it hold weak signals, but none of which F could be measured). A single bin provides too little evidence, so F is the trend over log n_open. Then g_b = idf_b F_b^1/4, which
+combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8, idf^1/2 F^1/2 or idf alone gives a better
+agreement between the two halves of the genome, this formula is used: the agreement is the sum of -log(1 - r^2) over the
+canonical correlations r of the embeddings of the cells from either half."""
 
 from __future__ import annotations
 
@@ -40,6 +44,7 @@ import numpy as np
 
 from .bin_weights import bin_weights
 from .open_bins import OpenBins
+from .options import StartOptions
 from .similarity import compare
 
 if TYPE_CHECKING:
@@ -56,7 +61,7 @@ class SpectralStart:
     ``table`` (n_bins, d_embed) rows v_b, zero for dimensions that are noise, shrunk to zero for bins that are not
     compared; ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and g_b^2, zero for these; ``eigenvalues`` (d_embed,)
     lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e; ``cells`` the
-    cells that were fitted, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
+    fitted cells, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
     """
 
     table: np.ndarray
@@ -82,22 +87,23 @@ def fit_spectral(
     max_cells: int = MAX_FIT_CELLS,
     max_bins: int = MAX_BINS,
     seed: int = 0,
+    options: StartOptions | None = None,
 ) -> SpectralStart:
     """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells``, sampled by the seed).
 
     Time and memory are proportional to the number of open bins of the fitted cells, not to cells x bins. Bins that are
     open in fewer than ``min_cells`` are not compared; bin weights are estimated with the ``max_bins`` bins that are
-    open in most cells (including ties). Raises ValueError for fewer than 3 cells."""
+    open in most cells (including ties). ``options``: constants, by default those of :class:`StartOptions`. Raises ValueError for fewer than 3 cells."""
     if len(cells) < 3:
         raise ValueError(f"there are {len(cells)} cells; expected at least 3 for the spectral initialisation.")
-    rng = np.random.default_rng(seed)
+    rng, options = np.random.default_rng(seed), options or StartOptions()
     if len(cells) > max_cells:
         cells = np.sort(rng.choice(cells, max_cells, replace=False))
     indptr, bins, _ = source.rows(cells)
     opened = OpenBins(indptr, bins, source.n_bins)
     n_open = opened.open_cells()
-    weight = bin_weights(opened, min(min_cells, max(len(cells) - 1, 1)), max_bins, d_embed, rng)
-    fit = compare(opened, weight, d_embed, rng)
+    weight = bin_weights(opened, min(min_cells, max(len(cells) - 1, 1)), max_bins, d_embed, rng, options)
+    fit = compare(opened, weight, d_embed, rng, options)
     pull = np.where(weight > 0, 0.0, 10.0)  # as if a bin that is not compared were open in 10 more cells
     n_drawn = np.maximum(n_open + pull, 1).astype(np.float32)[:, None]
     table = np.zeros((source.n_bins, d_embed), np.float32)

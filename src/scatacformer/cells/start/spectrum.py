@@ -21,11 +21,12 @@ EDGE_TOLERANCE = 1e-2  # relative change of the noise level between two checks
 
 
 class Spectrum(NamedTuple):
-    """Eigenvalues in descending order and their vectors, and the noise level e >= 0."""
+    """Eigenvalues in descending order and their vectors; the centre c of the noise and its extent below that, >= 0."""
 
     values: np.ndarray  # (k,) float64
     vectors: np.ndarray  # (n, k) float64
-    noise: float
+    centre: float
+    extent: float
     n_products: int
 
 
@@ -35,13 +36,15 @@ def both_ends(
     first: np.ndarray,
     k: int,
     least: float,
+    reach: float,
     tolerance: float,
 ) -> Spectrum:
-    """The ``k`` largest eigenvalues orthogonal to the known eigenvector ``first`` (n,), and the noise level.
+    """The ``k`` largest eigenvalues orthogonal to the known eigenvector ``first`` (n,), and where the noise lies.
 
-    ``product`` (n,) -> (n,) float32 is the operator, ``start`` (n,) where the Krylov space begins. The noise level is
-    the magnitude of the lowest eigenvalue whose vector is supported by at least ``least`` cells. Eigenvalues that are
-    larger have residuals of at most ``tolerance`` times themselves; the others are approximate.
+    ``product`` (n,) -> (n,) float32 is the operator, with zeros on its diagonal; ``start`` (n,) where the Krylov space
+    begins. At least ``least`` cells must support the lowest eigenvalue, where the noise ends below; above, it extends
+    ``reach`` times as far from its centre. Eigenvalues above that have residuals of at most ``tolerance`` times their distance from its centre;
+    the others are approximate.
     """
     n = len(start)
     k = min(k, n - 1)
@@ -55,8 +58,9 @@ def both_ends(
         keep = np.arange(n) != known
         values, vectors = values[keep], vectors[:, keep]
         top = slice(None, -k - 1, -1)
-        return Spectrum(values[top], vectors[:, top], _noise(values, lambda at: vectors[:, at], n, least), n)
-    return _lanczos(product, start, first, k, least, tolerance)
+        lowest = _lowest(values, lambda at: vectors[:, at], n, least)
+        return Spectrum(values[top], vectors[:, top], *_noise(values[top], lowest, n, reach), n)
+    return _lanczos(product, start, first, k, least, reach, tolerance)
 
 
 def _lanczos(
@@ -65,6 +69,7 @@ def _lanczos(
     first: np.ndarray,
     k: int,
     least: float,
+    reach: float,
     tolerance: float,
 ) -> Spectrum:
     n = len(start)
@@ -74,7 +79,7 @@ def _lanczos(
     basis[0] = _orthogonal(start.astype(np.float32), known, basis[:0])
     basis[0] /= np.linalg.norm(basis[0])
     diagonal, off = np.zeros(max_steps), np.zeros(max_steps)
-    edge = np.inf
+    extent = np.inf
     for step in range(max_steps):  # at least one, for more than DENSE cells
         if step + 1 == len(basis):
             basis = np.concatenate([basis, np.empty((min(len(basis), max_steps + 1 - len(basis)), n), np.float32)])
@@ -91,14 +96,14 @@ def _lanczos(
         residual = np.abs(off[step] * small[-1])
 
         vectors = partial(_combined, basis[: step + 1], small)
-        noise = _noise(values, vectors, n, least)
         top = np.arange(len(values))[::-1][:k]
-        settled = abs(noise - edge) <= EDGE_TOLERANCE * noise
-        edge = noise
-        above = top[values[top] > noise]
-        if last or (settled and (residual[above] <= tolerance * values[above]).all()):
+        before = extent
+        centre, extent = _noise(values[top], _lowest(values, vectors, n, least), n, reach)
+        settled = abs(extent - before) <= EDGE_TOLERANCE * extent
+        above = top[values[top] - centre > reach * extent]
+        if last or (settled and (residual[above] <= tolerance * (values[above] - centre)).all()):
             break
-    return Spectrum(values[top], vectors(top), edge, step + 1)
+    return Spectrum(values[top], vectors(top), centre, extent, step + 1)
 
 
 def _combined(basis: np.ndarray, small: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -119,11 +124,28 @@ def _orthogonal(y: np.ndarray, known: np.ndarray, basis: np.ndarray) -> np.ndarr
     return y
 
 
-def _noise(values: np.ndarray, vectors: Callable[[np.ndarray], np.ndarray], n: int, least: float) -> float:
-    """Magnitude of the lowest of ascending ``values`` whose vector is supported by at least ``least`` cells."""
+def _noise(top: np.ndarray, lowest: float, n: int, reach: float) -> tuple[float, float]:
+    """Centre of the noise, and how far it extends below; from the largest eigenvalues and the lowest.
+
+    The diagonal is zero, and so is the sum of all eigenvalues: 1, the first; those above the noise; and the noise, whose
+    mean is therefore below zero, the more so the fewer the cells and the more alike they are.
+    """
+    n_dims, centre, extent = 1, 0.0, 0.0
+    for _ in range(len(top)):
+        centre = -(1 + top[:n_dims].sum()) / max(n - 1 - n_dims, 1)
+        extent = max(centre - lowest, 0.0)
+        found = max(int((top - centre > reach * extent).sum()), 1)
+        if found == n_dims:
+            break
+        n_dims = found
+    return float(centre), float(extent)
+
+
+def _lowest(values: np.ndarray, vectors: Callable[[np.ndarray], np.ndarray], n: int, least: float) -> float:
+    """The lowest of ascending ``values`` whose vector is supported by at least ``least`` cells; at most 0."""
     lowest = np.arange(min(N_LOWEST, max(n - 2, 1), len(values)))
     spread = values[lowest][participation(vectors(lowest)) >= least]
-    return max(-float(spread[0] if len(spread) else values[lowest[-1]]), 0.0)
+    return min(float(spread[0] if len(spread) else values[lowest[-1]]), 0.0)
 
 
 def participation(vectors: np.ndarray) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""The constants of the start that were chosen by how well cell types are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """Constants of :func:`~scatacformer.cells.fit_spectral`; notation as in :mod:`scatacformer.cells.start.spectral`.
+
+    They are chosen by leave-one-set-out in ``benchmarks/leave_one_out.py``.
+
+    Parameters
+    ----------
+    laws
+        Candidates for the weight of bins, idf^a F^b, as pairs (a, b). That on which the two halves of the genome agree
+        best is used.
+    better
+        Another law than the first must have an agreement that is higher by this factor.
+    reach
+        How much further the noise extends above its centre than below, for the dimensions that are kept.
+    power
+        Power of sqrt((lambda - c)^2 - e^2) that is the weight of a dimension. Below 1, weak dimensions count for more.
+    least_participation
+        Effective number of cells that must support a dimension (a tenth of the cells if these are fewer than 10 times
+        as many).
+    """
+
+    laws: tuple[tuple[float, float], ...] = ((1.0, 0.25), (1.5, 0.125), (0.5, 0.5), (1.0, 0.0))
+    better: float = 1.02
+    reach: float = 1.3
+    power: float = 0.75
+    least_participation: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.laws or any(len(law) != 2 for law in self.laws):
+            raise ValueError(f"laws is {self.laws}; expected at least one pair of powers.")
+        if min(self.better, self.reach, self.power, self.least_participation) <= 0:
+            raise ValueError(f"expected positive numbers, found {self}.")
+
+    def least(self, n_cells: int) -> float:
+        """Effective number of cells, of ``n_cells``, that must support a dimension."""
+        return min(self.least_participation, n_cells / 10)
