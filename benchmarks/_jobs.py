@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _damaged import PRETRAINING, SIZES, cells, trained, weights_of
+from _kinds import PRETRAINING, SIZES, cells, trained, weights_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is killed. `prepare` fills a folder; `run` writes in it; `state` says what it holds, or raises."""
+    """What is attacked. `prepare` fills a folder; `run` writes in it; `state` says what it holds, or raises.
+
+    What `prepare` has left is whole until the new result is.
+    """
 
     name: str
     prepare: Callable[[Path], None]
     run: Callable[[Path], None]
     state: Callable[[Path], str]
     again: Callable[[Path], None]  # the command that the user gives after it was killed
-    keeps_old: bool  # whether there is an old result, which must be whole until the new one is
     other: Callable[[Path], None] | None = None  # what a second process writes to the same folder
 
 
@@ -59,8 +63,10 @@ def make_jobs(folder: Path) -> list[Job]:
 
     def embed(at: Path, epochs: int) -> None:
         options = ["--max-epochs", str(epochs), "--accelerator", "cpu", "--overwrite", "--quiet"]
-        if status := command(["embed", str(source), "-o", str(at / "o.h5ad"), *options]):
-            raise RuntimeError(f"status {status}")
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
+            status = command(["embed", str(source), "-o", str(at / "o.h5ad"), *options])
+        if status:
+            raise RuntimeError(f"status {status}: {printed.getvalue()}")
 
     def embedded(at: Path) -> str:
         import anndata
@@ -98,14 +104,18 @@ def make_jobs(folder: Path) -> list[Job]:
     def share(model: Any) -> Callable[[Path], None]:
         return lambda at: model.save_pretrained(at / "m", overwrite=True)
 
+    # the functions of UMAP take a minute to compile, once: the processes that are attacked are copies of this one
+    warm = folder / "warm"
+    warm.mkdir()
+    embed(warm, 1)
     limit = int(np.median(np.diff(adata.X.indptr)))
     return [
-        Job("train", nothing, train, result, train, keeps_old=False),
-        Job("pretrain", nothing, pretrain, pretrained, pretrain, keeps_old=False),
-        Job("corpus", lambda at: build(at, 20), lambda at: build(at, limit), corpus, lambda at: build(at, limit), True,
+        Job("train", nothing, train, result, train),
+        Job("pretrain", nothing, pretrain, pretrained, pretrain),
+        Job("corpus", lambda at: build(at, 20), lambda at: build(at, limit), corpus, lambda at: build(at, limit),
             lambda at: build(at, limit + 20)),
-        Job("save", save(one), save(two), loaded, save(two), True, save(three)),
-        Job("save_pretrained", share(one), share(two), shared, share(two), True, share(three)),
-        Job("annotate", nothing, annotate, annotated, annotate, keeps_old=False),
-        Job("embed", lambda at: embed(at, 1), lambda at: embed(at, 2), embedded, lambda at: embed(at, 2), True),
+        Job("save", save(one), save(two), loaded, save(two), save(three)),
+        Job("save_pretrained", share(one), share(two), shared, share(two), share(three)),
+        Job("annotate", nothing, annotate, annotated, annotate),
+        Job("embed", lambda at: embed(at, 1), lambda at: embed(at, 2), embedded, lambda at: embed(at, 2)),
     ]  # fmt: skip

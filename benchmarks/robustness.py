@@ -1,7 +1,9 @@
 """Killed, damaged, full, shared: how often something is lost, let in, or left without a name.
 
-    python benchmarks/robustness.py            some 15 minutes, 100 MB in a temporary folder
-    python benchmarks/robustness.py --full     20 kills of each job, 1,000 damaged files, 50 pairs: some hours
+    python benchmarks/robustness.py            some 10 minutes, 100 MB in a temporary folder
+    python benchmarks/robustness.py --full     20 kills of each job, 1,000 damaged files, 50 pairs: an hour
+    python benchmarks/robustness.py --full --cache rows.jsonl --only kills    one part, kept in a file; the run with
+                                                                              all of them reads it and writes the page
 
 Small made-up cells and a small network; one thread. Each attack runs in a process of its own:
 
@@ -10,7 +12,8 @@ Small made-up cells and a small network; one thread. Each attack runs in a proce
 - damaged files: bytes of a file, or a value of it, are changed. It is refused with an error that names the file, or read:
   where the content is under a checksum, with the very same result.
 - full disk: the k-th sync of a job fails as on a full disk, for all k; and for each of its files none may be as large as
-  that one. What was there before is whole, and the error names a file.
+  that one. What was there before is whole, the error names a file, and the same command comes to its result once there
+  is room.
 - two at once: two processes write one folder. Each is whole or is refused, and the folder is that of one of them.
 """
 
@@ -35,11 +38,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")  # the one that a forked process can use
 
 import numpy as np
-from _common import Cache, environment, peak_mb, table, write
-from _damaged import Kind, damaged, kinds
+from _common import HERE, Cache, environment, fingerprint, peak_mb, table, write
+from _damaged import damaged, kinds
 from _jobs import Job, make_jobs
+from _kinds import Kind
 
 # seconds of the processor that a damaged file may take, and of the clock; resident memory of the process that reads it
 HANG, WAIT, MOST_MB = 60, 900.0, 2000
@@ -51,33 +56,50 @@ def main() -> None:
     parser.add_argument("--kills", type=int, help="of each job")
     parser.add_argument("--damaged", type=int, help="files in all")
     parser.add_argument("--pairs", type=int, help="of processes in all")
-    parser.add_argument("--without", nargs="*", default=[], metavar="JOB", help="jobs to leave out")
+    parser.add_argument("--only", nargs="*", choices=list(PARTS), help="parts to do; nothing is written to results/")
+    parser.add_argument("--jobs", nargs="*", help="jobs to attack (default: all); nothing is written to results/")
+    parser.add_argument("--files", nargs="*", help="files to damage: the beginnings of their names (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="rows that are done are kept here, for a run that breaks off")
     parser.add_argument("--no-write", action="store_true", help="print, and leave results/ as it is")
     arguments = parser.parse_args()
-    usual = (20, 1000, 50) if arguments.full else (4, 200, 10)
-    n_kills, n_damaged, n_pairs = (
-        usual[i] if given is None else given
-        for i, given in enumerate((arguments.kills, arguments.damaged, arguments.pairs))
-    )
+    usual = {"kills": 20, "damaged": 1000, "pairs": 50} if arguments.full else {"kills": 4, "damaged": 200, "pairs": 10}
+    counts = usual | {name: given for name in usual if (given := getattr(arguments, name)) is not None}
     be_quiet()
-    cache, seed = Cache(arguments.cache), arguments.seed
+    # what was counted with other code is counted again
+    code = fingerprint(
+        *(HERE / f"{name}.py" for name in ("robustness", "_damaged", "_damaged_more", "_jobs", "_kinds"))
+    )
+    cache = Rows(arguments.cache, code, arguments.seed, tuple(arguments.files or ("",)))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        jobs = [job for job in make_jobs(place / "jobs") if job.name not in arguments.without]
+        jobs = [] if arguments.only == ["damaged"] else make_jobs(place / "jobs")
+        jobs = [job for job in jobs if arguments.jobs is None or job.name in arguments.jobs]
         parts = [
-            kill_table(jobs, place / "kills", n_kills, seed, arguments.full, cache),
-            damage_table(kinds(made(place / "whole")), place / "damaged", n_damaged, seed, cache),
-            full_table([job for job in jobs if arguments.full or job.name not in SLOW], place / "full", cache),
-            pair_table(jobs, place / "pairs", n_pairs, cache),
+            part(jobs, made(place / name), counts.get(name, 0), cache)
+            for name, part in PARTS.items()
+            if arguments.only is None or name in arguments.only
         ]
     env = environment("scatacformer", "torch", "scvi-tools", "anndata", "h5py", "safetensors", "numpy")
+    whole = arguments.only is None and arguments.jobs is None and arguments.files is None
     text = f"# Robustness\n\n{env}\n\n{ABOUT}\n" + "\n".join(parts)
-    write("robustness", text, keep=not arguments.no_write)
+    write("robustness", text, keep=whole and not arguments.no_write)
 
 
-SLOW = ("embed",)  # compiles UMAP in each process: fewer attempts unless --full
+class Rows:
+    """Rows of the tables, by what was attacked, how often, with which seed and which code."""
+
+    def __init__(self, path: Path | None, code: str, seed: int, files: tuple[str, ...]) -> None:
+        self.cache, self.code, self.seed, self.files = Cache(path), code, seed, files
+
+    def get(self, part: str, name: str, n: int, count: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        key = (part, name, n, self.seed, self.code)
+        found = self.cache.get(*key)
+        if found is None:
+            found = count()
+            self.cache.put(*key, value=found)
+        print(part, name, n, found, file=sys.stderr)
+        return found
 
 
 ABOUT = (
@@ -155,24 +177,22 @@ def apart(function: Callable[[], Any], before: Callable[[], None] | None = None)
 # ── killed ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def kill_table(jobs: list[Job], place: Path, most: int, seed: int, full: bool, cache: Cache) -> str:
-    rows = []
+def kill_table(jobs: list[Job], place: Path, n: int, rows: Rows) -> str:
+    done = []
     for job in jobs:
-        n = most if full or job.name not in SLOW else -(-most // 3)
-        found = cache.get("kills", job.name, n, seed)
-        if found is None:
-            found = kills_of(job, place / job.name, n, np.random.default_rng(seed))
-            cache.put("kills", job.name, n, seed, value=found)
-        rows.append([job.name, *found.values()])
-        print(rows[-1], file=sys.stderr)
+        rng = np.random.default_rng(rows.seed)
+        found = rows.get("kills", job.name, n, lambda job=job, rng=rng: kills_of(job, place / job.name, n, rng))  # type: ignore[misc]
+        done.append([job.name, *found.values()])
+    total = ["**all**", *(sum(row[i] for row in done if isinstance(row[i], int)) for i in range(1, 5)), "–"]
     header = ["job", "attempts", "killed before its end", "neither old nor new", "another result after a second run"]
-    return "## Killed at random moments\n\n" + table([*header, "job, s"], rows)
+    return "## Killed at random moments\n\n" + table([*header, "job, s"], [*done, total])
 
 
 def kills_of(job: Job, place: Path, n: int, rng: np.random.Generator) -> dict[str, Any]:
     whole, reference = made(place / "whole"), place / "reference"
     told(apart(lambda: job.prepare(whole)))
-    old = told(apart(lambda: job.state(whole)))["found"] if job.keeps_old else None
+    # of a job without an old result: None, an error for whoever asks for its result
+    old = apart(lambda: job.state(whole)).get("found")
     shutil.copytree(whole, reference)
     begun = time.monotonic()
     told(apart(lambda: job.run(reference)))
@@ -186,16 +206,17 @@ def kills_of(job: Job, place: Path, n: int, rng: np.random.Generator) -> dict[st
         process.join(float(rng.uniform(0, seconds)))
         killed += process.is_alive()
         end(process)
-        if job.keeps_old:
-            lost += apart(lambda at=at: job.state(at)).get("found") not in (old, new)  # type: ignore[misc]
-        apart(lambda at=at: job.again(at))  # type: ignore[misc]
+        found = apart(lambda at=at: job.state(at))  # type: ignore[misc]
+        if found.get("found") not in (old, new):
+            lost += 1
+            print(job.name, "lost by a kill:", found, file=sys.stderr)
+        again = apart(lambda at=at: job.again(at))  # type: ignore[misc]
         after = apart(lambda at=at: job.state(at))  # type: ignore[misc]
         if after.get("found") != new:
             other += 1
-            print(job.name, "after a kill:", after, file=sys.stderr)
+            print(job.name, "after a kill and a second run:", again, after, file=sys.stderr)
         shutil.rmtree(at)
-    shown = lost if job.keeps_old else "–"
-    return {"attempts": n, "killed": killed, "lost": shown, "other": other, "s": f"{seconds:.1f}"}
+    return {"attempts": n, "killed": killed, "lost": lost, "other": other, "s": f"{seconds:.1f}"}
 
 
 def told(answer: dict[str, Any]) -> dict[str, Any]:
@@ -208,30 +229,32 @@ def told(answer: dict[str, Any]) -> dict[str, Any]:
 # ── damaged ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def damage_table(found: list[Kind], place: Path, n: int, seed: int, cache: Cache) -> str:
-    place.mkdir(parents=True)
-    columns = ["refused by name", "same result", "another result", "wrong result", "no name", "hang or crash"]
-    rows, peak = [], 0
+COLUMNS = ["refused by name", "same result", "another result", "wrong result", "no name", "hang or crash"]
+
+
+def damage_table(jobs: list[Job], place: Path, n: int, rows: Rows) -> str:
+    found = kinds(made(place / "whole"))
+    done, peak = [], 0
     for number, kind in enumerate(found):
         here = n // len(found) + (number < n % len(found))
-        counts = cache.get("damaged", kind.name, here, seed)
-        if counts is None:
-            counts = damage_of(kind, place, here, columns, np.random.default_rng([seed, number]))
-            cache.put("damaged", kind.name, here, seed, value=counts)
-        counts = dict(counts)
+        if not kind.name.startswith(rows.files):
+            continue
+        rng = np.random.default_rng([rows.seed, number])
+        counts = dict(
+            rows.get("damaged", kind.name, here, lambda k=kind, m=here, r=rng: damage_of(k, place, m, r))  # type: ignore[misc]
+        )
         peak = max(peak, counts.pop("peak"))
-        rows.append([kind.name, here, *counts.values()])
-        print(rows[-1], file=sys.stderr)
-    total = ["**all**", *(sum(row[i] for row in rows) for i in range(1, len(rows[0])))]
+        done.append([kind.name, here, *counts.values()])
+    total = ["**all**", *(sum(row[i] for row in done) for i in range(1, len(done[0])))]
     text = (
         f"\nA result may be another one where nothing says what the content was: a changed position in a BED file is "
         f"another position. Largest resident memory of a process: {peak:,} MB (limit {MOST_MB:,}).\n"
     )
-    return "\n## Damaged files\n\n" + table(["file", "damaged", *columns], [*rows, total]) + text
+    return "\n## Damaged files\n\n" + table(["file", "damaged", *COLUMNS], [*done, total]) + text
 
 
-def damage_of(kind: Kind, place: Path, n: int, columns: list[str], rng: np.random.Generator) -> dict[str, int]:
-    counts = dict.fromkeys(columns, 0) | {"peak": 0}
+def damage_of(kind: Kind, place: Path, n: int, rng: np.random.Generator) -> dict[str, int]:
+    counts = dict.fromkeys(COLUMNS, 0) | {"peak": 0}
     expected = told(apart(lambda: kind.read(copied(kind, place / "whole"))))["found"]
     for _ in range(n):
         at = copied(kind, place / "damaged")
@@ -241,7 +264,7 @@ def damage_of(kind: Kind, place: Path, n: int, columns: list[str], rng: np.rando
         what = outcome(kind, at, answer, expected)
         counts[what] += 1
         counts["peak"] = max(counts["peak"], answer.get("peak", 0))
-        if what in columns[3:]:
+        if what in COLUMNS[3:]:
             print(kind.name, what, answer, file=sys.stderr)
     return counts
 
@@ -271,20 +294,13 @@ def outcome(kind: Kind, at: Path, answer: dict[str, Any], expected: Any) -> str:
 # ── full ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def full_table(jobs: list[Job], place: Path, cache: Cache) -> str:
-    rows: list[list[object]] = []
-    counts: dict[str, int] = {}
+def full_table(jobs: list[Job], place: Path, n: int, rows: Rows) -> str:
+    done: list[list[object]] = []
     for job in jobs:
-        if job.name == "train":
-            continue  # what it writes is the checkpoint, which pretrain writes as well
-        found = cache.get("full", job.name)
-        if found is None:
-            found = full_of(job, place / job.name)
-            cache.put("full", job.name, value=found)
-        counts = found
-        rows.append([job.name, *counts.values()])
-        print(rows[-1], file=sys.stderr)
-    return "\n## A full disk at each file\n\n" + table(["job", *counts], rows)
+        found = rows.get("full", job.name, n, lambda job=job: full_of(job, place / job.name))  # type: ignore[misc]
+        done.append([job.name, *found.values()])
+    header = ["job", "attempts", "that failed", "neither old nor new", "error without a file"]
+    return "\n## A full disk at each file\n\n" + table([*header, "another result after a second run"], done)
 
 
 def full_of(job: Job, place: Path) -> dict[str, int]:
@@ -292,8 +308,9 @@ def full_of(job: Job, place: Path) -> dict[str, int]:
     told(apart(lambda: job.prepare(whole)))
     shutil.copytree(whole, reference)
     told(apart(lambda: job.run(reference)))
-    states = [apart(lambda at=at: job.state(at)).get("found") for at in (whole, reference)]  # type: ignore[misc]
-    counts = {"attempts": 0, "that failed": 0, "neither old nor new": 0, "error without a file": 0}
+    new = told(apart(lambda: job.state(reference)))["found"]
+    states = [apart(lambda: job.state(whole)).get("found"), new]
+    counts = dict.fromkeys(["attempts", "failed", "lost", "no name", "other"], 0)
     sizes = sorted({path.stat().st_size for path in reference.rglob("*") if path.is_file()})
     for k in range(1, MOST_FILES):
         if "found" in full_once(job, whole, lambda k=k: sync_fails_at(k), states, counts):  # type: ignore[misc]
@@ -311,13 +328,18 @@ def full_once(
     answer = apart(lambda: job.run(at), before=before)
     counts["attempts"] += 1
     if "found" not in answer:
-        counts["that failed"] += 1
-        # the program prints its error, and returns a status
-        if str(at) not in answer.get("error", "") and job.name != "embed":
-            counts["error without a file"] += 1
+        counts["failed"] += 1
+        if str(at) not in answer.get("error", ""):
+            counts["no name"] += 1
             print(job.name, "full disk:", answer, file=sys.stderr)
-    if job.keeps_old and apart(lambda: job.state(at)).get("found") not in states:
-        counts["neither old nor new"] += 1
+    state = apart(lambda: job.state(at))
+    if state.get("found") not in states:
+        counts["lost"] += 1
+        print(job.name, "after a full disk:", state, file=sys.stderr)
+    again = [apart(lambda: job.again(at)), apart(lambda: job.state(at))]
+    if again[1].get("found") != states[1]:
+        counts["other"] += 1
+        print(job.name, "after a full disk and a second run:", *again, file=sys.stderr)
     shutil.rmtree(at)
     return answer
 
@@ -347,19 +369,16 @@ def files_end_at(n_bytes: int) -> None:
 # ── two at once ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pair_table(jobs: list[Job], place: Path, n: int, cache: Cache) -> str:
+def pair_table(jobs: list[Job], place: Path, n: int, rows: Rows) -> str:
     both = [job for job in jobs if job.other is not None]
-    rows = []
+    done = []
     for number, job in enumerate(both):
         pairs = n // len(both) + (number < n % len(both))
-        found = cache.get("pairs", job.name, pairs)
-        if found is None:
-            found = pairs_of(job, place / job.name, pairs)
-            cache.put("pairs", job.name, pairs, value=found)
-        rows.append([job.name, *found.values()])
-        print(rows[-1], file=sys.stderr)
+        found = rows.get("pairs", job.name, pairs, lambda j=job, m=pairs: pairs_of(j, place / j.name, m))  # type: ignore[misc]
+        done.append([job.name, *found.values()])
+    total = ["**all**", *(sum(row[i] for row in done) for i in range(1, 5))]
     header = ["job", "pairs", "processes that were done", "that were refused", "pairs with another outcome"]
-    return "\n## Two at once\n\n" + table(header, rows)
+    return "\n## Two at once\n\n" + table(header, [*done, total])
 
 
 def pairs_of(job: Job, place: Path, n: int) -> dict[str, int]:
@@ -386,6 +405,11 @@ def pairs_of(job: Job, place: Path, n: int) -> dict[str, int]:
             print(job.name, "two at once:", answers, file=sys.stderr)
         shutil.rmtree(at)
     return {"pairs": n, "done": done, "refused": refused, "wrong": wrong}
+
+
+PARTS: dict[str, Callable[[list[Job], Path, int, Rows], str]] = {
+    "kills": kill_table, "damaged": damage_table, "full": full_table, "pairs": pair_table
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -88,6 +88,18 @@ def test_truncated_h5ad(refused, out, h5ad):
     assert "cannot read" in refused("embed", h5ad, "-o", out)
 
 
+def test_damaged_h5ad_is_named_whatever_the_library_raises(h5ad, capsys):
+    """h5py and anndata raise RuntimeError, IORegistryError and others."""
+    content = h5ad.read_bytes()
+    n_refused = 0
+    for at in range(100, len(content), len(content) // 12):
+        h5ad.write_bytes(content[:at] + b"\xff" * 60 + content[at + 60 :])
+        code, said = main(["qc", str(h5ad), "--quiet"]), capsys.readouterr().err
+        assert code == 0 or (code == 2 and str(h5ad) in said and "Traceback" not in said)
+        n_refused += code == 2
+    assert n_refused > 3
+
+
 def test_output_that_exists(refused, out, h5ad):
     out.write_bytes(b"precious")
     assert "exists. Choose another name, or replace it with --overwrite" in refused("embed", h5ad, "-o", out)

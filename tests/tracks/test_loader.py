@@ -140,3 +140,18 @@ def test_memory_does_not_grow_with_the_number_of_windows(tmp_path: Path) -> None
         int(subprocess.run([*arguments, n], capture_output=True, text=True, check=True).stdout) for n in ("40", "400")
     )
     assert many < few + 30, (few, many)  # MB; 360 more windows would be 566 MB of one-hot
+
+
+def test_a_damaged_bigwig_is_named(bigwig: Path, tmp_path: Path) -> None:
+    content = bigwig.read_bytes()
+    n_refused = 0
+    for at in range(8, len(content), max(1, len(content) // 40)):
+        bigwig.write_bytes(content[:at] + b"\xff" * 8 + content[at + 8 :])
+        try:
+            file = BigWig(bigwig)
+            for chrom, size in file.sizes.items():
+                file.values(chrom, 0, min(size, 5000))
+        except ValueError as error:
+            n_refused += 1
+            assert str(bigwig) in str(error)
+    assert n_refused

@@ -14,11 +14,17 @@ class InputError(Exception):
 
 
 @contextmanager
-def as_input_error(prefix: str = "") -> Iterator[None]:
-    """Errors that the library raises while input is read and checked become input errors."""
+def as_input_error(prefix: str = "", any_kind: bool = False) -> Iterator[None]:
+    """Errors that the library raises while input is read and checked become input errors.
+
+    ``any_kind``: those of all types, as other packages raise them for a damaged file."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, OSError, EOFError) as error:
+    except (InputError, ImportError):
+        raise
+    except Exception as error:
+        if not any_kind and not isinstance(error, ValueError | TypeError | KeyError | OSError | EOFError):
+            raise
         # str of a KeyError is the repr of its message
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__
         raise InputError(f"{prefix}{text}") from error

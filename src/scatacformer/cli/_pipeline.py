@@ -33,7 +33,7 @@ def embed_cells(adata: AnnData, args: argparse.Namespace) -> Any:
             f"{', '.join(map(str, adata.obs.columns)) or 'none'}."
         )
     with libraries_silent():
-        with as_input_error():
+        with as_input_error(f"{args.input}: " if getattr(args, "input", None) else ""):
             ScAtacFormer.setup_anndata(adata, layer=args.layer, batch_key=args.batch_key)
         model = ScAtacFormer(adata, size=args.size, seed=args.seed)
         if trains(args):

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
 
     from scatacformer.pp import qc_sentences
 
-    with as_input_error():
+    with as_input_error(f"{args.input}: "):
         report = qc_sentences(adata, min_tokens=args.min_tokens, max_tokens=args.max_tokens, layer=args.layer)
     for name, value in report.items():
         whole = isinstance(value, int) or float(value).is_integer()

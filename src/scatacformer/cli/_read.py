@@ -83,7 +83,8 @@ def read_cells(args: argparse.Namespace, path: Path, kind: str) -> AnnData:
 def _read_anndata(path: Path, kind: str, modality: str) -> AnnData:
     import anndata
 
-    with as_input_error(f"cannot read {path} as {kind}; check that it is complete and of the type given by its name: "):
+    prefix = f"cannot read {path} as {kind}; check that it is complete and of the type given by its name: "
+    with as_input_error(prefix, any_kind=True):
         if kind == "h5ad":
             return anndata.read_h5ad(path)
         if kind == "zarr":

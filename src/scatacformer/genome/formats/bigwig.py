@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from scatacformer._io import whole_file
+from scatacformer._io import reading, whole_file
+
+_WHAT = "a bigWig file"
 
 
 class BigWig:
@@ -43,7 +45,8 @@ class BigWig:
         self.path = Path(path)
         self._reader: Any = None
         self._process = -1
-        self.sizes: dict[str, int] = {name: int(size) for name, size in self._file().chroms().items()}
+        with reading(self.path, _WHAT):
+            self.sizes: dict[str, int] = {name: int(size) for name, size in self._file().chroms().items()}
 
     def values(self, chrom: str, start: int, end: int) -> np.ndarray:
         """Value of each base, ``(end - start,)`` float32; 0 where the file has none, or NaN, or beyond the ends.
@@ -52,9 +55,10 @@ class BigWig:
         """
         if chrom not in self.sizes or start >= self.sizes[chrom] or end <= 0:
             return np.zeros(end - start, dtype=np.float32)
-        # uncovered bases are NaN in pybigtools by default
         low, high = max(start, 0), min(end, self.sizes[chrom])
-        inside = np.asarray(self._file().values(chrom, low, high, fillna=0.0), dtype=np.float32)
+        with reading(self.path, _WHAT):
+            # uncovered bases are NaN in pybigtools by default
+            inside = np.asarray(self._file().values(chrom, low, high, fillna=0.0), dtype=np.float32)
         return inside if (low, high) == (start, end) else np.pad(inside, (low - start, end - high))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,11 +101,9 @@ def _open(path: Path) -> Any:
         head = file.read(4)
     if b"\x26\xfc\x8f\x88" not in (head, head[::-1]):
         raise ValueError(f"{path} is not a bigWig file: it begins with {head!r}.")
-    try:
+    with reading(path, _WHAT):
         # pybigtools goes by the suffix of a path; it reads file objects of any name, more slowly
         return _pybigtools().open(str(path) if path.suffix.lower() in (".bw", ".bigwig") else path.open("rb"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a bigWig file: {error}. Copy it again.") from None
 
 
 def _pybigtools() -> Any:
