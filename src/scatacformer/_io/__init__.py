@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         sync_folder,
         whole_file,
     )
-    from .folder import FolderWriter, alone, listed_file, read_whole, whole_folder
+    from .folder import FolderWriter, alone, listed_file, read_whole, refuse_altered, whole_folder
     from .html import html_table
     from .hub import folder_of
     from .packages import optional, snapatac2
@@ -57,6 +57,7 @@ __all__ = [
     "read_unpacked",
     "read_whole",
     "reading",
+    "refuse_altered",
     "refuse_pointer",
     "refuse_to_replace",
     "remove",
@@ -98,6 +99,7 @@ _FILES = {
         "alone",
         "listed_file",
         "read_whole",
+        "refuse_altered",
         "whole_folder",
     ),
     "html": ("html_table",),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -36,6 +37,7 @@ from .files import (
 logger = logging.getLogger("scatacformer")
 T = TypeVar("T")
 SUMS = "sha256"  # the key of the pointer: file name -> SHA-256
+OWN_SUM = "checksum"  # the same of everything else in the pointer
 _DIGITS = 16
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -64,7 +66,7 @@ class FolderWriter:
 
     def point(self, content: Mapping[str, Any]) -> None:
         """Content of the pointer, in addition to the names and SHA-256 of the files, which are added as
-        ``"sha256"``."""
+        ``"sha256"``, and to a checksum of all of it, ``"checksum"``."""
         self.content = dict(content)
 
 
@@ -153,6 +155,13 @@ def listed_file(folder: Path, name: str, sums: Mapping[str, Any], prefix: str = 
     return plain
 
 
+def refuse_altered(path: Path, content: Mapping[str, Any]) -> None:
+    """ValueError if ``content``, read from the pointer ``path``, is not what was written: a number in it may have
+    changed. Pointers that other programs wrote have no checksum."""
+    if OWN_SUM in content and content[OWN_SUM] != _own_sum(content):
+        raise ValueError(f"{path} is damaged or was altered: its content differs from its checksum. Copy it again.")
+
+
 def read_whole(pointer: Path, read: Callable[[], T], attempts: int = 5) -> T:
     """What ``read`` returns, of a folder that was not replaced meanwhile: where its pointer changed, it is read
     again."""
@@ -204,11 +213,18 @@ def _content_named(path: Path, digest: str) -> Path:
     return path.with_name(f"{path.name}.{digest[:_DIGITS]}")
 
 
+def _own_sum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a pointer's values, whatever the order of its keys and the white space."""
+    plain = json.loads(json.dumps({name: value for name, value in content.items() if name != OWN_SUM}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 def _write_pointer(path: Path, writer: FolderWriter) -> None:
     """With this the folder is the new one."""
     if writer.content is None:
         raise RuntimeError(f"nothing was said of what {path} is to hold.")
-    text = json.dumps(writer.content | {SUMS: writer.sums}, indent=1, allow_nan=True)
+    content = writer.content | {SUMS: writer.sums}
+    text = json.dumps(content | {OWN_SUM: _own_sum(content)}, indent=1, allow_nan=True)
     sync_folder(path.parent)
     with whole_file(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")

@@ -35,6 +35,7 @@ from scatacformer._io import (
     read_tensors,
     read_whole,
     reading,
+    refuse_altered,
     refuse_pointer,
     sha256,
     whole_folder,
@@ -78,6 +79,7 @@ class ModelFiles:
     adata: AnnData | Path | None = None
     path: Path | None = None  # of the config.json that was read, for messages
     adata_sha256: str | None = None  # of the file that was written, where `adata` is one
+    content: Mapping[str, Any] = field(default_factory=dict)  # of the config.json that was read, as it is
 
     def read_adata(self) -> AnnData:
         """The AnnData that was saved with the model. ValueError if there is none."""
@@ -93,6 +95,11 @@ class ModelFiles:
             if self.adata_sha256 is not None and sha256(self.adata) != self.adata_sha256:
                 raise ValueError(f"its checksum differs from {CONFIG}'s.")
             return anndata.read_h5ad(self.adata)
+
+    def check_content(self) -> None:
+        """Refuse a config.json in which anything differs from what was written: the last of all checks, because the
+        others say what differs."""
+        refuse_altered(self.path or Path(CONFIG), self.content)
 
     def check_layers(self, **n_layers: int) -> None:
         """Refuse a number of layers that the weights cannot have, before modules are created, one by one, for them."""
@@ -253,7 +260,7 @@ def _read(folder: Path, class_name: str, prefix: str) -> ModelFiles:
     adata = listed_file(folder, DATA, sums, prefix) if DATA in sums else None
     return ModelFiles(
         config["class"], config["network"], weights, config["state"], _read_vocabulary(paths.get(VOCABULARY), config),
-        tables, adata if adata is not None and adata.exists() else None, folder / (prefix + CONFIG), sums.get(DATA),
+        tables, adata if adata is not None and adata.exists() else None, folder / (prefix + CONFIG), sums.get(DATA), read_json(folder / (prefix + CONFIG)),
     )  # fmt: skip
 
 

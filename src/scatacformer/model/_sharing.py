@@ -120,6 +120,7 @@ class SharingMixin:
         files = _folder.read(dir_path, cls.__name__, prefix)
         data: Any = files.read_adata() if adata is None else None if adata is False else adata
         model = cls._from_files(files, data)
+        files.check_content()
         model.to_device(pick_device(accelerator, device))  # type: ignore[attr-defined]
         model.module.eval()
         return model

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from scatacformer._io import listed_file, read_json, read_whole, reading, sha256, whole_file, whole_folder, writing
+from scatacformer._io import (
+    listed_file,
+    read_json,
+    read_whole,
+    reading,
+    refuse_altered,
+    sha256,
+    whole_file,
+    whole_folder,
+    writing,
+)
 
 if TYPE_CHECKING:
     from scatacformer.genome import Vocabulary
@@ -47,7 +57,8 @@ def _table_and_notes(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         if _partial(path).exists():
             raise ValueError(f"{path} is incomplete. Run sf.pp.dna_embeddings with the same arguments to resume.")
         raise FileNotFoundError(f"the DNA table {path} does not exist. Compute one with sf.pp.dna_embeddings.")
-    sums = notes.pop("sha256", None)
+    refuse_altered(_notes(path), notes)
+    sums, _ = notes.pop("sha256", None), notes.pop("checksum", None)
     with reading(file, "a NumPy array (.npy)", "Make it again with sf.pp.dna_embeddings"):
         if isinstance(sums, dict) and path.name in sums and sha256(file) != sums[path.name]:
             raise ValueError(f"its checksum differs from the one in {_notes(path).name}")

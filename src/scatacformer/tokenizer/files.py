@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scatacformer._io import folder_of, listed_file, read_json, read_whole, whole_folder
+from scatacformer._io import folder_of, listed_file, read_json, read_whole, refuse_altered, whole_folder
 from scatacformer.genome import Vocabulary, overlaps_allowed
 
 from .special_tokens import LAYOUTS, Layout, SpecialTokens
@@ -122,6 +122,7 @@ def _read_ours(folder: Path, config: Mapping[str, Any]) -> tuple[Vocabulary, Lay
         raise ValueError(f"{folder / VOCABULARY} is missing; copy the whole folder.")
     vocabulary = read_universe(file, config.get("assembly"))
     _check(file, vocabulary, config.get("vocabulary"), CONFIG)
+    refuse_altered(path, config)
     return vocabulary, layout, _eos_names(config.get("eos_names"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +284,44 @@ def test_first_filters_start_from_motifs_on_both_strands(tracks: AnnData) -> Non
     with pytest.raises(ValueError, match="needs two of the 16 first filters .d_stem.*at most 8"):
         many = Motifs(names=tuple("abcdefghi"), matrices=(narrow,) * 9, n_sites=[100] * 9)
         sf.Epiformer(tracks, motifs=many, **SIZES)
+
+
+def test_tracks_changed_in_place_are_refused(genome: tuple, tmp_path: Path) -> None:
+    tracks = make_tracks(genome[0], genome[2])
+    sf.Epiformer.setup_anndata(tracks)
+    model = sf.Epiformer(tracks, **SIZES)
+    model.is_trained_ = True
+    tracks._inplace_subset_obs([1, 0])
+    with pytest.raises(ValueError, match="changed in place"):
+        model.get_predicted_tracks(progress=False)
+    with pytest.raises(ValueError, match="changed in place"):
+        model.train(1)
+    assert len(model.get_predicted_tracks(tracks, progress=False)) == 2
+    tracks._inplace_subset_obs([1, 0])
+    order = np.arange(tracks.n_vars)
+    order[[3, 7]] = order[[7, 3]]  # within a window
+    tracks._inplace_subset_var(order)
+    with pytest.raises(ValueError, match="selected or reordered"):
+        model.get_predicted_tracks(progress=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("n_layers", 10**6), ("bin_size", -1), ("n_tracks", 0.5), ("d_model", 2**40)]
+)
+def test_sizes_that_are_not_of_the_weights_are_refused_by_name(model: sf.Epiformer, tmp_path: Path, key, value) -> None:
+    model.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["network"][key] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        sf.Epiformer.load(tmp_path, adata=False)
+
+
+def test_another_scale_in_the_configuration_is_refused(model: sf.Epiformer, tmp_path: Path) -> None:
+    """No tensor contradicts it: without a checksum every prediction would be another."""
+    model.save(tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    digit = next(i for i in range(text.index('"scale"'), len(text)) if text[i].isdigit())
+    (tmp_path / "config.json").write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :])
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        sf.Epiformer.load(tmp_path, adata=False)

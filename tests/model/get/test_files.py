@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 
@@ -54,6 +55,27 @@ def test_a_damaged_folder_is_refused(trained, tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(ValueError, match="truncated or was altered"):
+        sf.GET.load(tmp_path, adata=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("network", "n_layers"), 10**6),
+        (("network", "d_model"), 2**40),
+        (("network", "n_regions"), "many"),
+        (("state", "motif_names"), 5),
+        (("state", "is_trained"), {}),
+        (("state", "seed"), 8),
+    ],
+)
+def test_a_configuration_that_was_altered_is_refused_by_name(trained, tmp_path, path, value):
+    """Among them sizes that would hang or need terabytes, and a seed that nothing else contradicts."""
+    trained.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[path[0]][path[1]] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=str(tmp_path)):
         sf.GET.load(tmp_path, adata=False)
 
 

@@ -307,3 +307,25 @@ def test_no_training_window_touches_what_is_held_out(regions, monkeypatch, close
                     assert (regions.layers["acpm"][group, columns] > 0).all()
                     assert (chrom[columns[0]] == "chr4", group == 5) == (held, held)
         assert seen > 100
+
+
+def test_data_changed_in_place_are_refused_and_read_anew_where_passed():
+    regions = make_regions()
+    sf.GET.setup_anndata(regions)
+    model = small(regions)
+    model.train(1, holdout_chromosomes="chr4", **QUIET)
+    before = model.get_predicted_expression()
+    order = np.random.default_rng(0).permutation(regions.n_obs)
+    regions._inplace_subset_obs(order)
+    with pytest.raises(ValueError, match="adata has other groups, or the same in another order"):
+        model.get_predicted_expression()
+    again = model.get_predicted_expression(regions)  # the remedy
+    np.testing.assert_allclose(again[before.columns], before, atol=1e-5)
+    regions._inplace_subset_var(np.arange(240))
+    for call in (
+        model.get_predicted_expression,
+        lambda: model.get_expression_tables(),
+        lambda: model.train(1, **QUIET),
+    ):
+        with pytest.raises(ValueError, match=r"adata has other .*changed in place"):
+            call()

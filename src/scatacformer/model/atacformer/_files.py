@@ -20,6 +20,7 @@ from scatacformer._io import (
     read_json,
     read_tensors,
     read_whole,
+    refuse_altered,
     refuse_to_replace,
     whole_folder,
 )
@@ -76,6 +77,7 @@ def _read(folder: Path, assembly: str | None) -> tuple[AtacformerConfig, Atacfor
             raise ValueError(f"{folder / WEIGHTS}: {name} is {tensors[source].dtype}; expected floating point.")
     state = {name: tensors[source].to(torch.float32) for name, source in (encoder | heads).items()}
     check_finite(folder / WEIGHTS, state)
+    refuse_altered(folder / CONFIG, content)
     network.load_state_dict(state, assign=True)
     return config, network.requires_grad_(True).eval(), vocabulary, content
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from scatacformer.nn import EpiformerConfig
+from scatacformer.model._folder import ModelFiles
+from scatacformer.nn import EpiformerConfig, EpiformerNetwork, SeparateTracks
 
 _BIN_SIZE = 128
 
@@ -42,6 +45,26 @@ def read_published(path: str | Path, crop: int | None) -> tuple[EpiformerConfig,
         raise ValueError(f"{path} is not a checkpoint of Epiformer: it holds no state dict.")
     weights = {name.removeprefix("module."): value for name, value in state.items()}
     return _sizes(weights, path, crop), weights
+
+
+def restored(cls: Any, files: ModelFiles) -> Any:
+    """A model of class ``cls`` without data, of what a folder holds. Errors name no file."""
+    state: Mapping[str, Any] = files.state
+    config, separate = EpiformerConfig.from_dict(files.network), bool(files.network.get("separate"))
+    files.check_layers(n_layers=config.n_layers, **({"n_tracks": config.n_tracks} if separate else {}))
+    kind = SeparateTracks if separate else EpiformerNetwork
+    files.check_weights(lambda: kind(config))
+    module = kind(config)
+    module.load_state_dict(files.weights)
+    model = cls.__new__(cls)
+    names = [str(name) for name in state["track_names"]]
+    model._take(config, module, names, int(state["seed"]))
+    model.scale_ = np.asarray(state["scale"], dtype=np.float32)
+    if len(names) != config.n_tracks or model.scale_.shape != (config.n_tracks,):
+        raise ValueError(f"{files.path}: names or scales of tracks are not as many as the network has.")
+    model.is_trained_, model.training_ = bool(state["is_trained"]), dict(state["training"])
+    model.history_ = dict(state["history"])
+    return model
 
 
 def _sizes(weights: dict[str, Tensor], path: Path, crop: int | None) -> EpiformerConfig:

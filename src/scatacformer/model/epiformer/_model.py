@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from scatacformer._io import CardFacts
+from scatacformer._io import CardFacts, reading
 from scatacformer._settings import settings
 from scatacformer.model._arguments import known_arguments, trainer_arguments
 from scatacformer.model._folder import CONFIG, WEIGHTS, ModelFiles
@@ -384,6 +384,10 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     def _own_data(self) -> AnnData:
         if self.adata is None:
             raise ValueError("the model has no data: load it with adata=, or pass one to the method.")
+        if list(map(str, self.adata.obs_names)) != self.track_names_:
+            raise ValueError(
+                "adata has other tracks than the model, or in another order: it was changed in place. Create the model again."
+            )
         return self.adata
 
     def _own_genome(self) -> Genome:
@@ -423,18 +427,9 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
 
     @classmethod
     def _from_files(cls, files: ModelFiles, adata: Any) -> Epiformer:
-        state: Mapping[str, Any] = files.state
-        config, separate = EpiformerConfig.from_dict(files.network), bool(files.network.get("separate"))
-        files.check_layers(n_layers=config.n_layers, **({"n_tracks": config.n_tracks} if separate else {}))
-        kind = SeparateTracks if separate else EpiformerNetwork
-        files.check_weights(lambda: kind(config))
-        module = kind(config)
-        module.load_state_dict(files.weights)
-        model = cls.__new__(cls)
-        model._take(config, module, [str(name) for name in state["track_names"]], int(state["seed"]))
-        model.scale_ = np.asarray(state["scale"], dtype=np.float32)
-        model.is_trained_, model.training_ = bool(state["is_trained"]), dict(state["training"])
-        model.history_ = dict(state["history"])
+        folder = (files.path or Path(CONFIG)).parent
+        with reading(folder, "a saved Epiformer"):
+            model = _files.restored(cls, files)
         if adata is not None:
             prepared = model._prepared_of(adata)
             if prepared.track_names != model.track_names_:

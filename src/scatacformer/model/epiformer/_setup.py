@@ -112,9 +112,13 @@ def _check_columns(adata: AnnData, windows: pd.DataFrame, first: np.ndarray, geo
     """Bins must match the windows, which is no longer the case after a selection of columns."""
     n_bins = geometry["seq_len"] // geometry["bin_size"]
     inside = (first >= 0) & (first + n_bins <= adata.n_vars)
-    start = adata.var["start"].to_numpy()
+    start, chrom = adata.var["start"].to_numpy(), adata.var["chrom"].to_numpy(dtype=object)
     for at, offset in ((first, 0), (first + n_bins - 1, geometry["seq_len"] - geometry["bin_size"])):
         inside[inside] &= start[at[inside]] == windows["start"].to_numpy()[inside] + offset
+        inside[inside] &= chrom[at[inside]] == windows["chrom"].to_numpy(dtype=object)[inside]
+    # between the first and the last bin of a window every bin follows the one before
+    breaks = np.concatenate([[0], np.cumsum(np.diff(start) != geometry["bin_size"])])
+    inside[inside] &= breaks[first[inside] + n_bins - 1] == breaks[first[inside]]
     if not inside.all():
         raise ValueError(
             f"{int((~inside).sum()):,} of {len(first):,} windows do not have their bins in adata.var: columns were "

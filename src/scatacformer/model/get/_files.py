@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scatacformer._io import CardFacts, read_tensors, whole_file
+from scatacformer._io import CardFacts, read_tensors, reading, whole_file
 from scatacformer.model._folder import CONFIG, WEIGHTS, ModelFiles
 from scatacformer.model._sharing import SharingMixin
 from scatacformer.nn import GETConfig, GETNetwork
@@ -48,12 +48,19 @@ class FilesMixin(SharingMixin, GETState):
 
     @classmethod
     def _from_files(cls, files: ModelFiles, adata: AnnData | None) -> Self:
+        folder = (files.path or Path(CONFIG)).parent
+        with reading(folder, "a saved GET"):
+            model = cls._without_data(files)
+        if adata is not None:
+            adata = regions_of(adata)
+            model._prepared = prepare(adata, setup_of(adata, model.setup_), model.motif_names_, model.motif_scale_)
+        return model
+
+    @classmethod
+    def _without_data(cls, files: ModelFiles) -> Self:
         state = files.state
-        try:
-            config, target = GETConfig(**files.network), state["target"]
-            setup, names, scale = Setup.from_dict(state["setup"]), tuple(state["motif_names"]), state["motif_scale"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{files.path} does not describe a GET model: {error!r}") from None
+        config, target = GETConfig(**files.network), state["target"]
+        setup, names, scale = Setup.from_dict(state["setup"]), tuple(state["motif_names"]), state["motif_scale"]
         if len(names) != config.n_features - 1 or len(scale) != len(names):
             raise ValueError(
                 f"{files.path} names {len(names)} motifs with {len(scale)} scales, and the network reads "
@@ -61,8 +68,6 @@ class FilesMixin(SharingMixin, GETState):
             )
         files.check_layers(n_layers=config.n_layers)
         files.check_weights(lambda: GETNetwork(config, target))
-        adata = None if adata is None else regions_of(adata)
-        prepared = None if adata is None else prepare(adata, setup_of(adata, setup), names, scale)
         module = GETNetwork(config, target, state["seed"])
         module.load_state_dict(dict(files.weights))
         model = cls.__new__(cls)
@@ -79,7 +84,6 @@ class FilesMixin(SharingMixin, GETState):
         model.is_trained_, model.training_, model.history_ = state["is_trained"], state["training"], state["history"]
         model.accessibility_groups_ = list(state["accessibility_groups"])
         model.scanner_, model.regions_ = state["scanner"], files.vocabulary
-        model._prepared = prepared
         return model
 
     def _card_facts(self) -> CardFacts:

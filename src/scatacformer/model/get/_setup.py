@@ -52,6 +52,19 @@ class Prepared:
     regions: Vocabulary
     data: RegionData
     motif_names: tuple[str, ...]
+    names: tuple[pd.Index, pd.Index]
+    """Of the rows and the columns, when the arrays of ``data`` were taken."""
+
+    def refuse_changed(self) -> None:
+        """ValueError if the AnnData was changed in place since: the arrays are read by position."""
+        for what, was, now in zip(
+            ("groups", "regions"), self.names, (self.adata.obs_names, self.adata.var_names), strict=True
+        ):
+            if now is not was and not now.equals(was):
+                raise ValueError(
+                    f"adata has other {what}, or the same in another order, than when the model was made (then {len(was):,}, now "
+                    f"{len(now):,}): it was changed in place. Pass it as it is now, as in adata=model.adata, or create the model again."
+                )
 
     @property
     def motif_scale(self) -> np.ndarray:
@@ -212,7 +225,7 @@ def prepare(
     tss = np.asarray(adata.varm["tss"], bool) if "tss" in adata.varm else None
     scale = np.asarray(motif_scale, np.float32)
     data = RegionData(motif, _rows(adata.layers[setup.accessibility_layer]), expression, tss, scale)
-    return Prepared(adata, regions, data, names)
+    return Prepared(adata, regions, data, names, (adata.obs_names, adata.var_names))
 
 
 def scanner_of(adata: AnnData, motif_key: str) -> dict[str, Any]:

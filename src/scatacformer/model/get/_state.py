@@ -110,6 +110,7 @@ class GETState:
         if adata is None:
             if self._prepared is None:
                 raise ValueError("the model was read without data: hand it an AnnData, as in adata=regions.")
+            self._prepared.refuse_changed()
             return self._prepared
         adata = regions_of(adata)
         return prepare(adata, setup_of(adata, self.setup_), self.motif_names_, self.motif_scale_)
