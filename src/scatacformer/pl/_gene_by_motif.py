@@ -129,11 +129,7 @@ def _heat_map(
         ax.set_yticks([])
         ax.set_ylabel(f"{len(labels):,} genes and groups")
     ax.set_title(title, fontsize="medium")
-    bar = {
-        "shrink": min(1.0, 4 * ax.figure.dpi / ax.figure.bbox.height),
-        "aspect": 25,
-        "extend": "both",
-        "extendfrac": 0.03,
-    }
-    ax.figure.colorbar(image, ax=ax, label="derivative × motif score", **bar)
+    shrink = min(1.0, 4 * ax.figure.dpi / ax.figure.bbox.height)
+    label = "derivative × motif score"
+    ax.figure.colorbar(image, ax=ax, label=label, shrink=shrink, aspect=25, extend="both", extendfrac=0.03)
     return ax
