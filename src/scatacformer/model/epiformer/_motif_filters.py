@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from scatacformer.nn import EpiformerNetwork
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from scatacformer.sequence import Motifs
 
 
@@ -26,7 +25,9 @@ def start_from_motifs(module: nn.Module, motifs: Motifs) -> None:
     """
     for network in module.modules():
         if isinstance(network, EpiformerNetwork):
-            weight = network.conv.stem[0].weight  # (d_stem, 4, 15)
+            first = network.conv.stem[0]
+            assert isinstance(first, nn.Conv1d)
+            weight = first.weight  # (d_stem, 4, 15)
             if 2 * len(motifs) > len(weight):
                 raise ValueError(
                     f"motifs has {len(motifs)} motifs, each of which needs two of the {len(weight)} first filters (d_stem), "
