@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Job:
     other: Callable[[Path], None] | None = None  # what a second process writes to the same folder
 
 
-def make_jobs(folder: Path) -> list[Job]:
+def make_jobs(folder: Path, names: Sequence[str] | None = None) -> list[Job]:
+    """All jobs, or those of the given names, on small cells and models that are written to ``folder``."""
     import scatacformer as sf
     from scatacformer._io import listed_file
     from scatacformer.cli import main as command
@@ -104,12 +105,13 @@ def make_jobs(folder: Path) -> list[Job]:
     def share(model: Any) -> Callable[[Path], None]:
         return lambda at: model.save_pretrained(at / "m", overwrite=True)
 
-    # the functions of UMAP take a minute to compile, once: the processes that are attacked are copies of this one
-    warm = folder / "warm"
-    warm.mkdir()
-    embed(warm, 1)
+    if names is None or "embed" in names:
+        # the functions of UMAP take a minute to compile, once: the processes that are attacked are copies of this one
+        warm = folder / "warm"
+        warm.mkdir()
+        embed(warm, 1)
     limit = int(np.median(np.diff(adata.X.indptr)))
-    return [
+    jobs = [
         Job("train", nothing, train, result, train),
         Job("pretrain", nothing, pretrain, pretrained, pretrain),
         Job("corpus", lambda at: build(at, 20), lambda at: build(at, limit), corpus, lambda at: build(at, limit),
@@ -119,3 +121,4 @@ def make_jobs(folder: Path) -> list[Job]:
         Job("annotate", nothing, annotate, annotated, annotate),
         Job("embed", lambda at: embed(at, 1), lambda at: embed(at, 2), embedded, lambda at: embed(at, 2)),
     ]  # fmt: skip
+    return [job for job in jobs if names is None or job.name in names]

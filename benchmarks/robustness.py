@@ -73,8 +73,7 @@ def main() -> None:
     cache = Rows(arguments.cache, code, arguments.seed, tuple(arguments.files or ("",)))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        jobs = [] if arguments.only == ["damaged"] else make_jobs(place / "jobs")
-        jobs = [job for job in jobs if arguments.jobs is None or job.name in arguments.jobs]
+        jobs = [] if arguments.only == ["damaged"] else make_jobs(place / "jobs", arguments.jobs)
         parts = [
             part(jobs, made(place / name), counts.get(name, 0), cache)
             for name, part in PARTS.items()
