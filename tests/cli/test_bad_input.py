@@ -88,16 +88,14 @@ def test_truncated_h5ad(refused, out, h5ad):
     assert "cannot read" in refused("embed", h5ad, "-o", out)
 
 
-def test_damaged_h5ad_is_named_whatever_the_library_raises(h5ad, capsys):
-    """h5py and anndata raise RuntimeError, IORegistryError and others."""
-    content = h5ad.read_bytes()
-    n_refused = 0
-    for at in range(100, len(content), len(content) // 12):
-        h5ad.write_bytes(content[:at] + b"\xff" * 60 + content[at + 60 :])
-        code, said = main(["qc", str(h5ad), "--quiet"]), capsys.readouterr().err
-        assert code == 0 or (code == 2 and str(h5ad) in said and "Traceback" not in said)
-        n_refused += code == 2
-    assert n_refused > 3
+@pytest.mark.parametrize("kind", [RuntimeError, LookupError, AttributeError])
+def test_damaged_h5ad_is_named_whatever_the_library_raises(refused, h5ad, monkeypatch, kind):
+    def read_h5ad(path):
+        raise kind("bad heap")
+
+    monkeypatch.setattr("anndata.read_h5ad", read_h5ad)
+    said = refused("qc", h5ad)
+    assert f"cannot read {h5ad}" in said and "bad heap" in said
 
 
 def test_output_that_exists(refused, out, h5ad):
