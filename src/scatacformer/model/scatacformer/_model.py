@@ -260,6 +260,8 @@ class ScAtacFormer(TrainingMixin, AccessibilityMixin, QueryMixin, FilesMixin):
             Names of the two: ``{"rna_layer": "rna", "atac_layer": "atac"}`` by default.
         unlabeled_category
             As in :meth:`setup_anndata`.
+        **kwargs
+            As in :meth:`setup_anndata`.
 
         Raises
         ------

@@ -169,13 +169,7 @@ class TrainingMixin(LabelsMixin, PairedMixin):
             See ``checkpoint_dir``.
         """
         given = {name: value for name, value in locals().items() if name != "self"}
-        reader = self._reader(self.adata)
-        trainable = next_training(self._trainable(), self.is_trained_ and not self.embedding_only_)
-        if resume:
-            trainable = as_begun(trainable, checkpoint_dir)
-        trainable.check_query()
-        if trainable.frozen:
-            self._check_decoder()
+        reader, trainable = self._reader(self.adata), self._next_training(resume, checkpoint_dir)
         split = split_of(
             reader.source.n_cells, train_size, validation_size, shuffle_set_split, early_stopping, self.seed_,
             datasplitter_kwargs, self._own_rows,
@@ -227,6 +221,16 @@ class TrainingMixin(LabelsMixin, PairedMixin):
             self._fit_pairs(pairs, split, options.progress)
         if heads is not None and not outcome.stopped:
             self._fit_labels(heads, split)
+
+    def _next_training(self, resume: bool, checkpoint_dir: str | Path | None) -> Trainable:
+        """The parameters that this training changes; ValueError if there is nothing to train."""
+        trainable = next_training(self._trainable(), self.is_trained_ and not self.embedding_only_)
+        if resume:
+            trainable = as_begun(trainable, checkpoint_dir)
+        trainable.check_query()
+        if trainable.frozen:
+            self._check_decoder()
+        return trainable
 
     def _embed_only(
         self, reader: Reader, split: CellSplit, bin_vectors: np.ndarray | None, trainable: Trainable
