@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class StartOptions:
     """Constants of :func:`~scatacformer.cells.fit_spectral`; notation as in :mod:`scatacformer.cells.start.spectral`.
 
-    They are chosen by leave-one-set-out in ``benchmarks/leave_one_out.py``.
+    How they were chosen, and what was found on the data sets left out, is in the log of experiments (user guide).
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ The noise level is estimated from the spectrum: the lowest eigenvalue shows how 
 their own). The centre follows from the sum of all eigenvalues, which is zero like the diagonal: what lies above the
 noise is balanced by a shift of the noise below zero. The shift is negligible for thousands of sparse cells, and decides
 for a few hundred dense ones. Above c, the noise extends e = 1.3 times as far as below (the factor was chosen on data:
-``benchmarks/leave_one_out.py``). Dimensions with lambda - c <= e are dropped, the others have weight
+see the log of experiments in the user guide). Dimensions with lambda - c <= e are dropped, the others have weight
 ((lambda - c)^2 - e^2)^(3/8).
 
 The weights of the bins are estimated. Two cells are distinguished best if g_b^2, the weight of a bin in K, is
