@@ -22,7 +22,6 @@ KINDS = (
     "GET",
     "Epiformer",
     "Atacformer",
-    "shell",
     "signal",
     "variants",
     "tokenizer",
