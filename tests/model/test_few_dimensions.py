@@ -43,7 +43,6 @@ def test_from_ten_dimensions_on_it_is_the_default():
 def test_few_dimensions_and_few_cells_are_said(caplog):
     model = fresh(planted(30))
     with quiet(), caplog.at_level(logging.WARNING, logger="scatacformer"):
-        logging.getLogger("scatacformer").addHandler(caplog.handler)
         model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False, batch_size=16)
     assert "30 cells are few to learn from" in caplog.text
     n = model.get_latent_representation().shape[1]
