@@ -30,8 +30,8 @@ but fails for rare bins, which are mostly background, and if all types share mos
 halves of the genome: cells are embedded with the ``max_bins`` most frequently open bins of one half, and for each bin
 of the other half, the mean of u_ik u_jk over pairs of cells in which it is open is summed over the dimensions, each
 weighted by its share of signal (by the law of Marchenko and Pastur, whose edge is stricter than that of the embedding:
-dimensions below it hold weak signals, but none of which F could be measured). A single bin provides too little evidence, so F is the trend over log n_open. Then g_b = idf_b F_b^1/4, which
-combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8, idf^1/2 F^1/2 or idf alone gives a better
+dimensions below it hold weak signals, but none of which F could be measured). A single bin provides too little
+evidence, so F is the trend over log n_open. Then g_b = idf_b F_b^1/4, which combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8, idf^1/2 F^1/2 or idf alone gives a better
 agreement between the two halves of the genome, this formula is used: the agreement is the sum of -log(1 - r^2) over the
 canonical correlations r of the embeddings of the cells from either half."""
 
@@ -93,7 +93,8 @@ def fit_spectral(
 
     Time and memory are proportional to the number of open bins of the fitted cells, not to cells x bins. Bins that are
     open in fewer than ``min_cells`` are not compared; bin weights are estimated with the ``max_bins`` bins that are
-    open in most cells (including ties). ``options``: constants, by default those of :class:`StartOptions`. Raises ValueError for fewer than 3 cells."""
+    open in most cells (including ties). ``options``: constants, by default those of :class:`StartOptions`. Raises
+    ValueError for fewer than 3 cells."""
     if len(cells) < 3:
         raise ValueError(f"there are {len(cells)} cells; expected at least 3 for the spectral initialisation.")
     rng, options = np.random.default_rng(seed), options or StartOptions()
