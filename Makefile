@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 help:
 	@echo "make demo [DATA=cells.h5ad]   embed simulated cells (or yours) into demo/: UMAP, .h5ad, table"
-	@echo "make test                     run the default tests"
+	@echo "make test                     run the default tests, one process a core"
 	@echo "make coverage                 run them with the share of lines that they reach, into htmlcov/"
 	@echo "make lint                     run ruff and mypy"
 	@echo "make benchmark                run the programs of benchmarks/"
@@ -45,7 +45,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m scatacformer demo $(if $(DATA),--data '$(DATA)') --output demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 coverage: $(INSTALLED)
 	$(PIP) install --quiet --constraint constraints.txt --group coverage

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: one thread each, set before any library starts its own
+    for _library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+        os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 import random
 import signal
 from pathlib import Path
