@@ -18,10 +18,12 @@ class StartOptions:
         best is used.
     better
         Another law than the first must have an agreement that is higher by this factor.
+    sure
+        Standard deviations by which a dimension must stand out from noise in bins that it was not computed from.
     reach
-        How much further the noise extends above its centre than below, for the dimensions that are kept.
+        How much further the noise extends above its centre than below, where halves of the genome are compared.
     power
-        Power of sqrt((lambda - c)^2 - e^2) that is the weight of a dimension. Below 1, weak dimensions count for more.
+        Power of sqrt((lambda - c)^2 - e^2) that is the weight of a dimension in that comparison.
     least_participation
         Effective number of cells that must support a dimension (a tenth of the cells if these are fewer than 10 times
         as many).
@@ -29,6 +31,7 @@ class StartOptions:
 
     laws: tuple[tuple[float, float], ...] = ((1.0, 0.25), (1.5, 0.125), (0.5, 0.5), (1.0, 0.0))
     better: float = 1.02
+    sure: float = 4.0
     reach: float = 1.3
     power: float = 0.75
     least_participation: float = 10.0
@@ -36,7 +39,7 @@ class StartOptions:
     def __post_init__(self) -> None:
         if not self.laws or any(len(law) != 2 for law in self.laws):
             raise ValueError(f"laws is {self.laws}; expected at least one pair of powers.")
-        if min(self.better, self.reach, self.power, self.least_participation) <= 0:
+        if min(self.better, self.sure, self.reach, self.power, self.least_participation) <= 0:
             raise ValueError(f"expected positive numbers, found {self}.")
 
     def least(self, n_cells: int) -> float:

@@ -21,8 +21,47 @@ class Comparison(NamedTuple):
     values: np.ndarray  # (k,) lambda
     u: np.ndarray  # (n_cells, k)
     noise: float  # e
-    weight: np.ndarray  # (k,) zero for dimensions that are dropped
+    signal: np.ndarray  # (k,) ((lambda - c)^2 - h^2)^1/2, zero for dimensions that a handful of cells support
+    weight: np.ndarray  # (k,) of dimensions above e, for comparisons of halves of the genome; otherwise zero
     share: np.ndarray  # (k,) of signal in a dimension, its squared cosine with u_k without noise
+
+
+class Similarity:
+    """The operator L of cells by their open bins with weights g, ``bin_weight`` (n_bins,), and its first vector.
+
+    Raises ValueError if no cell has a bin whose weight is not zero.
+    """
+
+    def __init__(self, opened: OpenBins, bin_weight: np.ndarray) -> None:
+        self.opened = opened
+        self.g = bin_weight.astype(np.float32)
+        self.square = self.g**2
+        self.norm = np.sqrt(opened.sums_over_bins(self.square))  # (n_cells,) n
+        self._own = (self.norm > 0).astype(np.float32)  # similarity of a row with itself
+        if not self._own.any():
+            raise ValueError(
+                f"the {opened.shape[0]:,} cells have too few open bins in common to be compared. Deeper cells, more cells or "
+                "wider bins are needed."
+            )
+        self.norm[self.norm == 0] = 1.0
+        degree = np.maximum(self._unscaled(self.norm), 1e-6)
+        self._scale = np.sqrt(self.norm / degree)
+        mass = self.norm.astype(np.float64) * degree
+        self.first = np.sqrt(mass / mass.sum())  # the first eigenvector in closed form: exact, and never zero
+
+    def product(self, v: np.ndarray) -> np.ndarray:
+        """L v.  (n_cells,) float32"""
+        return self._scale * self._unscaled(self._scale * v)
+
+    def start(self, rng: np.random.Generator) -> np.ndarray:
+        """Where a Krylov space begins: a sum of random numbers over the bins of each cell, whatever their order."""
+        random = rng.standard_normal(len(self.g)).astype(np.float32)
+        return self._scale * self.opened.sums_over_bins(self.g * random) / self.norm
+
+    def _unscaled(self, y: np.ndarray) -> np.ndarray:
+        """K y"""
+        total = self.opened.sums_over_cells(y / self.norm)
+        return self.opened.sums_over_bins(self.square * total) / self.norm - self._own * y
 
 
 def compare(
@@ -35,45 +74,35 @@ def compare(
 ) -> Comparison:
     """Comparison of cells by their open bins with weights g, ``bin_weight`` (n_bins,).
 
-    The Krylov space begins at a sum of random numbers over the bins of each cell, so that it does not depend on the
-    order of the cells.
+    It does not depend on the order of the cells.
     """
-    g = bin_weight.astype(np.float32)
-    square = g**2
-    norm = np.sqrt(opened.sums_over_bins(square))
-    own = (norm > 0).astype(np.float32)  # similarity of a row with itself
-    if not own.any():
-        raise ValueError(
-            f"the {opened.shape[0]:,} cells have too few open bins in common to be compared. Deeper cells, more cells or wider "
-            "bins are needed."
-        )
-    norm[norm == 0] = 1.0
-
-    def similarity(y: np.ndarray) -> np.ndarray:
-        return opened.sums_over_bins(square * opened.sums_over_cells(y / norm)) / norm - own * y
-
-    degree = np.maximum(similarity(norm), 1e-6)
-    r = np.sqrt(norm / degree)
-    mass = norm.astype(np.float64) * degree
-    first = np.sqrt(mass / mass.sum())  # the first eigenvector in closed form: exact, and never zero
-    start = r * opened.sums_over_bins(g * rng.standard_normal(len(g)).astype(np.float32)) / norm
+    similarity = Similarity(opened, bin_weight)
+    norm, first = similarity.norm, similarity.first
+    start = similarity.start(rng)
     least = options.least(len(norm))
-    found = both_ends(lambda v: r * similarity(r * v), start, first, d_embed, least, options.reach, tolerance)
+    found = both_ends(similarity.product, start, first, d_embed, least, options.reach, tolerance)
     values, above = found.values, found.values - found.centre
     noise = options.reach * found.extent
     # the pool divides by a number that is positive where lambda is
     weight = np.maximum(above**2 - noise**2, 0.0) ** (options.power / 2) * (np.minimum(above, values) > 0)
     # dimensions supported by a handful of cells are not informative about the others
-    weight[participation(found.vectors) < least] = 0.0
+    few = participation(found.vectors) < least
+    weight[few] = 0.0
     frequency = opened.open_cells() / len(norm)
-    variance = square * frequency * (1 - frequency)
+    variance = similarity.square * frequency * (1 - frequency)
     share = np.where(weight > 0, _share(above, found.extent * skew(variance, len(norm))), 0.0)
     if not weight.any():  # nothing is above the noise: keep the two strongest, so that there is an embedding
         weight[:2] = np.maximum(above[:2], 1e-3)
+    signal = np.sqrt(np.maximum(above**2 - found.extent**2, 0.0)) * (np.minimum(above, values) > 0) * ~few
     u = found.vectors / first[:, None]
     u *= np.sign(u[np.abs(u).argmax(0), np.arange(u.shape[1])])  # signs are arbitrary: fix them
     return Comparison(
-        values.astype(np.float32), u.astype(np.float32), noise, weight.astype(np.float32), share.astype(np.float32)
+        values.astype(np.float32),
+        u.astype(np.float32),
+        noise,
+        signal.astype(np.float32),
+        weight.astype(np.float32),
+        share.astype(np.float32),
     )
 
 

@@ -20,20 +20,24 @@ The noise level is estimated from the spectrum: the lowest eigenvalue shows how 
 (the lowest whose vector is supported by more than a handful of cells, because two deep cells that differ have one of
 their own). The centre follows from the sum of all eigenvalues, which is zero like the diagonal: what lies above the
 noise is balanced by a shift of the noise below zero. The shift is negligible for thousands of sparse cells, and decides
-for a few hundred dense ones. Above c, the noise extends e = 1.3 times as far as below (the factor was chosen on data:
-see the log of experiments in the user guide). Dimensions with lambda - c <= e are dropped, the others have weight
-((lambda - c)^2 - e^2)^(3/8).
+for a few hundred dense ones. A dimension has weight ((lambda - c)^2 - h^2)^1/2, h how far the noise extends below c.
+
+The number of dimensions is found by cross-validation: the genome is divided into four parts, the vectors of three parts
+are tested on the fourth, and dimensions are kept that stand out there (``dimensions``). Above its centre, noise extends
+further than below, by an amount that depends on the data, and signals that are weaker than that are common. The
+spectrum alone can distinguish neither from the other.
 
 The weights of the bins are estimated. Two cells are distinguished best if g_b^2, the weight of a bin in K, is
 proportional to the variance of its relative accessibility over cells, F_b. idf approximates it (the rarer the better),
 but fails for rare bins, which are mostly background, and if all types share most bins. F_b is estimated across two
 halves of the genome: cells are embedded with the ``max_bins`` most frequently open bins of one half, and for each bin
 of the other half, the mean of u_ik u_jk over pairs of cells in which it is open is summed over the dimensions, each
-weighted by its share of signal (by the law of Marchenko and Pastur, whose edge is stricter than that of the embedding:
-dimensions below it hold weak signals, but none of which F could be measured). A single bin provides too little
-evidence, so F is the trend over log n_open. Then g_b = idf_b F_b^1/4, which combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8, idf^1/2 F^1/2 or idf alone gives a better
-agreement between the two halves of the genome, this formula is used: the agreement is the sum of -log(1 - r^2) over the
-canonical correlations r of the embeddings of the cells from either half."""
+weighted by its share of signal (by the law of Marchenko and Pastur, whose edge is strict: dimensions below it hold weak
+signals, but none from which F could be measured). A single bin provides too little evidence, so F is the trend over
+log n_open. Then g_b = idf_b F_b^1/4, which combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8,
+idf^1/2 F^1/2 or idf alone gives a better agreement between the two halves of the genome, this formula is used: the
+agreement is the sum of -log(1 - r^2) over the canonical correlations r of the embeddings of the cells from
+either half."""
 
 from __future__ import annotations
 
@@ -43,9 +47,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .bin_weights import bin_weights
+from .dimensions import n_reproducible
 from .open_bins import OpenBins
 from .options import StartOptions
-from .similarity import compare
+from .similarity import Comparison, compare
 
 if TYPE_CHECKING:
     from scatacformer.cells.source import RowSource
@@ -60,7 +65,8 @@ class SpectralStart:
 
     ``table`` (n_bins, d_embed) rows v_b, zero for dimensions that are noise, shrunk to zero for bins that are not
     compared; ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and g_b^2, zero for these; ``eigenvalues`` (d_embed,)
-    lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e; ``cells`` the
+    lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e, how far the noise
+    extends above its centre in the comparison of halves of the genome; ``cells`` the
     fitted cells, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
     """
 
@@ -105,20 +111,28 @@ def fit_spectral(
     n_open = opened.open_cells()
     weight = bin_weights(opened, min(min_cells, max(len(cells) - 1, 1)), max_bins, d_embed, rng, options)
     fit = compare(opened, weight, d_embed, rng, options)
+    dimension_weight = _dimension_weight(fit, n_reproducible(opened, weight, d_embed, rng, options))
     pull = np.where(weight > 0, 0.0, 10.0)  # as if a bin that is not compared were open in 10 more cells
     n_drawn = np.maximum(n_open + pull, 1).astype(np.float32)[:, None]
     table = np.zeros((source.n_bins, d_embed), np.float32)
-    for columns, total in opened.columns_over_cells(np.where(fit.weight > 0, fit.u, 0.0)):
+    for columns, total in opened.columns_over_cells(np.where(dimension_weight > 0, fit.u, 0.0)):
         np.divide(total, n_drawn, out=table[:, columns])
     k = len(fit.values)
     norm_weight = (weight**2).astype(np.float32)
     pool_weight = (weight**2 * n_open).astype(np.float32)
     vectors = np.zeros((len(cells), d_embed), np.float32)
-    vectors[:, :k] = fit.u * fit.weight
+    vectors[:, :k] = fit.u * dimension_weight
     return SpectralStart(
-        table, pool_weight, norm_weight, _padded(fit.values, d_embed), _padded(fit.weight, d_embed), fit.noise,
+        table, pool_weight, norm_weight, _padded(fit.values, d_embed), _padded(dimension_weight, d_embed), fit.noise,
         np.asarray(cells), vectors,
     )  # fmt: skip
+
+
+def _dimension_weight(fit: Comparison, n_dims: int | None) -> np.ndarray:
+    """Weight of the first ``n_dims`` dimensions, by default of those above the noise; at least of one.  (k,)"""
+    kept = fit.weight > 0 if n_dims is None else np.arange(len(fit.signal)) < max(n_dims, 1)
+    weight = np.where(kept, fit.signal, 0.0)
+    return weight if weight.any() else fit.weight  # then of the strongest
 
 
 def _padded(x: np.ndarray, size: int) -> np.ndarray:

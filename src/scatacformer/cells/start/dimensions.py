@@ -1,0 +1,58 @@
+"""How many dimensions of the cells are found again in bins that they were not computed from (notation as in
+``spectral``)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .open_bins import OpenBins
+from .options import StartOptions
+from .similarity import ROUGH, Similarity
+from .spectrum import both_ends, participation
+
+BLOCK = 10  # neighbouring bins mostly stay in one part of the genome, because a fragment can open two of them
+N_PARTS = 4
+N_BULK = 12  # number of further dimensions, which show what is found again of noise
+MIN_CELLS = 40
+
+
+def n_reproducible(
+    opened: OpenBins, bin_weight: np.ndarray, d_embed: int, rng: np.random.Generator, options: StartOptions
+) -> int | None:
+    """Number of dimensions, at most ``d_embed``, that are found again; None if there are too few cells or bins to say.
+
+    Each part of the genome is left out in turn. The vectors u_k of the others are tested on it by u_k' L u_k, which is
+    the same for all vectors of noise but for chance, because noise in different bins is independent, and larger for
+    signal, also for signal that is too weak to stand out in the spectrum (cross-validated eigenvalues, Chen, Roch, Rohe
+    & Yu 2021). Counted are dimensions at least ``options.sure`` standard deviations above those that come after the
+    first ``d_embed``.
+    """
+    n = opened.shape[0]
+    part = np.where(bin_weight > 0, np.arange(opened.shape[1]) // BLOCK % N_PARTS, -1)
+    if n < MIN_CELLS or len(np.unique(part[part >= 0])) < N_PARTS:
+        return None
+    d = min(d_embed + N_BULK, n - 2)
+    least = options.least(n)
+    results = []
+    for left_out in range(N_PARTS):
+        rest, own = (
+            Similarity(opened.of_bins(bins), bin_weight[bins])
+            for bins in ((part >= 0) & (part != left_out), part == left_out)
+        )
+        found = both_ends(rest.product, rest.start(rng), rest.first, d, least, options.reach, tolerance=ROUGH)
+        results.append(_products(own, found.vectors[:, participation(found.vectors) >= least]))
+    n_tested = min(map(len, results))
+    if n_tested <= N_BULK:
+        return None
+    tested = np.stack([values[:n_tested] for values in results])
+    candidates, bulk = tested[:, : n_tested - N_BULK][:, :d_embed], tested[:, -N_BULK:]
+    level = float(np.median(bulk.mean(0)))
+    deviation = float(np.sqrt(np.mean((bulk - np.median(bulk, axis=1, keepdims=True)) ** 2) / N_PARTS))
+    return int((candidates.mean(0) > level + options.sure * deviation).sum())
+
+
+def _products(similarity: Similarity, vectors: np.ndarray) -> np.ndarray:
+    """For each column u, u' L u without its part along the first vector, and scaled to length 1.  (k,)"""
+    u = vectors - np.outer(similarity.first, similarity.first @ vectors)
+    u /= np.maximum(np.linalg.norm(u, axis=0), 1e-12)
+    return np.array([column @ similarity.product(column.astype(np.float32)) for column in u.T], dtype=np.float64)
