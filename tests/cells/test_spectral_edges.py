@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from scipy.stats import spearmanr
 
 from scatacformer.cells import RowSource, fit_spectral, nearest_cells
+from scatacformer.cells.start.sampled import sampled_cells
 
 N_CELLS, N_BINS = 120, 600
 
@@ -117,6 +118,56 @@ def test_no_more_cells_than_asked_are_fitted():
     np.testing.assert_array_equal(start.cells, same.cells)
     np.testing.assert_array_equal(start.table, same.table)
     assert not np.array_equal(start.cells, other.cells)
+
+
+def test_which_cells_are_fitted_does_not_depend_on_their_order():
+    matrix, _ = planted()
+    order = np.random.default_rng(1).permutation(N_CELLS)
+    start, shuffled = fit(matrix, max_cells=50), fit(matrix[order], max_cells=50)
+    np.testing.assert_array_equal(start.cells, np.sort(order[shuffled.cells]))
+    assert not np.array_equal(start.cells, shuffled.cells)  # the row numbers themselves do differ
+    np.testing.assert_allclose(
+        np.abs(pooled(start, matrix)[order]),
+        np.abs(pooled(shuffled, matrix[order])),
+        atol=1e-2 * np.abs(start.vectors).max(),
+    )
+
+
+def test_sampled_cells_are_spread_over_the_types_and_come_from_those_offered():
+    matrix, kind = planted(n_cells=3000)
+    offered = np.flatnonzero(np.arange(3000) % 2 == 0)
+    source = RowSource.from_matrix(matrix)
+    found = sampled_cells(source, offered, 600, np.random.default_rng(0))
+    assert len(found) == 600
+    assert np.isin(found, offered).all()
+    assert (np.diff(found) > 0).all()
+    assert np.abs(np.bincount(kind[found]) - 200).max() < 50
+    assert sampled_cells(source, offered, 1500, np.random.default_rng(0)) is offered
+
+
+@pytest.mark.slow
+def test_a_type_of_one_cell_in_a_thousand_is_found_though_a_fifth_of_the_cells_is_fitted():
+    n_cells, n_bins, n_open, n_rare = 100_000, 10_000, 150, 100
+    rng = np.random.default_rng(2)
+    kind = rng.integers(0, 4, n_cells)
+    kind[rng.choice(n_cells, n_rare, replace=False)] = 4
+    common = rng.gamma(0.5, size=n_bins)
+    rows = np.empty((n_cells, n_open), np.int32)
+    for k in range(5):
+        rate = common * np.where(rng.random(n_bins) < 0.1, 5.0, 1.0)
+        cells = np.flatnonzero(kind == k)
+        rows[cells] = rng.choice(n_bins, (len(cells), n_open), p=rate / rate.sum())
+    matrix = sp.csr_matrix(
+        (np.ones(rows.size, np.float32), rows.ravel(), np.arange(0, rows.size + 1, n_open)), shape=(n_cells, n_bins)
+    )
+    matrix.sum_duplicates()
+    start = fit(matrix, max_cells=20_000, d_embed=32)
+    assert (kind[start.cells] == 4).sum() < 40
+    vectors = pooled(start, matrix)
+    rare = vectors[kind == 4]
+    distance = (rare**2).sum(1)[:, None] + (vectors**2).sum(1) - 2 * rare @ vectors.T
+    near = np.argpartition(distance, 16, axis=1)[:, :16]  # the cell itself is among them
+    assert ((kind[near] == 4).sum(1) - 1).mean() / 15 > 0.8
 
 
 def test_neighbours_of_a_few_fitted_cells():

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from scatacformer.cells.sampling import uniform
 
+from .sampled import sampled_cells
 from .spectral import MAX_FIT_CELLS, SpectralStart
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def start_from_vectors(
         )
     if len(cells) < 3:
         raise ValueError(f"there are {len(cells)} cells; expected at least 3 to initialise the embedding.")
-    if len(cells) > max_cells:
-        cells = np.sort(np.random.default_rng(seed).choice(cells, max_cells, replace=False))
+    cells = sampled_cells(source, cells, max_cells, np.random.default_rng(seed))
     known = ~np.isnan(vectors).any(1)
     if np.isinf(vectors[known]).any():
         raise ValueError(

@@ -83,8 +83,7 @@ class OpenBins:
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Row numbers of ``n`` cells at random, sorted. Whether a cell is among them depends on its bins and not on the
         order of the cells."""
-        keys = np.zeros(self.shape[0], np.uint64)
-        _add_keys(self.indptr, self.indices, rng.integers(0, 2**64, self.shape[1], dtype=np.uint64), keys)
+        keys = bin_sums(self.indptr, self.indices, rng.integers(0, 2**64, self.shape[1], dtype=np.uint64))
         return np.sort(np.argsort(keys, kind="stable")[:n])
 
     def of_bins(self, used: np.ndarray) -> OpenBins:
@@ -112,6 +111,13 @@ class OpenBins:
             jobs = [pool.submit(work, part, first, stop) for part, (first, stop) in enumerate(self.parts)]
         for job in jobs:
             job.result()
+
+
+def bin_sums(indptr: np.ndarray, indices: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Sum of ``number`` (n_bins,) uint64 over the open bins of each cell, modulo 2^64.  (n_cells,) uint64"""
+    total = np.zeros(len(indptr) - 1, np.uint64)
+    _add_keys(np.asarray(indptr, np.int64), np.ascontiguousarray(indices).view(np.uint32), number, total)
+    return total
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})

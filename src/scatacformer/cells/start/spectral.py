@@ -50,6 +50,7 @@ from .bin_weights import bin_weights
 from .dimensions import n_reproducible
 from .open_bins import OpenBins
 from .options import StartOptions
+from .sampled import sampled_cells
 from .similarity import Comparison, compare
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def fit_spectral(
     seed: int = 0,
     options: StartOptions | None = None,
 ) -> SpectralStart:
-    """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells``, sampled by the seed).
+    """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells``, sampled by the seed and
+    by their bins, whatever their order).
 
     Time and memory are proportional to the number of open bins of the fitted cells, not to cells x bins. Bins that are
     open in fewer than ``min_cells`` are not compared; bin weights are estimated with the ``max_bins`` bins that are
@@ -104,8 +106,7 @@ def fit_spectral(
     if len(cells) < 3:
         raise ValueError(f"there are {len(cells)} cells; expected at least 3 for the spectral initialisation.")
     rng, options = np.random.default_rng(seed), options or StartOptions()
-    if len(cells) > max_cells:
-        cells = np.sort(rng.choice(cells, max_cells, replace=False))
+    cells = sampled_cells(source, cells, max_cells, rng)
     indptr, bins, _ = source.rows(cells)
     opened = OpenBins(indptr, bins, source.n_bins)
     n_open = opened.open_cells()
