@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from _kinds import PRETRAINING, Kind, result_of, weights_of
 
 
@@ -39,6 +40,7 @@ def other_models(folder: Path, adata: Any) -> Iterator[Kind]:
                 f"{model.__name__}: {path.name}", folder / name, path.name,
                 lambda at, model=model: weights_of(model.load(at, adata=False)), True,  # type: ignore[misc]
             )  # fmt: skip
+    yield from _single_files(folder / "single", get, epiformer)
     adata.write_h5ad(folder / "a.h5ad")
     sf.pretrain(str(folder / "a.h5ad"), folder / "o", **PRETRAINING)
     shutil.rmtree(folder / "whole", ignore_errors=True)
@@ -57,6 +59,40 @@ def other_models(folder: Path, adata: Any) -> Iterator[Kind]:
             f"pretraining: {path.name}", folder / "whole", f"training/{path.name}", resumed,
             path.suffix in (".ckpt", ".safetensors", ".json"),
         )  # fmt: skip
+
+
+def _single_files(folder: Path, get: Any, epiformer: Any) -> Iterator[Kind]:
+    """Checkpoints of the authors' code, an adapter, and a map of contacts that was learned."""
+    import scatacformer as sf
+    from scatacformer.nn import ContactNetwork
+
+    names = ("get.pth", "epiformer.pth.tar", "adapter.safetensors", "contacts.safetensors")
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    get.save_published(folder / "get.pth" / "get.pth")
+    torch.save({"state_dict": epiformer.module.state_dict()}, folder / "epiformer.pth.tar" / "epiformer.pth.tar")
+    tuned = sf.GET.load_query_data(get.adata, get)
+    tuned.train(max_epochs=1, lora=2, holdout_groups="g1", enable_progress_bar=False, accelerator="cpu")
+    tuned.save_adapter(folder / "adapter.safetensors" / "adapter.safetensors")
+    sf.model.DistanceContactMap(ContactNetwork(8, 0), scores={"network": 0.5}).save(
+        folder / "contacts.safetensors" / "contacts.safetensors"
+    )
+
+    def with_adapter(at: Path) -> str:
+        model = sf.GET.load_query_data(get.adata, get)
+        model.load_adapter(at / "adapter.safetensors")
+        return weights_of(model)
+
+    readers: dict[str, Callable[[Path], Any]] = {
+        "get.pth": lambda at: weights_of(sf.GET.load_published(at / "get.pth", get.adata, n_heads=2, n_regions=12)),
+        "epiformer.pth.tar": lambda at: weights_of(sf.Epiformer.load_published(at / "epiformer.pth.tar", crop=4)),
+        "adapter.safetensors": with_adapter,
+        "contacts.safetensors": lambda at: result_of(
+            sf.model.DistanceContactMap.load(at / "contacts.safetensors").contacts([0, 10_000, 500_000])
+        ),
+    }
+    for name in names:
+        yield Kind(f"single file: {name}", folder / name, name, readers[name], True)
 
 
 def _regions() -> Any:
@@ -91,10 +127,12 @@ def _tracks(folder: Path) -> Any:
 
 
 def dna(folder: Path) -> Iterator[Kind]:
-    """A FASTA file compressed by bgzip, bigWig, VCF, motifs in two more formats, clusters of motifs."""
+    """A FASTA file compressed by bgzip, bigWig, bigBed, VCF, motifs in two more formats, clusters of motifs, contacts."""
+    import pybigtools
     import pysam
 
-    from scatacformer.genome import BigWig, write_bigwig
+    import scatacformer as sf
+    from scatacformer.genome import BigWig, Vocabulary, region_classes, write_bigwig
     from scatacformer.sequence import Fasta, VariantReader
     from scatacformer.sequence.motif_files import read_cluster_table, read_motif_file
 
@@ -140,7 +178,21 @@ def dna(folder: Path) -> Iterator[Kind]:
         file = BigWig(at / "signal.bw")
         return result_of(np.concatenate([file.values(chrom, 0, 900) for chrom in ("chr1", "chr2")]))
 
+    spans = {name: [(10 * n, 10 * n + 8) for n in range(60)] for name in letters}
+    (folder / "regions.bb").mkdir()
+    writer = pybigtools.open(str(folder / "regions.bb" / "regions.bb"), "w")
+    writer.write(dict.fromkeys(letters, 900), ((name, *span, "x") for name in letters for span in spans[name]))
+    bins = Vocabulary.from_chrom_sizes(dict.fromkeys(letters, 900), 50)
+    (folder / "map.cool").mkdir()
+    _contacts(folder / "map.cool" / "map.cool")
+
+    def contacts(at: Path) -> str:
+        size = {"n_bins": 8, "n_windows": 8, "max_epochs": 1, "width": 4, "span": 400_000}
+        return result_of(sf.model.DistanceContactMap.fit(at / "map.cool", **size).contacts([0, 50_000]))
+
     readers: dict[str, Callable[[Path], Any]] = {
+        "regions.bb": lambda at: result_of(region_classes(bins, bed={"a": at / "regions.bb"}).matrix.toarray()),
+        "map.cool": contacts,
         "motifs.jaspar": lambda at: result_of([r.matrix.tobytes() for r in read_motif_file(at / "motifs.jaspar")]),
         "motifs.homer": lambda at: result_of([r.matrix.tobytes() for r in read_motif_file(at / "motifs.homer")]),
         "clusters.txt": lambda at: str(read_cluster_table(at / "clusters.txt")),
@@ -151,6 +203,16 @@ def dna(folder: Path) -> Iterator[Kind]:
     }
     for name, read in readers.items():
         yield Kind(name, folder / name, name, read)
+
+
+def _contacts(path: Path) -> None:
+    import cooler
+    import pandas as pd
+
+    rng, n = np.random.default_rng(0), 40
+    bins = pd.DataFrame({"chrom": "chr1", "start": np.arange(n) * 20_000, "end": np.arange(1, n + 1) * 20_000})
+    i, j = np.triu_indices(n)
+    cooler.create_cooler(str(path), bins, pd.DataFrame({"bin1_id": i, "bin2_id": j, "count": rng.poisson(9, len(i))}))
 
 
 def of_the_shell(folder: Path, adata: Any) -> Iterator[Kind]:

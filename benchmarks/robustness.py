@@ -131,6 +131,8 @@ def started(function: Callable[[], Any], before: Callable[[], None] | None = Non
 
     def run(pipe: Any) -> None:
         os.setpgid(0, 0)
+        if (numba := sys.modules.get("numba.np.ufunc.parallel")) is not None:
+            numba._set_init_process_lock()  # all forks share it: one that a killed fork held would stay held
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)

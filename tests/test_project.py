@@ -86,7 +86,7 @@ def test_readme_has_no_relative_link_on_a_package_index():
 
 
 # names of modules that differ from those of their packages; the last come with scvi-tools and with the extra hub
-MODULES = {"scikit-learn": "sklearn", "scvi-tools": "scvi", "pybbi": "bbi", "flash-attn": "flash_attn"}
+MODULES = {"scikit-learn": "sklearn", "scvi-tools": "scvi", "flash-attn": "flash_attn"}
 WITH_OTHERS = {"rich", "httpx"}
 OPTIONAL = {"hdf5plugin", "IPython"}  # used where they happen to be installed
 

@@ -6,16 +6,21 @@ import gzip
 import os
 import struct
 import tracemalloc
+import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scatacformer._io import (
+    check_hdf5,
     decode,
     encode,
     holds_nothing,
     open_unpacked,
+    read_checkpoint,
     read_json,
     read_tensors,
     read_unpacked,
@@ -23,6 +28,7 @@ from scatacformer._io import (
     scratch_folder,
     tensor_shapes,
     whole_file,
+    write_tensors,
 )
 
 
@@ -217,3 +223,98 @@ def test_a_folder_can_be_whole_as_well(tmp_path):
         partial.mkdir()
         raise RuntimeError
     assert names_in(tmp_path) == ["x.zarr"]
+
+
+# ── HDF5 ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def texts_on_disk(path: Path) -> bytes:
+    """An HDF5 file with texts, which lie in heaps outside the datasets, as the names of an AnnData do."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file["obs/names"] = [f"cell {i} with a name of some length" for i in range(200)]
+        file["obs"].attrs["encoding-type"] = "dataframe"
+        file["obs/itself"] = file["obs"]
+        file["elsewhere"] = h5py.ExternalLink("not-there.h5", "/")
+    return path.read_bytes()
+
+
+def test_a_whole_hdf5_file_passes_and_others_are_left_to_their_readers(tmp_path: Path) -> None:
+    texts_on_disk(tmp_path / "a.h5")
+    (tmp_path / "b.h5").write_bytes(b"no HDF5")
+    for name in ("a.h5", "b.h5", "missing.h5"):
+        check_hdf5(tmp_path / name)
+
+
+def test_a_damaged_length_cannot_take_all_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    content = texts_on_disk(path)
+    # the first text: length, address of its heap, number within it
+    entry = struct.pack("<IQ", len("cell 0 with a name of some length"), content.index(b"GCOL"))
+    assert entry in content
+    path.write_bytes(content.replace(entry, struct.pack("<IQ", 3 << 30, content.index(b"GCOL")), 1))
+    with pytest.raises(ValueError, match=r"a.h5 is damaged: reading its structure takes far more memory than its"):
+        check_hdf5(path)
+
+
+@pytest.mark.parametrize(
+    ("walk", "found"),
+    [
+        ("import time\ntime.sleep(60)", "HDF5 does not come to the end of its structure within 1 second"),
+        ("import os\nos.abort()", "reading its structure ends HDF5 by a crash"),
+    ],
+)
+def test_a_file_without_end_or_that_ends_hdf5_is_refused(tmp_path, monkeypatch, walk, found) -> None:
+    texts_on_disk(tmp_path / "a.h5")
+    (tmp_path / "walk.py").write_text(walk)
+    monkeypatch.setattr("scatacformer._io.hdf5._WALK", tmp_path / "walk.py")
+    with pytest.raises(ValueError, match=f"a.h5 is damaged: {found}"):
+        check_hdf5(tmp_path / "a.h5", seconds=1.0)
+
+
+# ── tensors under a checksum ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tensors_are_read_as_they_were_written_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {"x": torch.arange(6.0).reshape(2, 3).T, "y": torch.tensor(3, dtype=torch.int64), "z": torch.zeros(0)}
+    write_tensors(path, tensors, model="a")
+    found = read_tensors(path)
+    assert found.keys() == tensors.keys() and all(torch.equal(found[name], tensors[name]) for name in tensors)
+    content = path.read_bytes()
+    for at in (len(content) - 1, content.index(b'"model":"a"') + 9):
+        altered = bytearray(content)
+        altered[at] ^= 1
+        path.write_bytes(altered)
+        with pytest.raises(ValueError, match="a.safetensors is damaged or was altered"):
+            read_tensors(path)
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_checkpoint_of_others_is_a_state_dict_or_refused_by_name(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    state = {"x": torch.arange(300.0), "y": torch.ones(2)}
+    if ending == "pth":
+        torch.save({"epoch": 3, "state_dict": state}, path)
+    else:
+        write_tensors(path, state)
+    assert all(torch.equal(value, state[name]) for name, value in read_checkpoint(path, "a checkpoint").items())
+    content = path.read_bytes()
+    at = content.index(torch.arange(300.0).numpy().tobytes())
+    for altered in (content[:at] + b"\x11" * 40 + content[at + 40 :], content[: at + 9], b"text\n"):
+        path.write_bytes(altered)
+        with pytest.raises(ValueError, match=f"a.{ending}"):
+            read_checkpoint(path, "a checkpoint")
+    if ending == "pth":
+        for wrong in ([1, 2], {"lr": 0.1}):
+            torch.save(wrong, path)
+            with pytest.raises(ValueError, match="a.pth is not a checkpoint: it holds a .*, and no state dict"):
+                read_checkpoint(path, "a checkpoint")
+        torch.save({"x": torch.tensor([1.0, float("nan")])}, path)
+        with pytest.raises(ValueError, match="a.pth: x holds numbers that are not finite"):
+            read_checkpoint(path, "a checkpoint")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/data.pkl", b"\0" * 20_000_000)
+        with pytest.raises(ValueError, match="a.pth unpacks to 20,000,000 bytes"):
+            read_checkpoint(path, "a checkpoint")

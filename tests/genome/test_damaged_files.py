@@ -10,6 +10,8 @@ import pytest
 from scatacformer.genome import Genes, Vocabulary, chrom_sizes, region_classes
 from scatacformer.genome.formats.chain import read_chains
 
+from ._big_files import bigbed, bigwig
+
 SIZES = {"chr1": 200_000, "chr2": 150_000}
 GENE = 'chr1\tX\tgene\t%s\t%s\t.\t+\t.\tgene_id "%s";\n'
 GTF = "".join(
@@ -103,3 +105,37 @@ def test_any_bytes_are_read_or_refused_by_name(tmp_path, kind, packed):
             read(kind, path)
         except ValueError as error:
             assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("kind", ["bb", "bw"])
+def test_damaged_big_files_are_refused_by_name_and_never_end_the_process(tmp_path, kind):
+    pytest.importorskip("pybigtools")
+    rng = np.random.default_rng(0)
+    spans = {
+        name: sorted((int(a), int(a) + 90) for a in rng.integers(0, size - 90, 20)) for name, size in SIZES.items()
+    }
+    values = {name: [(100 * n, 100 * n + 50, 1.0) for n in range(30)] for name in SIZES}
+    whole = bigbed(SIZES, spans) if kind == "bb" else bigwig(SIZES, values)
+    path = tmp_path / f"a.{kind}"
+    bins = Vocabulary.from_chrom_sizes(SIZES, 500)
+
+    def read_file():
+        return region_classes(bins, bed={"a": path}, threshold=0.2).matrix.toarray()
+
+    path.write_bytes(whole)
+    expected, refused = read_file(), 0
+    # sizes and addresses in the header, in the table of chromosomes and in the index, each as large as it can be
+    places = [*range(8, 64, 2), *range(64, 160, 4), *range(len(whole) - 120, len(whole) - 4, 4)]
+    for at in places:
+        path.write_bytes(whole[:at] + b"\xff" * 4 + whole[at + 4 :])
+        try:
+            found = read_file()
+        except ValueError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            assert found.shape == expected.shape
+    assert refused >= 30
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=f"a.{kind}.* is damaged"):
+        read_file()

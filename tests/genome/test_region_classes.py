@@ -16,7 +16,9 @@ from ._big_files import bigbed, bigwig
 from ._gtf_files import SIZES, random_genes, written
 
 GENE_CLASSES = ("promoter", "exon", "intron", "5' UTR", "3' UTR", "TTS", "ncRNA")
-needs_bbi = pytest.mark.skipif(importlib.util.find_spec("bbi") is None, reason="pybbi is not installed")
+needs_pybigtools = pytest.mark.skipif(
+    importlib.util.find_spec("pybigtools") is None, reason="pybigtools is not installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +363,7 @@ def test_names_and_options_that_contradict_are_refused(bins, tmp_path):
 BIG_SIZES = {"1": 60_000, "2": 41_000, "MT": 900}
 
 
-@needs_bbi
+@needs_pybigtools
 def test_bigbed_equals_bed(bins, tmp_path):
     rng = np.random.default_rng(0)
     rows = {
@@ -379,7 +381,7 @@ def test_bigbed_equals_bed(bins, tmp_path):
         region_classes(bins, bed={"repeat": path})
 
 
-@needs_bbi
+@needs_pybigtools
 def test_bigwig_gives_bins_whose_mean_is_high(tmp_path):
     bins = Vocabulary.from_chrom_sizes({"chr1": 2_200, "chr2": 700}, 500)
     path = tmp_path / "a.bw"
@@ -399,11 +401,11 @@ def test_bigwig_gives_bins_whose_mean_is_high(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bigBed", "bigWig"])
-def test_without_pybbi_the_remedy_is_named(bins, tmp_path, monkeypatch, kind):
-    monkeypatch.setitem(sys.modules, "bbi", None)
+def test_without_pybigtools_the_remedy_is_named(bins, tmp_path, monkeypatch, kind):
+    monkeypatch.setitem(sys.modules, "pybigtools", None)
     path = tmp_path / "a.big"
     path.write_bytes(bigbed(SIZES, {"chr1": [(1, 5)]}) if kind == "bigBed" else bigwig(SIZES, {"chr1": [(1, 5, 1.0)]}))
-    with pytest.raises(ImportError, match="pybbi is not installed. Install it .pip install"):
+    with pytest.raises(ImportError, match="pybigtools, which is not installed: pip install"):
         region_classes(bins, bed={"a": path}, threshold=0.5)
 
 

@@ -8,6 +8,7 @@ from scatacformer._lazy import lazy
 
 if TYPE_CHECKING:
     from .card import CardFacts, model_card, table
+    from .checkpoint import check_zip, read_checkpoint
     from .errors import in_words, reading, writing
     from .files import (
         holds_nothing,
@@ -24,12 +25,21 @@ if TYPE_CHECKING:
         whole_file,
     )
     from .folder import FolderWriter, alone, listed_file, read_whole, refuse_altered, whole_folder
+    from .hdf5 import check_hdf5
     from .html import html_table
     from .hub import folder_of
     from .packages import optional, snapatac2
     from .plain import decode, encode
     from .progress import tqdm
-    from .tensors import TensorShape, check_finite, check_tensors, read_tensors, refuse_pointer, tensor_shapes
+    from .tensors import (
+        TensorShape,
+        check_finite,
+        check_tensors,
+        read_tensors,
+        refuse_pointer,
+        tensor_shapes,
+        write_tensors,
+    )
     from .unpack import open_unpacked, read_unpacked
 
 __all__ = [
@@ -38,7 +48,9 @@ __all__ = [
     "TensorShape",
     "alone",
     "check_finite",
+    "check_hdf5",
     "check_tensors",
+    "check_zip",
     "decode",
     "encode",
     "folder_of",
@@ -52,6 +64,7 @@ __all__ = [
     "optional",
     "partial_of",
     "put_in_place",
+    "read_checkpoint",
     "read_json",
     "read_tensors",
     "read_unpacked",
@@ -71,10 +84,12 @@ __all__ = [
     "tqdm",
     "whole_file",
     "whole_folder",
+    "write_tensors",
     "writing",
 ]
 _FILES = {
     "card": ("CardFacts", "model_card", "table"),
+    "checkpoint": ("check_zip", "read_checkpoint"),
     "errors": (
         "in_words",
         "reading",
@@ -102,6 +117,7 @@ _FILES = {
         "refuse_altered",
         "whole_folder",
     ),
+    "hdf5": ("check_hdf5",),
     "html": ("html_table",),
     "hub": ("folder_of",),
     "packages": ("optional", "snapatac2"),
@@ -117,6 +133,7 @@ _FILES = {
         "read_tensors",
         "refuse_pointer",
         "tensor_shapes",
+        "write_tensors",
     ),
     "unpack": (
         "open_unpacked",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import reading
+from .files import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_SUM = "sha256"  # in the metadata
 
 
 class TensorShape(NamedTuple):
@@ -38,18 +42,47 @@ def tensor_shapes(path: Path) -> dict[str, TensorShape]:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, by name.
 
-    Raises ValueError for a file that is truncated or is none, and for what git-lfs leaves in its place.
+    Raises ValueError for a file that is truncated or is none, for what git-lfs leaves in its place, and where
+    :func:`write_tensors` wrote other bytes.
     """
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     refuse_pointer(path)
     try:
-        return load_file(path)
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            notes = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is truncated or not a safetensors file ({error}; {path.stat().st_size:,} bytes). Download it again."
         ) from None
+    if _SUM in notes and notes[_SUM] != _sum_of(tensors, notes):
+        raise ValueError(f"{path} is damaged or was altered: its content differs from its checksum. Copy it again.")
+    return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], **notes: str) -> None:
+    """Write a safetensors file, whole or not at all, with ``notes`` and a checksum of everything in its metadata."""
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        save_file(plain, partial, metadata=notes | {_SUM: _sum_of(plain, notes)})
+
+
+def _sum_of(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
+    """SHA-256 of names, shapes, dtypes and bytes of all tensors, and of the notes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
+    digest.update("".join(f"{name}={notes[name]}\n" for name in sorted(notes) if name != _SUM).encode())
+    return digest.hexdigest()
 
 
 def refuse_pointer(path: Path) -> None:

@@ -83,7 +83,12 @@ def read_cells(args: argparse.Namespace, path: Path, kind: str) -> AnnData:
 def _read_anndata(path: Path, kind: str, modality: str) -> AnnData:
     import anndata
 
+    from scatacformer._io import check_hdf5
+
     prefix = f"cannot read {path} as {kind}; check that it is complete and of the type given by its name: "
+    if kind != "zarr":
+        with as_input_error():
+            check_hdf5(path)
     with as_input_error(prefix, any_kind=True):
         if kind == "h5ad":
             return anndata.read_h5ad(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scatacformer._io import reading
+from scatacformer._io import check_hdf5, reading
 from scatacformer.cells import Rows, RowSource
 from scatacformer.genome import Vocabulary
 
@@ -97,6 +97,7 @@ def _open_anndata(path: Path, kind: str, entry: CorpusEntry) -> Iterator[OpenCel
                 with suppress(ImportError):
                     import hdf5plugin  # noqa: F401 with it h5py reads what was compressed as snapatac2 does
 
+                check_hdf5(path)
                 group = stack.enter_context(h5py.File(path, "r"))
             cells = _describe(_modality(group, kind, entry), path, entry.layer)
         yield cells

@@ -62,7 +62,7 @@ def annotate_bins(
     ValueError
         ``adata`` is a view; and what :func:`scatacformer.genome.region_classes` raises.
     ImportError
-        A bigBed or bigWig file, and pybbi is not installed.
+        A bigBed or bigWig file, and pybigtools is not installed.
 
     Examples
     --------

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from scatacformer._io import check_zip, in_words
+
 
 def check_checkpoint(path: Path, fingerprint: Mapping[str, Any], otherwise: str = "Train anew") -> None:
     """Raise ValueError for a checkpoint that is damaged, or was written by another training.
@@ -45,13 +47,14 @@ def fingerprint_of(path: Path, otherwise: str = "Train anew") -> dict[str, Any]:
     """The fingerprint of the training that wrote a checkpoint; ValueError for a file that is damaged or another
     thing."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is not an archive.")
+        check_zip(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise ValueError(f"{path} is truncated, damaged, or not a checkpoint ({error}). {otherwise}.") from error
-    if damaged:
-        raise ValueError(f"{path} is damaged: the checksum of {damaged} does not match. {otherwise}.")
+        raise ValueError(
+            f"{path} is truncated, damaged, or not a checkpoint ({in_words(error)}). {otherwise}."
+        ) from error
     state = content.get("scatacformer") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a checkpoint of scatacformer. {otherwise}.")

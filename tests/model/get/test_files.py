@@ -124,8 +124,17 @@ def test_published_checkpoints_go_in_and_out(trained, tmp_path):
     fewer = trained.adata.copy()
     fewer.varm["motif"] = fewer.varm["motif"][:, :5].copy()
     fewer.uns["motif"] = {"names": fewer.uns["motif"]["names"][:5]}
-    with pytest.raises(ValueError, match="the checkpoint reads 6 motifs, and the regions have 5"):
+    with pytest.raises(ValueError, match="published.pth reads 6 motifs, and the regions have 5"):
         sf.GET.load_published(path, fewer)
+    content = bytearray(path.read_bytes())
+    at = content.index(next(iter(state.values())).numpy().tobytes()[:16])
+    content[at : at + 4] = b"\x11\x22\x33\x40"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="published.pth is damaged: the checksum of .* does not match"):
+        sf.GET.load_published(path, trained.adata, n_heads=2, n_regions=12)
+    torch.save({"state_dict": {name: value[:1] for name, value in state.items()}}, path)
+    with pytest.raises(ValueError, match="published.pth is not a checkpoint of GET"):
+        sf.GET.load_published(path, trained.adata, n_heads=2, n_regions=12)
 
 
 class Exploit:

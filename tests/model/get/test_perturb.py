@@ -152,6 +152,12 @@ def test_contacts_are_learned_from_a_map(cool, trained, active, tmp_path):
     assert scores["contact"].sum() == pytest.approx(1)
     with pytest.raises(ValueError, match="sorted"):
         found.contacts([5, 3])
+    path = tmp_path / "contacts.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="contacts.safetensors is damaged or was altered"):
+        sf.model.DistanceContactMap.load(path)
 
 
 def test_bad_maps_are_refused(cool, tmp_path):
@@ -164,6 +170,21 @@ def test_bad_maps_are_refused(cool, tmp_path):
         sf.model.DistanceContactMap.fit(cool, holdout_chromosomes="chr7")
     with pytest.raises(ValueError, match="all chromosomes of the map are held out"):
         sf.model.DistanceContactMap.fit(cool, holdout_chromosomes=["chr1", "chr2"])
+
+
+def test_a_damaged_map_is_refused_by_name(cool, tmp_path):
+    import h5py
+
+    for name, damage in (
+        ("pixels", lambda file: file.__delitem__("pixels/count")),
+        ("offsets", lambda file: file["indexes/bin1_offset"].write_direct(np.full(201, 10**9))),
+    ):
+        path = tmp_path / f"{name}.cool"
+        path.write_bytes(cool.read_bytes())
+        with h5py.File(path, "r+") as file:
+            damage(file)
+        with pytest.raises(ValueError, match=f"{name}.cool"):
+            sf.model.DistanceContactMap.fit(path, n_bins=8, n_windows=8, max_epochs=1, width=4, span=1_000_000)
 
 
 @pytest.mark.slow

@@ -188,7 +188,7 @@ def region_classes(
     homer
         Output table of ``annotatePeaks.pl``, ideally for the same bins (:meth:`Vocabulary.to_bed` writes them).
     bed
-        Mapping of class names to files: BED, ``.bed.gz``, bigBed or bigWig (the last two are read by pybbi). Any name
+        Mapping of class names to files: BED, ``.bed.gz``, bigBed or bigWig (the last two are read by pybigtools). Any name
         is possible: enhancer, insulator, CTCF site, repeat, conserved, ...
     promoter
         bp before and after the transcription start site, 0 or more.
@@ -211,7 +211,7 @@ def region_classes(
         without intervals or bins; chromosomes that cannot be matched; another assembly (according to the file, or
         intervals beyond the end of a chromosome); a GTF file without genes; a bigWig file without a threshold.
     ImportError
-        pybbi is not installed and a file is bigBed or bigWig.
+        pybigtools is not installed and a file is bigBed or bigWig.
 
     Warns
     -----

@@ -11,6 +11,8 @@ import numpy as np
 
 from scatacformer._io import reading, whole_file
 
+from .big_problem import big_problem
+
 _WHAT = "a bigWig file"
 
 
@@ -102,8 +104,17 @@ def _open(path: Path) -> Any:
     if b"\x26\xfc\x8f\x88" not in (head, head[::-1]):
         raise ValueError(f"{path} is not a bigWig file: it begins with {head!r}.")
     with reading(path, _WHAT):
-        # pybigtools goes by the suffix of a path; it reads file objects of any name, more slowly
-        return _pybigtools().open(str(path) if path.suffix.lower() in (".bw", ".bigwig") else path.open("rb"))
+        return open_big_file(path)
+
+
+def open_big_file(path: Path) -> Any:
+    """Pybigtools' reader of a bigWig or bigBed file. ValueError for a damaged structure, ImportError if pybigtools is not
+    installed, and its own errors."""
+    if (problem := big_problem(path)) is not None:
+        raise ValueError(f"{problem}.")
+    # it goes by the suffix of a path, and reads file objects of any name, more slowly
+    known = path.suffix.lower() in (".bw", ".bigwig", ".bb", ".bigbed")
+    return _pybigtools().open(str(path) if known else path.open("rb"))
 
 
 def _pybigtools() -> Any:
@@ -111,6 +122,7 @@ def _pybigtools() -> Any:
         import pybigtools
     except ImportError:
         raise ImportError(
-            "bigWig files are read with pybigtools, which is not installed: pip install 'scatacformer[bigwig]'."
+            "bigWig and bigBed files are read with pybigtools, which is not installed: pip install "
+            "'scatacformer[bigwig]'."
         ) from None
     return pybigtools

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scatacformer._io import read_checkpoint, reading
 from scatacformer.model._folder import ModelFiles
 from scatacformer.nn import EpiformerConfig, EpiformerNetwork, SeparateTracks
 
@@ -30,21 +30,13 @@ def read_published(path: str | Path, crop: int | None) -> tuple[EpiformerConfig,
     Raises
     ------
     ValueError
-        Not such a file; a tensor is missing or has another shape.
+        Not such a file, or a damaged one; a tensor is missing or has another shape. The error names the file.
     """
     path = Path(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read without executing code that it holds, or is damaged ({str(error).splitlines()[0]}). "
-            "Ask its author for a file of tensors alone."
-        ) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} is not a checkpoint of Epiformer: it holds no state dict.")
+    state = read_checkpoint(path, "a checkpoint of Epiformer")
     weights = {name.removeprefix("module."): value for name, value in state.items()}
-    return _sizes(weights, path, crop), weights
+    with reading(path, "a checkpoint of Epiformer", "Pass the file as its authors wrote it"):
+        return _sizes(weights, crop), weights
 
 
 def restored(cls: Any, files: ModelFiles) -> Any:
@@ -67,10 +59,10 @@ def restored(cls: Any, files: ModelFiles) -> Any:
     return model
 
 
-def _sizes(weights: dict[str, Tensor], path: Path, crop: int | None) -> EpiformerConfig:
+def _sizes(weights: dict[str, Tensor], crop: int | None) -> EpiformerConfig:
     def shape(name: str) -> tuple[int, ...]:
         if name not in weights:
-            raise ValueError(f"{path} is not a checkpoint of Epiformer: it has no tensor {name}.")
+            raise ValueError(f"it has no tensor {name}.")
         return tuple(weights[name].shape)
 
     n_layers = len({name.split(".")[2] for name in weights if name.startswith("trans.layers.")})

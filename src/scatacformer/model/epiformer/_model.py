@@ -359,8 +359,9 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         """
         config, weights = _files.read_published(Path(path), crop)
         module = EpiformerNetwork(config)
-        if missing := _files.transplant(module, weights, keep_head=False):
-            raise ValueError(f"{path} has no tensor {missing[0]}.")
+        with reading(path, "a checkpoint of Epiformer", "Pass the file as its authors wrote it"):
+            if missing := _files.transplant(module, weights, keep_head=False):
+                raise ValueError(f"it has no tensor {missing[0]}.")
         names = [f"track_{i}" for i in range(config.n_tracks)] if track_names is None else list(map(str, track_names))
         if len(names) != config.n_tracks:
             raise ValueError(f"track_names has {len(names)} entries; the model has {config.n_tracks} tracks.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scatacformer._io import read_tensors, whole_file
+from scatacformer._io import check_hdf5, read_tensors, reading, write_tensors
 from scatacformer.nn import ContactNetwork, contact_loss
 from scatacformer.training import DescendOptions, descend
 
@@ -119,15 +119,16 @@ class DistanceContactMap:
             Chromosomes that are not in the file, none left, or no window with data.
         """
         opened = _open(cool)
-        balance = "weight" in opened.bins().columns if balance is None else balance
         parts = _parts(opened, holdout_chromosomes)
         rng = np.random.default_rng(seed)
-        n_span = max(2, min(span // opened.binsize, 2_000))
-        factor = _scale(opened, balance)
-        train, held_out = (
-            _windows(opened, part, n, n_bins, n_span, balance, factor, rng)
-            for part, n in zip(parts, (n_windows, max(1, n_windows // 4)), strict=True)
-        )
+        with reading(_file_of(cool), "a contact map", "Make it again with cooler, or choose other chromosomes"):
+            balance = "weight" in opened.bins().columns if balance is None else balance
+            n_span = max(2, min(span // opened.binsize, 2_000))
+            factor = _scale(opened, balance)
+            train, held_out = (
+                _windows(opened, part, n, n_bins, n_span, balance, factor, rng)
+                for part, n in zip(parts, (n_windows, max(1, n_windows // 4)), strict=True)
+            )
         network = ContactNetwork(width, seed)
         history = _descend(network, train, held_out, max_epochs, batch_size, lr, seed)
         found = cls(network, history)
@@ -165,13 +166,9 @@ class DistanceContactMap:
         path
             The file; replaced if it is there.
         """
-        from safetensors.torch import save_file
-
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         notes = {"model": "DistanceContactMap", "width": str(self.network.width), "scores": json.dumps(self.scores)}
-        with whole_file(path) as partial:
-            save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, partial, metadata=notes)
+        write_tensors(path, self.network.state_dict(), **notes)
         return path
 
     @classmethod
@@ -181,18 +178,22 @@ class DistanceContactMap:
         Parameters
         ----------
         path
-            The file. ValueError where it is of something else.
+            The file. ValueError that names it where it is damaged or of something else.
         """
         from safetensors import safe_open
 
         state = read_tensors(Path(path))
-        with safe_open(path, "pt") as file:
-            notes = file.metadata() or {}
-        if notes.get("model") != "DistanceContactMap":
-            raise ValueError(f"{path} is no DistanceContactMap: its metadata are {notes}")
-        network = ContactNetwork(int(notes["width"]))
-        network.load_state_dict(state)
-        return cls(network, scores=json.loads(notes["scores"]))
+        with reading(path, "a saved DistanceContactMap"):
+            with safe_open(path, "pt") as file:
+                notes = file.metadata() or {}
+            if notes.get("model") != "DistanceContactMap":
+                raise ValueError(f"its metadata are {notes}.")
+            width = int(notes["width"])
+            if width not in {n for tensor in state.values() for n in tensor.shape}:
+                raise ValueError(f"its width is {width:,}, and no tensor in it has it.")
+            network = ContactNetwork(width)
+            network.load_state_dict(state)
+            return cls(network, scores=json.loads(notes["scores"]))
 
 
 def _open(cool: str | os.PathLike) -> Any:
@@ -200,8 +201,10 @@ def _open(cool: str | os.PathLike) -> Any:
         import cooler
     except ImportError:
         raise ImportError("contact maps need cooler: pip install 'scatacformer[contacts]'.") from None
-    if not Path(str(cool).split("::")[0]).is_file():
+    file = _file_of(cool)
+    if not file.is_file():
         raise FileNotFoundError(f"there is no contact map {cool}.")
+    check_hdf5(file)
     try:
         opened = cooler.Cooler(str(cool))
         opened.chromnames  # noqa: B018
@@ -212,6 +215,10 @@ def _open(cool: str | os.PathLike) -> Any:
     if opened.binsize is None:
         raise ValueError(f"{cool} has bins of unequal size; expected one resolution.")
     return opened
+
+
+def _file_of(cool: str | os.PathLike) -> Path:
+    return Path(os.fspath(cool).split("::")[0])
 
 
 Part = list[tuple[str, int, int]]  # chromosome, first bin and the one after the last

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scatacformer._io import CardFacts, read_tensors, reading, whole_file
+from scatacformer._io import CardFacts, read_checkpoint, read_tensors, reading, whole_file, write_tensors
 from scatacformer.model._folder import CONFIG, WEIGHTS, ModelFiles
 from scatacformer.model._sharing import SharingMixin
 from scatacformer.nn import GETConfig, GETNetwork
@@ -127,13 +127,8 @@ class FilesMixin(SharingMixin, GETState):
         ValueError
             The model has no adapter.
         """
-        from safetensors.torch import save_file
-
         path = Path(path)
-        state = {name: value.cpu().contiguous() for name, value in adapter_state(self.module).items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
-            save_file(state, partial, metadata={"format": "pt"})
+        write_tensors(path, adapter_state(self.module), format="pt")
         return path
 
     def load_adapter(self, path: str | os.PathLike) -> None:
@@ -148,10 +143,12 @@ class FilesMixin(SharingMixin, GETState):
         Raises
         ------
         ValueError
-            Not an adapter of such a network; the model has an adapter already.
+            Not an adapter of such a network; the model has an adapter already; a damaged file.
         """
-        state = read_tensors(Path(path))
-        load_adapter_state(self.module, state)
+        path = Path(path)
+        state = read_tensors(path)
+        with reading(path, "an adapter of this network", "Pass the model that it was trained on"):
+            load_adapter_state(self.module, state)
         self.module.eval()
         self.is_trained_ = True
 
@@ -194,14 +191,17 @@ class FilesMixin(SharingMixin, GETState):
         Raises
         ------
         ValueError
-            Not a state dict of GET, or one of another number of motifs.
+            Not a state dict of GET, or one of another number of motifs; a damaged file. The error names the file.
         """
-        network = GETNetwork.from_published(_read_checkpoint(Path(path)), n_heads, n_regions)
+        path = Path(path)
+        weights = read_checkpoint(path, "a checkpoint of GET")
+        with reading(path, "a checkpoint of GET", "Pass the file as its authors wrote it"):
+            network = GETNetwork.from_published(weights, n_heads, n_regions)
         setup = setup_of(regions)
         prepared = prepare(regions, setup)
         if network.config.n_features != len(prepared.motif_names) + 1:
             raise ValueError(
-                f"the checkpoint reads {network.config.n_features - 1} motifs, and the regions have "
+                f"{path} reads {network.config.n_features - 1} motifs, and the regions have "
                 f"{len(prepared.motif_names)}: scan them with the motif clusters of the checkpoint, in its order."
             )
         model = cls.__new__(cls)
@@ -242,27 +242,3 @@ class FilesMixin(SharingMixin, GETState):
         with whole_file(path) as partial:
             torch.save({"state_dict": plain.to_published()}, partial)
         return path
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    import pickle
-
-    import torch
-
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}.")
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read as tensors alone ({str(error).splitlines()[0]}). It is damaged, or holds code, which is "
-            "not run: have its state dict written alone."
-        ) from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a state dict.")
-    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scatacformer._io import check_hdf5, reading
 from scatacformer.cells import RowSource, validate_anndata, validate_counts
 from scatacformer.genome import RegionClasses, Vocabulary, region_classes
 from scatacformer.training import split_cells
@@ -83,7 +84,9 @@ def _opened(path: Path) -> Any:
         raise ValueError(f"{path} is neither the folder of a corpus nor an .h5ad file. Build a corpus from it first.")
     import anndata
 
-    return anndata.read_h5ad(path, backed="r")
+    check_hdf5(path)
+    with reading(path, "an .h5ad file"):
+        return anndata.read_h5ad(path, backed="r")
 
 
 def _of_corpus(corpus: Any, config: PretrainConfig) -> PretrainCells:
