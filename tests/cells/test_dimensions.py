@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from scatacformer.cells import RowSource, StartOptions, fit_spectral
-from scatacformer.cells.start.dimensions import MIN_CELLS, N_BULK, n_reproducible
+from scatacformer.cells.start.dimensions import MIN_CELLS, N_BULK, cross_validated
 from scatacformer.cells.start.open_bins import OpenBins
 
 
@@ -23,7 +23,8 @@ def cells(n: int, n_types: int, n_bins: int = 4000, share: float = 0.15, seed: i
 def count(x: sp.csr_matrix, d_embed: int = 16, seed: int = 0, **options) -> int | None:
     opened = OpenBins(x.indptr, x.indices, x.shape[1])
     weight = np.log(x.shape[0] / (1 + opened.open_cells())).clip(min=1e-3)
-    return n_reproducible(opened, weight, d_embed, np.random.default_rng(seed), StartOptions(**options))
+    found = cross_validated(opened, weight, d_embed, np.random.default_rng(seed), StartOptions(**options))
+    return None if found is None else len(found)
 
 
 @pytest.mark.parametrize(("n", "n_types"), [(120, 3), (400, 5), (800, 8)])

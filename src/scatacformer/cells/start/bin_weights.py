@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .dimensions import cross_validated
 from .open_bins import OpenBins
 from .options import StartOptions
-from .similarity import ROUGH, Comparison, compare
+from .similarity import ROUGH, compare
 
 BLOCK = 100  # neighbouring bins stay in one half of the genome, because a fragment can open two of them
 MIN_OPEN = 10  # minimum number of cells in which a bin is open to be used in the estimate
@@ -35,9 +36,18 @@ def bin_weights(
     n_some = max(int(n_cells * MAX_ENTRIES / max(n_open[most_open].sum(), 1)), MIN_CELLS)
     some = opened.of_cells(opened.sample(n_some, rng)) if n_some < n_cells else opened
     weights = [idf**power * worth**share for power, share in options.laws]
-    agreement = _agreement(some, halves, weights, d_embed, rng, options)
-    best = int(np.argmax(agreement))
-    return weights[best if agreement[best] > options.better * agreement[0] else 0]
+    evidence = [_evidence(some, weight * most_open, d_embed, rng, options) for weight in weights]
+    best = int(np.argmax(evidence))
+    return weights[best if evidence[best] > options.better * evidence[0] else 0]
+
+
+def _evidence(
+    opened: OpenBins, weight: np.ndarray, d_embed: int, rng: np.random.Generator, options: StartOptions
+) -> float:
+    """How much is found again in bins that it was not computed from: the sum over dimensions of the logarithm of the
+    standard deviations by which they stand out, relative to the minimum; 0 if there is too little to say."""
+    found = cross_validated(opened, weight, d_embed, rng, options) if weight.any() else None
+    return 0.0 if found is None else float(np.log(found / options.sure).sum())
 
 
 def _worth(
@@ -87,42 +97,6 @@ def _trend(variance: np.ndarray, n_open: np.ndarray, n_groups: int = 20, min_bin
         slope = max((y[1] - y[0]) / (x[1] - x[0]), 0.0)
         x, y = np.append(0.0, x), np.append(y[0] - slope * x[0], y)
     return np.interp(log_n, x, y / y.max()).clip(min=0.0)
-
-
-def _agreement(
-    opened: OpenBins,
-    halves: list[np.ndarray],
-    weights: list[np.ndarray],
-    d_embed: int,
-    rng: np.random.Generator,
-    options: StartOptions,
-) -> list[float]:
-    """For each of ``weights``, the agreement of embeddings of the same cells from two sets of bins: the mutual
-    information of Gaussians with their canonical correlations r, the sum of -log(1 - r^2), in half nats; 0 if one of
-    the sets is empty."""
-    directions: list[list[np.ndarray | None]] = [[] for _ in weights]
-    for half in halves:
-        some = opened.of_bins(half)
-        for found, weight in zip(directions, weights, strict=True):
-            found.append(
-                _directions(compare(some, weight[half], d_embed, rng, options, ROUGH)) if weight[half].any() else None
-            )
-    agreement = []
-    for first, second in directions:
-        if first is None or second is None:
-            agreement.append(0.0)
-            continue
-        r = np.linalg.svd(first.T @ second, compute_uv=False)
-        agreement.append(float(-np.log(np.maximum(1 - r**2, 1e-6)).sum()))
-    return agreement
-
-
-def _directions(fit: Comparison) -> np.ndarray:
-    """Orthonormal basis of the embedding's dimensions above the noise.  (n_cells, k)"""
-    z = fit.u * fit.weight
-    z = z[:, fit.weight > 0] / np.sqrt(np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12))
-    basis, length, _ = np.linalg.svd(z - z.mean(0), full_matrices=False)
-    return basis[:, length > 1e-6 * max(length[0], 1e-12)]
 
 
 def _least_open(n_open: np.ndarray, min_cells: int, max_bins: int) -> int:

@@ -16,16 +16,18 @@ N_BULK = 12  # number of further dimensions, which show what is found again of n
 MIN_CELLS = 40
 
 
-def n_reproducible(
+def cross_validated(
     opened: OpenBins, bin_weight: np.ndarray, d_embed: int, rng: np.random.Generator, options: StartOptions
-) -> int | None:
-    """Number of dimensions, at most ``d_embed``, that are found again; None if there are too few cells or bins to say.
+) -> np.ndarray | None:
+    """By how many standard deviations the dimensions that are found again in other bins stand out from noise.
 
     Each part of the genome is left out in turn. The vectors u_k of the others are tested on it by u_k' L u_k, which is
     the same for all vectors of noise but for chance, because noise in different bins is independent, and larger for
     signal, also for signal that is too weak to stand out in the spectrum (cross-validated eigenvalues, Chen, Roch, Rohe
-    & Yu 2021). Counted are dimensions at least ``options.sure`` standard deviations above those that come after the
-    first ``d_embed``.
+    & Yu 2021). Noise is what comes after the first ``d_embed`` vectors.
+
+    Returns the values above ``options.sure``, one for each dimension, (n_dims,); None if there are too few cells or bins
+    to say.
     """
     n = opened.shape[0]
     part = np.where(bin_weight > 0, np.arange(opened.shape[1]) // BLOCK % N_PARTS, -1)
@@ -39,7 +41,7 @@ def n_reproducible(
             Similarity(opened.of_bins(bins), bin_weight[bins])
             for bins in ((part >= 0) & (part != left_out), part == left_out)
         )
-        found = both_ends(rest.product, rest.start(rng), rest.first, d, least, options.reach, tolerance=ROUGH)
+        found = both_ends(rest.product, rest.start(rng), rest.first, d, least, ROUGH)
         results.append(_products(own, found.vectors[:, participation(found.vectors) >= least]))
     n_tested = min(map(len, results))
     if n_tested <= N_BULK:
@@ -48,7 +50,8 @@ def n_reproducible(
     candidates, bulk = tested[:, : n_tested - N_BULK][:, :d_embed], tested[:, -N_BULK:]
     level = float(np.median(bulk.mean(0)))
     deviation = float(np.sqrt(np.mean((bulk - np.median(bulk, axis=1, keepdims=True)) ** 2) / N_PARTS))
-    return int((candidates.mean(0) > level + options.sure * deviation).sum())
+    z = (candidates.mean(0) - level) / max(deviation, 1e-30)
+    return z[z > options.sure]
 
 
 def _products(similarity: Similarity, vectors: np.ndarray) -> np.ndarray:

@@ -14,32 +14,26 @@ class StartOptions:
     Parameters
     ----------
     laws
-        Candidates for the weight of bins, idf^a F^b, as pairs (a, b). That on which the two halves of the genome agree
-        best is used.
+        Candidates for the weight of bins, idf^a F^b, as pairs (a, b). That with the most evidence is used: the sum over
+        dimensions of log(z / ``sure``), z the standard deviations by which they stand out in the cross-validation.
     better
-        Another law than the first must have an agreement that is higher by this factor.
+        Another law than the first must have more evidence by this factor.
     sure
         Standard deviations by which a dimension must stand out from noise in bins that it was not computed from.
-    reach
-        How much further the noise extends above its centre than below, where halves of the genome are compared.
-    power
-        Power of sqrt((lambda - c)^2 - e^2) that is the weight of a dimension in that comparison.
     least_participation
         Effective number of cells that must support a dimension (a tenth of the cells if these are fewer than 10 times
         as many).
     """
 
     laws: tuple[tuple[float, float], ...] = ((1.0, 0.25), (1.5, 0.125), (0.5, 0.5), (1.0, 0.0))
-    better: float = 1.02
+    better: float = 1.05
     sure: float = 4.0
-    reach: float = 1.3
-    power: float = 0.75
     least_participation: float = 10.0
 
     def __post_init__(self) -> None:
         if not self.laws or any(len(law) != 2 for law in self.laws):
             raise ValueError(f"laws is {self.laws}; expected at least one pair of powers.")
-        if min(self.better, self.sure, self.reach, self.power, self.least_participation) <= 0:
+        if min(self.better, self.sure, self.least_participation) <= 0:
             raise ValueError(f"expected positive numbers, found {self}.")
 
     def least(self, n_cells: int) -> float:

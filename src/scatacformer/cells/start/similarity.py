@@ -10,7 +10,7 @@ import numpy as np
 from .noise import skew
 from .open_bins import OpenBins
 from .options import StartOptions
-from .spectrum import both_ends, participation
+from .spectrum import REACH, both_ends, participation
 
 ACCURATE, ROUGH = 3e-3, 1e-1  # residuals of the eigenvalues
 
@@ -20,9 +20,9 @@ class Comparison(NamedTuple):
 
     values: np.ndarray  # (k,) lambda
     u: np.ndarray  # (n_cells, k)
-    noise: float  # e
+    noise: float  # how far noise often extends above its centre c
+    above: np.ndarray  # (k,) lambda - c
     signal: np.ndarray  # (k,) ((lambda - c)^2 - h^2)^1/2, zero for dimensions that a handful of cells support
-    weight: np.ndarray  # (k,) of dimensions above e, for comparisons of halves of the genome; otherwise zero
     share: np.ndarray  # (k,) of signal in a dimension, its squared cosine with u_k without noise
 
 
@@ -80,28 +80,23 @@ def compare(
     norm, first = similarity.norm, similarity.first
     start = similarity.start(rng)
     least = options.least(len(norm))
-    found = both_ends(similarity.product, start, first, d_embed, least, options.reach, tolerance)
+    found = both_ends(similarity.product, start, first, d_embed, least, tolerance)
     values, above = found.values, found.values - found.centre
-    noise = options.reach * found.extent
-    # the pool divides by a number that is positive where lambda is
-    weight = np.maximum(above**2 - noise**2, 0.0) ** (options.power / 2) * (np.minimum(above, values) > 0)
-    # dimensions supported by a handful of cells are not informative about the others
-    few = participation(found.vectors) < least
-    weight[few] = 0.0
+    # dimensions supported by a handful of cells are not informative about the others; the pool divides by a number that
+    # is positive where lambda is
+    valid = (participation(found.vectors) >= least) & (np.minimum(above, values) > 0)
+    signal = np.sqrt(np.maximum(above**2 - found.extent**2, 0.0)) * valid
     frequency = opened.open_cells() / len(norm)
     variance = similarity.square * frequency * (1 - frequency)
-    share = np.where(weight > 0, _share(above, found.extent * skew(variance, len(norm))), 0.0)
-    if not weight.any():  # nothing is above the noise: keep the two strongest, so that there is an embedding
-        weight[:2] = np.maximum(above[:2], 1e-3)
-    signal = np.sqrt(np.maximum(above**2 - found.extent**2, 0.0)) * (np.minimum(above, values) > 0) * ~few
+    share = _share(above, found.extent * skew(variance, len(norm))) * valid
     u = found.vectors / first[:, None]
     u *= np.sign(u[np.abs(u).argmax(0), np.arange(u.shape[1])])  # signs are arbitrary: fix them
     return Comparison(
         values.astype(np.float32),
         u.astype(np.float32),
-        noise,
+        REACH * found.extent,
+        above.astype(np.float32),
         signal.astype(np.float32),
-        weight.astype(np.float32),
         share.astype(np.float32),
     )
 

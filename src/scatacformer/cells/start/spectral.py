@@ -35,9 +35,8 @@ of the other half, the mean of u_ik u_jk over pairs of cells in which it is open
 weighted by its share of signal (by the law of Marchenko and Pastur, whose edge is strict: dimensions below it hold weak
 signals, but none from which F could be measured). A single bin provides too little evidence, so F is the trend over
 log n_open. Then g_b = idf_b F_b^1/4, which combines both. A bin whose F is zero is not compared. If idf^3/2 F^1/8,
-idf^1/2 F^1/2 or idf alone gives a better agreement between the two halves of the genome, this formula is used: the
-agreement is the sum of -log(1 - r^2) over the canonical correlations r of the embeddings of the cells from
-either half."""
+idf^1/2 F^1/2 or idf alone gives more that is found again in the cross-validation, this formula is used: the sum over
+dimensions of the logarithm of the standard deviations by which they stand out, relative to the minimum."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .bin_weights import bin_weights
-from .dimensions import n_reproducible
+from .dimensions import cross_validated
 from .open_bins import OpenBins
 from .options import StartOptions
 from .sampled import sampled_cells
@@ -66,8 +65,8 @@ class SpectralStart:
 
     ``table`` (n_bins, d_embed) rows v_b, zero for dimensions that are noise, shrunk to zero for bins that are not
     compared; ``pool_weight`` and ``norm_weight`` (n_bins,) a_b and g_b^2, zero for these; ``eigenvalues`` (d_embed,)
-    lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` e, how far the noise
-    extends above its centre in the comparison of halves of the genome; ``cells`` the
+    lambda; ``weight`` (d_embed,) of each dimension in the embedding, zero where dropped; ``noise`` how far noise often
+    extends above its centre; ``cells`` the
     fitted cells, ``vectors`` (len(cells), d_embed) their embedding, weight_k u_ik.
     """
 
@@ -112,7 +111,8 @@ def fit_spectral(
     n_open = opened.open_cells()
     weight = bin_weights(opened, min(min_cells, max(len(cells) - 1, 1)), max_bins, d_embed, rng, options)
     fit = compare(opened, weight, d_embed, rng, options)
-    dimension_weight = _dimension_weight(fit, n_reproducible(opened, weight, d_embed, rng, options))
+    found = cross_validated(opened, weight, d_embed, rng, options)
+    dimension_weight = _dimension_weight(fit, None if found is None else len(found))
     pull = np.where(weight > 0, 0.0, 10.0)  # as if a bin that is not compared were open in 10 more cells
     n_drawn = np.maximum(n_open + pull, 1).astype(np.float32)[:, None]
     table = np.zeros((source.n_bins, d_embed), np.float32)
@@ -131,9 +131,11 @@ def fit_spectral(
 
 def _dimension_weight(fit: Comparison, n_dims: int | None) -> np.ndarray:
     """Weight of the first ``n_dims`` dimensions, by default of those above the noise; at least of one.  (k,)"""
-    kept = fit.weight > 0 if n_dims is None else np.arange(len(fit.signal)) < max(n_dims, 1)
+    kept = fit.above > fit.noise if n_dims is None else np.arange(len(fit.above)) < n_dims
     weight = np.where(kept, fit.signal, 0.0)
-    return weight if weight.any() else fit.weight  # then of the strongest
+    if not weight.any():  # nothing is above the noise: keep the two strongest, so that there is an embedding
+        weight[:2] = np.maximum(fit.above[:2], 1e-3)
+    return weight
 
 
 def _padded(x: np.ndarray, size: int) -> np.ndarray:

@@ -17,6 +17,7 @@ N_LOWEST = 8  # number of lowest eigenvalues used to find the noise level
 DENSE = 400  # up to this number of cells, the matrix is diagonalised
 CHECK_EVERY = 10
 MAX_STEPS = 600
+REACH = 1.3  # how much further noise often extends above its centre than below: what is beyond has to converge
 EDGE_TOLERANCE = 1e-2  # relative change of the noise level between two checks
 
 
@@ -36,15 +37,14 @@ def both_ends(
     first: np.ndarray,
     k: int,
     least: float,
-    reach: float,
     tolerance: float,
 ) -> Spectrum:
     """The ``k`` largest eigenvalues orthogonal to the known eigenvector ``first`` (n,), and where the noise lies.
 
     ``product`` (n,) -> (n,) float32 is the operator, with zeros on its diagonal; ``start`` (n,) where the Krylov space
-    begins. At least ``least`` cells must support the lowest eigenvalue, where the noise ends below; above, it extends
-    ``reach`` times as far from its centre. Eigenvalues above that have residuals of at most ``tolerance`` times their distance from its centre;
-    the others are approximate.
+    begins. At least ``least`` cells must support the lowest eigenvalue, where the noise ends below. Eigenvalues further
+    than ``REACH`` times that above the centre have residuals of at most ``tolerance`` times their distance from it; the
+    others are approximate.
     """
     n = len(start)
     k = min(k, n - 1)
@@ -59,8 +59,8 @@ def both_ends(
         values, vectors = values[keep], vectors[:, keep]
         top = slice(None, -k - 1, -1)
         lowest = _lowest(values, lambda at: vectors[:, at], n, least)
-        return Spectrum(values[top], vectors[:, top], *_noise(values[top], lowest, n, reach), n)
-    return _lanczos(product, start, first, k, least, reach, tolerance)
+        return Spectrum(values[top], vectors[:, top], *_noise(values[top], lowest, n), n)
+    return _lanczos(product, start, first, k, least, tolerance)
 
 
 def _lanczos(
@@ -69,7 +69,6 @@ def _lanczos(
     first: np.ndarray,
     k: int,
     least: float,
-    reach: float,
     tolerance: float,
 ) -> Spectrum:
     n = len(start)
@@ -98,9 +97,9 @@ def _lanczos(
         vectors = partial(_combined, basis[: step + 1], small)
         top = np.arange(len(values))[::-1][:k]
         before = extent
-        centre, extent = _noise(values[top], _lowest(values, vectors, n, least), n, reach)
+        centre, extent = _noise(values[top], _lowest(values, vectors, n, least), n)
         settled = abs(extent - before) <= EDGE_TOLERANCE * extent
-        above = top[values[top] - centre > reach * extent]
+        above = top[values[top] - centre > REACH * extent]
         if last or (settled and (residual[above] <= tolerance * (values[above] - centre)).all()):
             break
     return Spectrum(values[top], vectors(top), centre, extent, step + 1)
@@ -124,7 +123,7 @@ def _orthogonal(y: np.ndarray, known: np.ndarray, basis: np.ndarray) -> np.ndarr
     return y
 
 
-def _noise(top: np.ndarray, lowest: float, n: int, reach: float) -> tuple[float, float]:
+def _noise(top: np.ndarray, lowest: float, n: int) -> tuple[float, float]:
     """Centre of the noise, and how far it extends below; from the largest eigenvalues and the lowest.
 
     The diagonal is zero, and so is the sum of all eigenvalues: 1, the first; those above the noise; and the noise, whose
@@ -134,7 +133,7 @@ def _noise(top: np.ndarray, lowest: float, n: int, reach: float) -> tuple[float,
     for _ in range(len(top)):
         centre = -(1 + top[:n_dims].sum()) / max(n - 1 - n_dims, 1)
         extent = max(centre - lowest, 0.0)
-        found = max(int((top - centre > reach * extent).sum()), 1)
+        found = max(int((top - centre > REACH * extent).sum()), 1)
         if found == n_dims:
             break
         n_dims = found
