@@ -12,7 +12,7 @@ import numpy as np
 from _common import Cache, data_folder
 from _real_epiformer import N_FOLDS, TRACKS, kmer_columns, kmer_counts, pearson, records, ridge, split
 
-Score = Callable[[list[np.ndarray], int], np.ndarray]  # log2 of the signal of alleles in a track
+Score = Callable[[list[np.ndarray], int], np.ndarray]  # log2(signal + 1) of alleles in a track
 
 # the track that is nearest to the line in which an element was measured; others have none among the ten
 NEAREST = {
@@ -78,8 +78,8 @@ def _by_epiformer(folder: Path) -> Score:
             for begin in range(0, len(sequences), 256):
                 x = torch.from_numpy(one_hot(_placed(sequences[begin : begin + 256], background)))
                 both = network(x)[:, track] + network(x.flip(1, 2))[:, track].flip(1)
-                out.append(both[:, 2:6].sum(1).numpy())
-        return np.log2(np.concatenate(out))
+                out.append(torch.log2(both[:, 2:6] / 2 + 1).mean(1).numpy())
+        return np.concatenate(out)
 
     return score
 

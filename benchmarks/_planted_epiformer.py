@@ -93,13 +93,15 @@ def measure(seed: int, epochs: int) -> dict[str, float]:
                 codes["chr12"], signal[name]["chr12"], name
             )
         out |= _profiles(model, [site for site in sites if site[0] == "chr12"], spearmanr)
+        out |= _names(model, [site for site in sites if site[0] == "chr12"])
         out |= _snps(model, codes["chr12"], [site for site in sites if site[0] == "chr12"], roc_auc_score, seed)
         prepared = model._prepared_of(None)
-        predictor = model._predictor(None, None)
+        predictor, both = model._predictor(None, None), model._predictor(None, None, both_strands=True)
         rows = np.flatnonzero(prepared.data.chrom == "chr12")
         forward, reverse = (np.stack([prepared.data.sequence(i, 0, strand) for i in rows]) for strand in (False, True))
-        pair = predictor(forward).ravel(), predictor(reverse)[..., ::-1].ravel()
-        out["prediction of the other strand, Pearson"] = float(np.corrcoef(*pair)[0, 1])
+        for said, some in (("the network alone", predictor), ("as predicted by default", both)):
+            pair = some(forward).ravel(), some(reverse)[..., ::-1].ravel()
+            out[f"prediction of the other strand, Pearson, {said}"] = float(np.corrcoef(*pair)[0, 1])
     return out
 
 
@@ -146,6 +148,28 @@ def _profiles(model: Any, sites: list[tuple[str, int, str, bool]], spearmanr: An
     out["mutagenesis, outside over inside of the motif"] = float(np.mean(outside) / np.mean(inside))
     out["mutagenesis, other track over own track"] = float(np.mean(other_track) / np.mean(own))
     return out
+
+
+def _names(model: Any, sites: list[tuple[str, int, str, bool]]) -> dict[str, float]:
+    """Among the planted motifs and 300 of JASPAR: is the strongest stretch of a site's attribution named after its own?"""
+    import contextlib
+    import io
+
+    import scatacformer as sf
+
+    known, own = sf.sequence.Motifs.from_jaspar(), matrices()
+    motifs = sf.sequence.Motifs(
+        (*own, *known.names[:300]),
+        (*(matrix.T for matrix in own.values()), *known.matrices[:300]),
+        np.concatenate([[100.0] * len(own), known.n_sites[:300]]),
+    )
+    right = []
+    for chrom, start, name, _ in [s for s in sites if 2048 < s[1] < LENGTH - 2048][:24]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            shares = model.attribute(f"{chrom}:{start - 12}-{start + 24}", name, "ism", progress=False)
+        found = sf.tl.motifs_in_attribution(shares, motifs, n_peaks=1, width=12, n_motifs=1)
+        right.append(found["motif"].iloc[0] == name)
+    return {"`tl.motifs_in_attribution`, sites whose best of 302 motifs is the planted one": float(np.mean(right))}
 
 
 def _snps(

@@ -13,8 +13,12 @@ TRACKS += ["A172", "embryo brain"]
 SEQ_LEN, FIRST = 81_920, 24_576  # of the 131,072 bp of a record
 N_FOLDS = 5
 REAL = {"d_stem": 48, "d_model": 64, "n_layers": 1, "n_heads": 4, "d_feedforward": 128, "dropout": 0.2}
-LR = 1e-3
-WHOLE_EPOCHS = 4
+MOTIFS = "HOCOMOCOv11_core_HUMAN_mono_meme_format.meme"
+TRAINING: dict[str, Any] = {
+    "lr": 1e-3, "batch_size": 1, "max_shift": 0, "weight_decay": 0.1, "early_stopping": False, "keep": "last",
+    "enable_progress_bar": False,
+}  # fmt: skip
+CNN_LR = 1e-3
 
 
 def records() -> dict[str, np.ndarray]:
@@ -50,25 +54,15 @@ def as_genome(data: dict[str, np.ndarray], path: Path) -> list[str]:
     return regions
 
 
-def real_tracks(folder: Path, parts: int = 1) -> Any:
-    """Tracks × bins of the whole windows, or of each window in ``parts`` with a crop of 16 bins."""
+def real_tracks(folder: Path) -> Any:
+    """Tracks × bins of the windows, set up."""
     import scatacformer as sf
 
     data = records()
-    regions, crop = as_genome(data, folder / "windows.fa"), 64
-    signal, seq_len = data["signal"].transpose(1, 0, 2), SEQ_LEN
-    if parts > 1:
-        crop, n = 16, 512 // parts
-        seq_len = (n + 2 * crop) * 128
-        starts = [(region.split(":")[0], int(region.split(":")[1].split("-")[0]) + 48 * 128) for region in regions]
-        regions = [
-            f"{name}:{start + i * n * 128}-{start + i * n * 128 + seq_len}"
-            for name, start in starts
-            for i in range(parts)
-        ]
-        signal = signal.reshape(10, -1, n)
+    regions = as_genome(data, folder / "windows.fa")
+    signal = data["signal"].transpose(1, 0, 2)
     tracks = sf.pp.sequence_windows(
-        signal, folder / "windows.fa", regions=regions, names=TRACKS, seq_len=seq_len, crop=crop
+        signal, folder / "windows.fa", regions=regions, names=TRACKS, seq_len=SEQ_LEN, crop=64
     )
     sf.Epiformer.setup_anndata(tracks)
     return tracks
@@ -80,50 +74,16 @@ def split(chrom: np.ndarray, fold: int) -> tuple[list[str], list[str]]:
     return parts[fold], parts[(fold + 1) % N_FOLDS][:2]
 
 
-def choose_motifs(fold: int, n: int) -> Any:
-    """The ``n`` human HOCOMOCO motifs whose hits say most of the training windows of a fold, and not the same.
-
-    By the largest correlation of a bin's best hit with log2(x + 1) of a track, or with what is specific to the track; a
-    motif whose hits correlate with those of a better one by more than .4 is left out.
-    """
-    from scatacformer.sequence import Motifs, ScanSettings, scan_sequences
-
-    data = records()
-    test, validation = split(data["chrom"], fold)
-    rows = np.flatnonzero(~np.isin(data["chrom"], [*test, *validation]))
-    motifs = Motifs.from_file(data_folder() / "sequence" / "motifs" / "HOCOMOCOv11_core_HUMAN_mono_meme_format.meme")
-    begin = FIRST + 64 * 128 + np.arange(512) * 128
-    bins = [data["seq"][row][start - 12 : start + 140] for row in rows for start in begin.tolist()]
-    hits = scan_sequences(bins, motifs, ScanSettings(reduce="max"))
-    logs = np.log2(data["signal"][rows] + 1).transpose(0, 2, 1).reshape(-1, 10)
-    wanted = np.concatenate([logs, logs - logs.mean(1, keepdims=True)], axis=1)
-    hits, wanted = ((x - x.mean(0)) / (x.std(0) + 1e-6) for x in (hits, wanted))
-    worth = np.abs(hits.T @ wanted / len(hits)).max(1)
-    alike = hits.T @ hits / len(hits)
-    chosen: list[int] = []
-    for number in np.argsort(-worth).tolist():
-        if len(chosen) < n and all(abs(alike[number, other]) < 0.4 for other in chosen):
-            chosen.append(number)
-    return motifs.select([motifs.names[number] for number in chosen])
-
-
-def train_real(folder: Path, fold: int, epochs: int, seed: int, with_motifs: bool) -> Any:
-    """A model of the other folds: windows in quarters, two a step, which make more steps, then whole ones."""
+def train_real(folder: Path, fold: int, epochs: int, seed: int) -> Any:
+    """A model of the other folds, with a composition of all human motifs of HOCOMOCO v11, one window a step."""
     import scatacformer as sf
 
     test, validation = split(records()["chrom"], fold)
-    motifs = choose_motifs(fold, REAL["d_stem"] // 2) if with_motifs else None
-    common: dict[str, Any] = {
-        "holdout_chromosomes": test, "validation_chromosomes": validation, "loss": "log", "max_shift": 64,
-        "weight_decay": 0.01, "gradient_clip_val": 1.0, "early_stopping": False, "enable_progress_bar": False,
-    }  # fmt: skip
-    short = sf.Epiformer(real_tracks(folder, 4), motifs=motifs, seed=seed, **REAL)
-    short.train(epochs, lr=LR, batch_size=2, **common)
-    model = sf.Epiformer.for_fine_tuning(real_tracks(folder), short, seed=seed)
-    model.train(WHOLE_EPOCHS, lr=LR / 2, batch_size=1, **common)
-    for name, losses in (("quarters", short), ("whole", model)):
-        found = losses.history["validation_loss"]["validation_loss"]
-        print(f"fold {fold}, {name}: validation loss {found.round(4).tolist()}", flush=True)
+    motifs = sf.sequence.Motifs.from_file(data_folder() / "sequence" / "motifs" / MOTIFS)
+    model = sf.Epiformer(real_tracks(folder), composition=motifs, seed=seed, **REAL)
+    model.train(epochs, holdout_chromosomes=test, validation_chromosomes=validation, **TRAINING)
+    losses = model.history["validation_loss"]["validation_loss"]
+    print(f"fold {fold}: validation loss {losses.round(4).tolist()}", flush=True)
     return model
 
 
@@ -162,9 +122,9 @@ def train_cnn(data: dict[str, np.ndarray], fold: int, epochs: int, seed: int) ->
         "validation": np.flatnonzero(np.isin(data["chrom"], validation)),
     }
     scale = torch.from_numpy(data["signal"][rows["train"]].mean((0, 2)))[:, None]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=CNN_LR, weight_decay=0.01)
     n_steps = epochs * len(rows["train"])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=n_steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, CNN_LR, total_steps=n_steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
 
     def error(row: int, shift: int, reverse: bool) -> Any:

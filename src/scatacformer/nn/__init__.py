@@ -2,8 +2,9 @@
 
 from .atacformer import AtacformerConfig, AtacformerNetwork, mean_pool
 from .attention import BACKENDS, choose_backend, varlen_attention, varlen_cross_attention
+from .composition import Composition, CompositionConfig, signal_of
 from .contacts import ContactNetwork, contact_loss
-from .epiformer import EpiformerConfig, EpiformerNetwork, SeparateTracks, log_error, poisson_error
+from .epiformer import EpiformerConfig, EpiformerNetwork, SeparateTracks
 from .get import GETConfig, GETNetwork, jacobian, masked_error
 from .head import Head
 from .lora import (
@@ -31,6 +32,7 @@ from .scatac.labels import LabelHead, LabelTarget, balanced_weights, label_loss
 from .scatac.losses import MeanLoss
 from .scatac.minibatch import Minibatch, TrainingMinibatch
 from .scatac.network import Cells, ScAtacNetwork, shortened, weighted_total
+from .track_losses import log_error, poisson_error, squared_error
 
 __all__ = [
     "BACKENDS",
@@ -39,6 +41,8 @@ __all__ = [
     "AtacformerNetwork",
     "BilinearDecoder",
     "Cells",
+    "Composition",
+    "CompositionConfig",
     "ContactNetwork",
     "Context",
     "CrossAttention",
@@ -71,6 +75,8 @@ __all__ = [
     "masked_error",
     "nt_xent",
     "shortened",
+    "signal_of",
+    "squared_error",
     "state_logits",
     "varlen_attention",
     "varlen_cross_attention",

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scatacformer.nn import fast_convolution
+from scatacformer.nn.composition import Composition, CompositionConfig, signal_of
 
 SIZES: dict[str, dict[str, Any]] = {
     # small: minutes on a laptop. base: the published geometry, 54,819,693 parameters with one track
@@ -34,7 +35,9 @@ class EpiformerConfig:
     ``seq_len`` is the length of a sequence window in bp, ``bin_size`` that of an output bin (a power of two), ``crop``
     the number of bins on each side that are read and not predicted. ``d_stem`` is the number of channels after the
     first convolution; they grow geometrically to ``d_model``. ``dropout`` is that of the transformer,
-    ``head_dropout`` that of the head. Raises ValueError for sizes that do not fit together.
+    ``head_dropout`` that of the head. With ``composition`` the network has a :class:`Composition` beside the published
+    layers, of ``n_motifs`` motifs that are padded to ``motif_width`` positions, and with ``n_perceptrons`` perceptrons
+    of ``d_composition`` hidden units; both predict log2(signal + 1) then. Raises ValueError for sizes that do not fit together.
     """
 
     n_tracks: int
@@ -48,6 +51,11 @@ class EpiformerConfig:
     d_feedforward: int = 2048
     dropout: float = 0.4
     head_dropout: float = 0.1
+    composition: bool = False
+    n_motifs: int = 0
+    motif_width: int = 1
+    d_composition: int = 128
+    n_perceptrons: int = 4
 
     def __post_init__(self) -> None:
         for name in ("n_tracks", "d_stem", "d_model", "n_layers", "n_heads", "d_feedforward"):
@@ -68,6 +76,8 @@ class EpiformerConfig:
             )
         if self.d_model % self.n_heads or self.d_model % 2:
             raise ValueError(f"d_model ({self.d_model}) must be even and a multiple of n_heads ({self.n_heads}).")
+        if self.composition:
+            self.composition_config  # noqa: B018 - checks its sizes
         for name in ("dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 ... 1 (1 excluded).")
@@ -78,6 +88,13 @@ class EpiformerConfig:
         if size not in SIZES:
             raise ValueError(f"size is {size!r}; expected one of {tuple(SIZES)}.")
         return cls(**SIZES[size] | {name: value for name, value in changes.items() if value is not None})
+
+    @property
+    def composition_config(self) -> CompositionConfig:
+        """Sizes of the :class:`Composition`."""
+        return CompositionConfig(
+            self.n_tracks, self.bin_size, self.n_motifs, self.motif_width, self.d_composition, self.n_perceptrons
+        )
 
     @property
     def n_bins(self) -> int:
@@ -120,6 +137,7 @@ class EpiformerNetwork(nn.Module):
         self.conv = _Convolutions(config)
         self.trans = _Transformer(config)
         self.ptw = _Head(config)
+        self.composition = Composition(config.composition_config) if config.composition else None
         self.initialise(torch.Generator().manual_seed(seed))
 
     def forward(self, sequence: Tensor) -> Tensor:
@@ -127,8 +145,27 @@ class EpiformerNetwork(nn.Module):
 
         L is any multiple of ``bin_size`` up to ``seq_len`` of the configuration that is longer than the crop.
         """
-        logits = self.ptw(self.embed(sequence))
-        return F.softplus(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits)
+        if self.composition is not None:
+            return signal_of(self.logs(sequence))
+        return F.softplus(_full(self.ptw(self.embed(sequence))))
+
+    def logs(self, sequence: Tensor, counts: Tensor | None = None) -> Tensor:
+        """log2(signal + 1) by each perceptron of the composition, ``(B, n_perceptrons, n_tracks, ...)``.
+
+        They learn by themselves, and their mean is the prediction; what the convolutions add is common to them.
+        ``counts`` is what :meth:`Composition.count` returns, if it is known already.
+        """
+        assert self.composition is not None
+        counts = self.composition.count(sequence) if counts is None else counts
+        logs = _full(self.composition.logs(counts, self.config.crop))
+        return logs if self._is_silent() else logs + _full(self.ptw(self.embed(sequence)))[:, None]
+
+    def _is_silent(self) -> bool:
+        """Whether the convolutions add nothing and are not about to learn: the composition alone was trained."""
+        last = self.ptw.linear[0]
+        assert isinstance(last, nn.Linear)
+        learns = self.training and torch.is_grad_enabled() and last.weight.requires_grad
+        return not learns and not bool(last.weight.any() or last.bias.any())
 
     def embed(self, sequence: Tensor) -> Tensor:
         """Input of the head: ``(B, 4, L)`` to ``(B, n_bins, d_model)``, crop included."""
@@ -156,6 +193,15 @@ class EpiformerNetwork(nn.Module):
         last = self.ptw.linear[0]
         assert isinstance(last, nn.Linear)
         nn.init.constant_(last.bias, math.log(math.e - 1))  # the output begins around 1, the mean
+        if self.composition is not None:
+            self.composition.initialise(generator)
+            nn.init.zeros_(last.weight)  # what the convolutions add is a correction
+            nn.init.zeros_(last.bias)
+
+
+def _full(values: Tensor) -> Tensor:
+    """At least float32."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 class SeparateTracks(nn.Module):
@@ -170,19 +216,10 @@ class SeparateTracks(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         return torch.cat([network(sequence) for network in self.networks], dim=1)
 
-
-def poisson_error(predicted: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of predicted - measured · log(predicted) over what is measured (not NaN), and how many values that are."""
-    known = ~measured.isnan()
-    rate, count = predicted[known], measured[known]
-    return (rate - count * (rate + 1e-8).log()).sum(), known.sum()
-
-
-def log_error(predicted: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the squared differences of log2(x + 1) over what is measured (not NaN), and how many values that are."""
-    known = ~measured.isnan()
-    difference = torch.log2(predicted[known] + 1) - torch.log2(measured[known] + 1)
-    return difference.square().sum(), known.sum()
+    def logs(self, sequence: Tensor, counts: Tensor | None = None) -> Tensor:
+        """As :meth:`EpiformerNetwork.logs`."""
+        networks = [network for network in self.networks if isinstance(network, EpiformerNetwork)]
+        return torch.cat([network.logs(sequence, counts) for network in networks], dim=2)
 
 
 # convolutions: (B, 4, L) -> (B, d_model, L / bin_size) ----------------------------------------------------------------

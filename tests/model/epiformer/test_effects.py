@@ -11,6 +11,7 @@ import torch
 
 import scatacformer as sf
 from scatacformer.model.epiformer import _variants as file
+from scatacformer.model.epiformer._attribute import RegionInput
 from scatacformer.sequence import Variant, allele_codes, one_hot
 
 
@@ -169,7 +170,7 @@ def test_integrated_gradients_are_complete_and_gradients_are_slopes(
     model: sf.Epiformer, capsys: pytest.CaptureFixture
 ) -> None:
     region = "chr4:1000-1064"
-    found = model.attribute(region, method="integrated_gradients", n_steps=64)
+    found = model.attribute(region, method="integrated_gradients", n_steps=64, reverse_complement=False)
     assert "shares sum to" in capsys.readouterr().out
     whole, error = (np.array(found.attrs[name]) for name in ("difference", "completeness_error"))
     assert np.abs(whole).min() > 0.01
@@ -189,6 +190,29 @@ def test_integrated_gradients_are_complete_and_gradients_are_slopes(
         model.attribute(region, method="saliency")
     with pytest.raises(ValueError, match="a window predicts 24"):
         model.attribute("chr4:0-1024")
+
+
+def test_both_strands_are_averaged_in_changes_and_shares(model: sf.Epiformer) -> None:
+    region = "chr4:1000-1064"
+    both = model.get_predicted_tracks()  # the default of all of them
+    alone = model.get_predicted_tracks(reverse_complement=False)
+    assert np.nanmax(np.abs(both - alone)) > 1e-4
+    data = model._prepared_of(None).data
+    forward, reverse = (data.sequence(3, 0, strand)[None] for strand in (False, True))
+    mean = (model._predictor(None, None)(forward) + model._predictor(None, None)(reverse)[..., ::-1]) / 2
+    twice = model._predictor(None, None, both_strands=True)
+    np.testing.assert_allclose(twice(forward), mean, rtol=1e-5)
+    np.testing.assert_allclose(twice(reverse)[..., ::-1], mean, rtol=1e-4)  # whichever strand is asked
+    assert model.module.training is False
+    changes = model.mutagenesis(region, progress=False)
+    step, at, base = 1e-3, 20, "ACGT".index(changes.attrs["reference"][20])
+    slopes = model.attribute(region, method="gradient", progress=False)
+    place = RegionInput(twice, model._own_genome(), "chr4", 1000, 1064)
+    encoded = place.one_hot(place.codes)
+    less = encoded.copy()
+    less[base, place.inside.start + at] -= step
+    sums = twice(np.stack([encoded, less]))[..., place.bins].sum(-1)
+    np.testing.assert_allclose(slopes.values[at, base], (sums[0] - sums[1]) / step, rtol=0.05, atol=2e-3)
 
 
 def test_a_region_at_an_end_is_padded_with_n(model: sf.Epiformer) -> None:
@@ -219,7 +243,9 @@ def test_a_module_of_torch_predicts_and_has_gradients(model: sf.Epiformer) -> No
     assert found.shape == (2, 1)
     np.testing.assert_allclose(found.detach(), expected, rtol=1e-4)
     (slope,) = torch.autograd.grad(found.sum(), x)
-    region = model.attribute("chr4:1472-1600", "B", progress=False)  # the middle four bins of the first sequence
+    region = model.attribute(
+        "chr4:1472-1600", "B", reverse_complement=False, progress=False
+    )  # the middle four bins of the first sequence
     own = (slope * x)[0, :, 448:576].T.detach().numpy()
     np.testing.assert_allclose(own, region.values[..., 0], rtol=1e-3, atol=1e-5)
     assert model.module.training is False

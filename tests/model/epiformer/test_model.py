@@ -81,9 +81,9 @@ def test_predictions_are_the_same_twice_in_any_batch_and_leave_the_mode(model: s
 
 
 def test_views_are_averaged(model: sf.Epiformer) -> None:
-    both = model.get_predicted_tracks(reverse_complement=True)
-    forward = model.get_predicted_tracks()
-    moved = model.get_predicted_tracks(shifts=[-2, 0, 2])
+    both = model.get_predicted_tracks()
+    forward = model.get_predicted_tracks(reverse_complement=False)
+    moved = model.get_predicted_tracks(reverse_complement=False, shifts=[-2, 0, 2])
     inside = np.isfinite(forward)
     assert 1e-4 < np.abs(both - forward)[inside].max() and 1e-4 < np.abs(moved - forward)[inside].max()
     assert np.corrcoef(both[inside], forward[inside])[0, 1] > 0.7
@@ -243,7 +243,7 @@ def test_the_loss_of_logarithms_is_that_of_a_calculation_by_hand(tracks: AnnData
     model = sf.Epiformer(tracks, **SIZES)
     model.train(2, validation_chromosomes="chr3", loss="log", enable_progress_bar=False)
     assert model.training_["loss"] == "log"
-    predicted = model.get_predicted_tracks(progress=False)
+    predicted = model.get_predicted_tracks(reverse_complement=False, progress=False)  # as in validation
     # the weights that are kept are those of the epoch with the lowest loss on the validation chromosome
     held = (tracks.var["chrom"] == "chr3").to_numpy() & np.isfinite(predicted[0])
     logs = [np.log2(values[:, held] / model.scale_[:, None] + 1) for values in (predicted, tracks.X)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,13 @@ from torch import Tensor
 from scatacformer._io import read_checkpoint, reading
 from scatacformer.model._folder import ModelFiles
 from scatacformer.nn import EpiformerConfig, EpiformerNetwork, SeparateTracks
+
+from ._setup import prepare
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._model import Epiformer
 
 _BIN_SIZE = 128
 
@@ -59,6 +66,28 @@ def restored(cls: Any, files: ModelFiles) -> Any:
     return model
 
 
+def fine_tuned(cls: Any, adata: AnnData, model: Epiformer, seed: int) -> Any:
+    """A model of class ``cls`` of the tracks of ``adata``, from the weights of ``model``."""
+    if isinstance(model.module, SeparateTracks):
+        raise ValueError("a model with a network for each track cannot be fine-tuned: train it with separate=False.")
+    prepared = prepare(adata)
+    config = EpiformerConfig(**(model.config_.to_dict() | prepared.geometry | {"n_tracks": adata.n_obs}))
+    if config.channels != model.config_.channels:
+        raise ValueError(
+            f"the tracks have bins of {config.bin_size} bp and the model predicts bins of {model.config_.bin_size} bp; "
+            "make windows with the same bin_size."
+        )
+    module = EpiformerNetwork(config, seed)
+    same = prepared.track_names == model.track_names_
+    transplant(module, model.module.state_dict(), keep_head=not same)
+    new = cls.__new__(cls)
+    new._take(config, module, prepared.track_names, seed)
+    if same:
+        new.scale_, new.is_trained_ = model.scale_.copy(), model.is_trained_
+    new.adata, new._genome = adata, prepared.genome
+    return new
+
+
 def _sizes(weights: dict[str, Tensor], crop: int | None) -> EpiformerConfig:
     def shape(name: str) -> tuple[int, ...]:
         if name not in weights:
@@ -94,7 +123,7 @@ def transplant(module: torch.nn.Module, weights: dict[str, Tensor], keep_head: b
     left = []
     for name, own in state.items():
         other = weights.get(name)
-        if other is None or (keep_head and name.startswith("ptw.linear.")):
+        if other is None or (keep_head and name.startswith(("ptw.linear.", "composition.last."))):
             left.append(name)
         elif other.shape == own.shape:
             own.copy_(other)

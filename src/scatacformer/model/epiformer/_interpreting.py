@@ -167,6 +167,7 @@ class InterpretMixin:
         region: str,
         groups: str | Sequence[str] | None = None,
         *,
+        reverse_complement: bool = True,
         batch_size: int | None = None,
         progress: bool = True,
     ) -> DataArray:
@@ -178,6 +179,8 @@ class InterpretMixin:
             Such as ``"chr2:127135050-127135200"``; the signal is summed over the bins that it touches.
         groups
             Names of tracks; all by default. Each track has its own changes.
+        reverse_complement
+            Average the predictions from both strands; False: half the time.
         batch_size
             Windows in a minibatch.
         progress
@@ -189,7 +192,7 @@ class InterpretMixin:
         The reference's own signal and bases are attributes.
         """
         genome: Genome = self._own_genome()
-        predictor = self._predictor(groups, batch_size)
+        predictor = self._predictor(groups, batch_size, reverse_complement)
         place = RegionInput(predictor, genome, *parse_region(region, genome))
         return mutagenesis(predictor, place, [self.track_names_[row] for row in self._rows_of(groups)], progress)
 
@@ -200,6 +203,7 @@ class InterpretMixin:
         method: Literal["gradient", "ism", "integrated_gradients"] = "gradient",
         *,
         n_steps: int = 32,
+        reverse_complement: bool = True,
         batch_size: int | None = None,
         progress: bool = True,
     ) -> DataArray:
@@ -207,7 +211,7 @@ class InterpretMixin:
 
         Parameters
         ----------
-        region, groups, batch_size, progress
+        region, groups, reverse_complement, batch_size, progress
             As in :meth:`mutagenesis`.
         method
             ``"gradient"``: derivative × input; ``"ism"``: what the base adds over the mean of the four; both say how
@@ -224,7 +228,7 @@ class InterpretMixin:
         if n_steps < 1:
             raise ValueError(f"n_steps is {n_steps}; expected at least 1.")
         genome: Genome = self._own_genome()
-        predictor = self._predictor(groups, batch_size)
+        predictor = self._predictor(groups, batch_size, reverse_complement)
         place = RegionInput(predictor, genome, *parse_region(region, genome))
         names = [self.track_names_[row] for row in self._rows_of(groups)]
         found = attribution(predictor, place, names, method, n_steps, progress)

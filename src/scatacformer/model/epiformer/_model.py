@@ -20,10 +20,10 @@ from scatacformer.training import FitOptions
 from . import _files, _setup
 from ._card import card_facts
 from ._interpreting import InterpretMixin
-from ._motif_filters import start_from_motifs
+from ._motif_filters import composition_sizes, count_motifs, start_from_motifs
 from ._predicting import PredictMixin
 from ._setup import Genome, Prepared
-from ._train import Loss, Options, Trainable, split_windows, train_model
+from ._train import Keep, Loss, Options, Trainable, loss_of, split_windows, train_model
 
 if TYPE_CHECKING:
     import os
@@ -52,11 +52,16 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     motifs
         Motifs from which the first filters start, each on both strands: at most half of ``d_stem``. For data of a few
         megabases, which are too small to learn motifs from. Default: sampled filters.
+    composition
+        What is counted in each bin and its surroundings, on both strands, and read by perceptrons beside the published
+        layers: hits of these motifs (all of a collection, such as ``sf.sequence.Motifs.from_jaspar()``) and k-mers, or
+        ``"kmers"`` alone. They are trained first (see :meth:`train`); what the convolutions learn later is a correction.
+        For a few megabases of DNA, on which convolutions overfit. Default: the published network.
     seed
         Of the first weights and of training. Default: ``sf.settings.seed``.
     **sizes
         Sizes that differ from those of ``size``: ``d_stem``, ``d_model``, ``n_layers``, ``n_heads``, ``d_feedforward``,
-        ``dropout``, ``head_dropout``.
+        ``dropout``, ``head_dropout``; with a composition ``d_composition``, ``n_perceptrons``.
 
     Attributes
     ----------
@@ -88,6 +93,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         *,
         separate: bool = False,
         motifs: Motifs | None = None,
+        composition: Motifs | Literal["kmers"] | None = None,
         seed: int | None = None,
         **sizes: Any,
     ) -> None:
@@ -95,7 +101,8 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         prepared = _setup.prepare(adata)
         if unknown := sizes.keys() - EpiformerConfig.__dataclass_fields__.keys():
             raise TypeError(f"Epiformer has no size {sorted(unknown)[0]!r}.")
-        config = EpiformerConfig.of_size(size, n_tracks=adata.n_obs, **(prepared.geometry | sizes))
+        counted = composition_sizes(composition)
+        config = EpiformerConfig.of_size(size, n_tracks=adata.n_obs, **(prepared.geometry | counted | sizes))
         if any(getattr(config, name) != value for name, value in prepared.geometry.items()):
             raise ValueError(
                 f"seq_len, bin_size and crop are those of the windows, {prepared.geometry}; make other windows with "
@@ -104,6 +111,8 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         module = (SeparateTracks if separate else EpiformerNetwork)(config, seed)
         if motifs is not None:
             start_from_motifs(module, motifs)
+        if composition is not None and not isinstance(composition, str):
+            count_motifs(module, composition)
         self._take(config, module, prepared.track_names, seed)
         self.adata, self._genome = adata, prepared.genome
         self._lr = _LR[size]
@@ -187,14 +196,15 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         holdout_chromosomes: str | Sequence[str] | None = None,
         validation_chromosomes: str | Sequence[str] | None = None,
         reverse_complement: bool = True,
-        max_shift: int = 3,
-        loss: Loss = "poisson",
+        max_shift: int | None = None,
+        loss: Loss | None = None,
         batch_size: int = 4,
         lr: float | None = None,
         weight_decay: float = 1e-4,
         warmup: float = 0.1,
-        trainable: Trainable = "all",
+        trainable: Trainable | None = None,
         lora_rank: int = 8,
+        keep: Keep = "best",
         early_stopping: bool = True,
         early_stopping_patience: int = 15,
         accelerator: str = "auto",
@@ -209,8 +219,6 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
     ) -> None:
         """Minimise the loss of the signal in units of each track's mean; bins without a value are left out.
 
-        The weights of the epoch with the lowest loss on the validation chromosomes are kept.
-
         Parameters
         ----------
         max_epochs
@@ -223,10 +231,12 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         reverse_complement
             Read half of the windows from the other strand, with their signal. Never in validation.
         max_shift
-            Move each window by up to this many bp, with its conservation and its signal. Never in validation.
+            Move each window by up to this many bp, with its conservation and its signal. Never in validation. Default:
+            3, or 0 with ``trainable="composition"``, which then counts once and not in every pass.
         loss
             ``"poisson"``: the Poisson loss of the published model, for expected counts; or ``"log"``: the squared error
-            of log2(x + 1), which is less ruled by the highest peaks.
+            of log2(x + 1), which is less ruled by the highest peaks. The default, and the only one, of a model with a
+            composition is ``"log"``, then in the units of the data and not of each track's mean.
         batch_size
             Windows in a minibatch.
         lr
@@ -237,9 +247,14 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             Share of the steps in which the learning rate rises.
         trainable
             ``"all"``; ``"head"``: the layers behind the transformer alone; ``"lora"``: those, and low-rank changes of
-            the transformer's linear layers, which are merged into the weights at the end.
+            the transformer's linear layers, which are merged into the weights at the end; ``"composition"``: what reads
+            counts, without the convolutions, which are not even computed before they have learned something. Default:
+            ``"composition"`` for a model that has one, else ``"all"``.
         lora_rank
             Rank of those changes.
+        keep
+            Weights that the model has in the end: ``"best"``, those with the lowest loss on the validation chromosomes;
+            or ``"last"``, those after the last pass, for validation chromosomes with few windows.
         early_stopping
             Stop when the validation loss no longer falls.
         early_stopping_patience
@@ -264,10 +279,13 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         """
         prepared = _setup.prepare(self._own_data())
         parts = split_windows(prepared, holdout_chromosomes, validation_chromosomes)
+        trainable = trainable or ("composition" if self.config_.composition else "all")
+        loss = loss_of(self.config_, loss, trainable)
+        max_shift = (0 if trainable == "composition" else 3) if max_shift is None else max_shift
         options = Options(
             max_epochs, batch_size, self._lr if lr is None else lr, weight_decay, warmup,
             early_stopping_patience if early_stopping else None, reverse_complement, max_shift, trainable, lora_rank,
-            self.seed, n_workers, loss,
+            self.seed, n_workers, loss, keep,
         )  # fmt: skip
         fit_options = FitOptions(
             max_epochs=max_epochs,
@@ -308,26 +326,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         seed
             As in the class.
         """
-        if isinstance(model.module, SeparateTracks):
-            raise ValueError(
-                "a model with a network for each track cannot be fine-tuned: train it with separate=False."
-            )
-        prepared = _setup.prepare(adata)
-        config = EpiformerConfig(**(model.config_.to_dict() | prepared.geometry | {"n_tracks": adata.n_obs}))
-        if config.channels != model.config_.channels:
-            raise ValueError(
-                f"the tracks have bins of {config.bin_size} bp and the model predicts bins of {model.config_.bin_size} bp; "
-                "make windows with the same bin_size."
-            )
-        module = EpiformerNetwork(config, seed)
-        same = prepared.track_names == model.track_names_
-        _files.transplant(module, model.module.state_dict(), keep_head=not same)
-        new = cls.__new__(cls)
-        new._take(config, module, prepared.track_names, seed)
-        if same:
-            new.scale_, new.is_trained_ = model.scale_.copy(), model.is_trained_
-        new.adata, new._genome = adata, prepared.genome
-        return new
+        return _files.fine_tuned(cls, adata, model, seed)
 
     @classmethod
     def load_published(

@@ -1,8 +1,8 @@
-"""First filters that begin as known motifs, for data too small to learn motifs from."""
+"""Known motifs in the network, for data too small to learn motifs from: as first filters, or as what a bin is made of."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,29 @@ def start_from_motifs(module: nn.Module, motifs: Motifs) -> None:
                 one = _filter(np.asarray(log_odds, dtype=np.float32), weight.shape[2])
                 weight[2 * number] = torch.from_numpy(one)
                 weight[2 * number + 1] = torch.from_numpy(one[::-1, ::-1].copy())
+
+
+def composition_sizes(composition: Motifs | Literal["kmers"] | None) -> dict[str, Any]:
+    """The fields of the configuration that follow from what is counted."""
+    if composition is None:
+        return {}
+    if isinstance(composition, str):
+        if composition != "kmers":
+            raise ValueError(f"composition is {composition!r}; expected motifs (sf.sequence.Motifs) or 'kmers'.")
+        return {"composition": True}
+    widest = int(composition.widths.max())
+    return {"composition": True, "n_motifs": len(composition), "motif_width": widest + (widest + 1) % 2}
+
+
+def count_motifs(module: nn.Module, motifs: Motifs) -> None:
+    """Let the composition of each network of ``module`` count the hits of these motifs, as ``pp.scan_motifs`` does."""
+    from scatacformer.sequence import score_thresholds
+
+    weights = [torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in motifs.log_odds()]
+    thresholds = torch.from_numpy(score_thresholds(motifs).astype(np.float32))
+    for network in module.modules():
+        if isinstance(network, EpiformerNetwork) and network.composition is not None:
+            network.composition.set_motifs(weights, thresholds)
 
 
 def _filter(log_odds: np.ndarray, width: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from scatacformer.sequence import N_CODE
 from scatacformer.tracks import WindowData
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from scatacformer.nn import EpiformerConfig
 
@@ -81,6 +81,18 @@ class Predictor:
         for predicted in self.views(sequences, views):
             total = total + predicted
         return (total / len(views)).astype(np.float32)
+
+
+class BothStrands(torch.nn.Module):
+    """The mean of a network's output for a sequence and for its other strand, with gradients of both."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.training = network.training
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        return (self.network(sequence) + self.network(sequence.flip(1, 2)).flip(-1)) / 2
 
 
 @contextmanager

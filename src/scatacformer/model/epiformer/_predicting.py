@@ -10,7 +10,7 @@ import numpy as np
 
 from scatacformer.genome import DEFAULT_EXCLUDED
 
-from ._predict import Predictor, parse_region, predict_bins, predict_interval, views_of, write_tracks
+from ._predict import BothStrands, Predictor, parse_region, predict_bins, predict_interval, views_of, write_tracks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,7 +39,7 @@ class PredictMixin:
         adata: AnnData | None = None,
         groups: str | Sequence[str] | None = None,
         *,
-        reverse_complement: bool = False,
+        reverse_complement: bool = True,
         shifts: Sequence[int] = (0,),
         batch_size: int | None = None,
         progress: bool = True,
@@ -55,7 +55,7 @@ class PredictMixin:
         groups
             Names of tracks; all by default.
         reverse_complement
-            Average the predictions of both strands.
+            Average the predictions from both strands, which then do not depend on the strand; False: half the time.
         shifts
             Average those of windows moved by these numbers of bp.
         batch_size
@@ -77,7 +77,7 @@ class PredictMixin:
         region: str,
         groups: str | Sequence[str] | None = None,
         *,
-        reverse_complement: bool = False,
+        reverse_complement: bool = True,
         shifts: Sequence[int] = (0,),
         batch_size: int | None = None,
         progress: bool = True,
@@ -120,7 +120,7 @@ class PredictMixin:
         groups: str | Sequence[str] | None = None,
         chromosomes: str | Sequence[str] | None = None,
         *,
-        reverse_complement: bool = False,
+        reverse_complement: bool = True,
         shifts: Sequence[int] = (0,),
         batch_size: int | None = None,
     ) -> list[Path]:
@@ -156,7 +156,11 @@ class PredictMixin:
         predictor, views = self._predictor(groups, batch_size), views_of(reverse_complement, shifts)
         return write_tracks(predictor, genome, tracks, Path(folder), names, views)
 
-    def _predictor(self, groups: str | Sequence[str] | None, batch_size: int | None) -> Predictor:
+    def _predictor(
+        self, groups: str | Sequence[str] | None, batch_size: int | None, both_strands: bool = False
+    ) -> Predictor:
+        """``both_strands``: every output is the mean of both, also its gradient."""
         if not self.is_trained_:
             raise ValueError("the model is not trained: call train() first.")
-        return Predictor(self.module, self.config_, self.scale_, self._rows_of(groups), batch_size)
+        module = BothStrands(self.module) if both_strands else self.module
+        return Predictor(module, self.config_, self.scale_, self._rows_of(groups), batch_size)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from scatacformer.nn import EpiformerNetwork, add_lora, log_error, poisson_error, remove_lora
+from scatacformer.nn import (
+    Composition,
+    EpiformerNetwork,
+    add_lora,
+    log_error,
+    poisson_error,
+    remove_lora,
+    signal_of,
+    squared_error,
+)
 from scatacformer.tracks import WindowLoader
 from scatacformer.training import FitOptions, Losses, TrainingPlan, fit, hold_out, n_processes, schedule
 
@@ -20,10 +30,15 @@ from ._setup import LEAST_WINDOWS, Prepared
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from scatacformer.nn import EpiformerConfig
+
     from ._model import Epiformer
 
-Trainable = Literal["all", "head", "lora"]
+Trainable = Literal["all", "head", "lora", "composition"]
 Loss = Literal["poisson", "log"]
+Keep = Literal["best", "last"]
+_TO_STANDARDISE = 64  # windows
+_COUNTS_KEPT = 1 << 30  # bytes
 ERRORS = {"poisson": poisson_error, "log": log_error}
 
 
@@ -54,16 +69,28 @@ class Options:
     seed: int
     n_workers: int
     loss: Loss = "poisson"
+    keep: Keep = "best"
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or self.weight_decay < 0:
             raise ValueError(f"lr is {self.lr} and {self.weight_decay}; expected above 0 and weight_decay at least 0.")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}; expected a share of the steps, 0 to below 1.")
-        if self.trainable not in ("all", "head", "lora"):
-            raise ValueError(f"trainable is {self.trainable!r}; expected 'all', 'head' or 'lora'.")
+        if self.trainable not in ("all", "head", "lora", "composition"):
+            raise ValueError(f"trainable is {self.trainable!r}; expected 'all', 'head', 'lora' or 'composition'.")
+        if self.keep not in ("best", "last"):
+            raise ValueError(f"keep is {self.keep!r}; expected 'best' or 'last'.")
         if self.loss not in ERRORS:
             raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(map(repr, ERRORS))}.")
+
+
+def loss_of(config: EpiformerConfig, loss: Loss | None, trainable: str) -> Loss:
+    """The loss of a training; ValueError for one that the network cannot have, or nothing of it to train."""
+    if trainable == "composition" and not config.composition:
+        raise ValueError("trainable is 'composition', which the model does not have: create it with composition=.")
+    if config.composition and loss not in (None, "log"):
+        raise ValueError(f"loss is {loss!r}; a model with a composition predicts log2(signal + 1): expected 'log'.")
+    return loss or ("log" if config.composition else "poisson")
 
 
 def split_windows(
@@ -126,7 +153,11 @@ def track_scale(prepared: Prepared, windows: np.ndarray) -> np.ndarray:
 def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Options, fit_options: FitOptions) -> None:
     """Train ``model`` in place."""
     if not model.is_trained_:
-        model.scale_ = track_scale(prepared, parts.train)
+        means = track_scale(prepared, parts.train)
+        if model.config_.composition:  # it predicts log2(signal + 1) in the units of the data
+            begin_composition(model.module, prepared, parts.train)
+        else:
+            model.scale_ = means
     common: dict[str, Any] = {"batch_size": options.batch_size, "seed": options.seed, "n_workers": options.n_workers}
     train = WindowLoader(
         prepared.data,
@@ -139,8 +170,11 @@ def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Opt
     validation = WindowLoader(prepared.data, parts.validation, **common)
     choose_trainable(model.module, options)
     plan = EpiformerPlan(model.module, model.scale_, options, prepared)
+    last = LastWeights()
     try:
-        outcome = fit(plan, (train, validation), fit_options)
+        outcome = fit(plan, (train, validation), replace(fit_options, callbacks=[*fit_options.callbacks, last]))
+        if options.keep == "last" and not outcome.stopped:
+            model.module.load_state_dict(last.weights)
     finally:
         remove_lora(model.module, merge=True)
         model.module.requires_grad_(True)
@@ -156,6 +190,24 @@ def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Opt
     _warn_if_constant(model, validation)
 
 
+def begin_composition(module: nn.Module, prepared: Prepared, windows: np.ndarray) -> None:
+    """The start of what reads counts, from some of the windows to train on, evenly spaced.
+
+    Counts get mean 0 and variance 1, and each track begins with its mean of log2(signal + 1).
+    """
+    some = windows[np.linspace(0, len(windows) - 1, min(len(windows), _TO_STANDARDISE)).astype(np.int64)].tolist()
+    logs = np.concatenate([np.log2(prepared.data.target(window) + 1) for window in some], axis=1)
+    start = torch.from_numpy(np.nan_to_num(np.nanmean(logs, axis=1)))
+    device = next(module.parameters()).device
+    networks = [part for part in module.modules() if isinstance(part, EpiformerNetwork)]
+    for network, own in zip(networks, start.split([network.config.n_tracks for network in networks]), strict=True):
+        assert network.composition is not None
+        if not network.composition.mean.any():  # not one whose perceptrons have learned from standardised counts
+            batches = (torch.from_numpy(prepared.data.sequence(window)[None]).to(device) for window in some)
+            network.composition.standardise(batches, prepared.data.crop)
+        network.composition.start_at(own)
+
+
 def choose_trainable(module: nn.Module, options: Options) -> None:
     """Freeze what does not learn; low-rank changes of the transformer's linear layers for ``"lora"``."""
     if options.trainable == "all":
@@ -163,10 +215,22 @@ def choose_trainable(module: nn.Module, options: Options) -> None:
     module.requires_grad_(False)
     networks = [part for part in module.modules() if isinstance(part, EpiformerNetwork)]
     for number, network in enumerate(networks):
-        network.ptw.requires_grad_(True)
+        network.ptw.requires_grad_(options.trainable != "composition")
+        if network.composition is not None:
+            network.composition.requires_grad_(True)
         if options.trainable == "lora":
             layers = [layer for layer in network.trans.modules() if isinstance(layer, torch.nn.Linear)]
             add_lora(layers, options.lora_rank, torch.Generator().manual_seed(options.seed + number))
+
+
+class LastWeights(Callback):
+    """The weights of the last epoch, before ``fit`` restores the best."""
+
+    weights: dict[str, Tensor]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module: Any = pl_module.module
+        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 class EpiformerPlan(TrainingPlan):
@@ -178,6 +242,8 @@ class EpiformerPlan(TrainingPlan):
     def __init__(self, module: nn.Module, scale: np.ndarray, options: Options, prepared: Prepared) -> None:
         super().__init__(module)
         self.options, self.prepared = options, prepared
+        self.composition = any(isinstance(part, Composition) for part in module.modules())
+        self._counted: dict[int, Tensor] = {}
         self.register_buffer("scale", torch.from_numpy(np.asarray(scale, dtype=np.float32))[:, None], persistent=False)
 
     def losses(self, batch: dict[str, Tensor]) -> Losses:
@@ -194,14 +260,45 @@ class EpiformerPlan(TrainingPlan):
 
     def validation_losses(self, batch: dict[str, Tensor]) -> Losses:
         """The same loss, and Pearson's r of log2(x + 1) within the minibatch."""
-        predicted = self.module(batch["sequence"])
         measured = batch["signal"] / self.scale
+        if self.composition:
+            predicted = signal_of(self._logs(batch))
+        else:
+            predicted = self.module(batch["sequence"])
         error, n = ERRORS[self.options.loss](predicted, measured)
         means = {"validation_loss": error / n.clamp_min(1), "validation_pearson": _pearson(predicted, measured)}
         return Losses(error, means, float(n))
 
     def _error(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return ERRORS[self.options.loss](self.module(batch["sequence"]), batch["signal"] / self.scale)
+        measured = batch["signal"] / self.scale
+        if not self.composition:
+            return ERRORS[self.options.loss](self.module(batch["sequence"]), measured)
+        logs = self._logs(batch)
+        return squared_error(logs, torch.log2(measured + 1)[:, None].expand_as(logs))
+
+    def _logs(self, batch: dict[str, Tensor]) -> Tensor:
+        """log2(signal + 1) by every perceptron."""
+        network: Any = self.module  # one, or one for each track
+        logs: Tensor = network.logs(batch["sequence"], self._counts(batch))
+        return logs
+
+    def _counts(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """What the composition counts in windows that are never moved: once, not in every pass, while there is room."""
+        if self.options.max_shift:
+            return None
+        composition = next(part for part in self.module.modules() if isinstance(part, Composition))
+        rows = []
+        for place, (window, reverse) in enumerate(
+            zip(batch["window"].tolist(), batch["reverse"].tolist(), strict=True)
+        ):
+            counts = self._counted.get(window)
+            if counts is None:
+                counts = composition.count(batch["sequence"][place : place + 1])
+                counts = counts.flip(-1) if reverse else counts
+                if (len(self._counted) + 1) * counts.nbytes <= _COUNTS_KEPT:
+                    self._counted[window] = counts
+            rows.append(counts.flip(-1) if reverse else counts)
+        return torch.cat(rows)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; biases and norms do not decay."""
