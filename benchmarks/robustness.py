@@ -256,7 +256,7 @@ def damage_table(jobs: list[Job], place: Path, n: int, rows: Rows) -> str:
 
 def damage_of(kind: Kind, place: Path, n: int, rng: np.random.Generator) -> dict[str, int]:
     counts = dict.fromkeys(COLUMNS, 0) | {"peak": 0}
-    expected = told(apart(lambda: kind.read(copied(kind, place / "whole"))))["found"]
+    expected = told(apart(lambda: kind.read(copied(kind, place / "intact"))))["found"]
     for _ in range(n):
         at = copied(kind, place / "damaged")
         path = at / kind.file
