@@ -9,6 +9,8 @@ import scipy.sparse as sp
 from scatacformer.cells import RowSource, StartOptions, fit_spectral
 from scatacformer.cells.start.dimensions import MIN_CELLS, N_BULK, cross_validated
 from scatacformer.cells.start.open_bins import OpenBins
+from scatacformer.cells.start.similarity import Comparison
+from scatacformer.cells.start.spectral import _dimension_weight
 
 
 def cells(n: int, n_types: int, n_bins: int = 4000, share: float = 0.15, seed: int = 0, effect: float = 4.0):
@@ -70,3 +72,12 @@ def test_too_few_cells_or_bins_are_not_judged():
     assert count(cells(100, 2, n_bins=20)) is None
     few = cells(N_BULK + 2, 2)
     assert fit_spectral(RowSource.from_matrix(few), np.arange(N_BULK + 2), d_embed=8).n_dims >= 1
+
+
+def test_a_dimension_of_a_handful_of_cells_takes_no_place_among_those_that_are_kept():
+    above = np.array([0.5, 0.4, 0.3, 0.2, 0.1], np.float32)
+    signal = above * [1, 0, 1, 1, 1]
+    fit = Comparison(above, np.zeros((9, 5)), 0.05, above, signal, np.zeros(5))
+    np.testing.assert_array_equal(_dimension_weight(fit, 3), signal * [1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(_dimension_weight(fit, None), signal)
+    assert (_dimension_weight(fit, 0) > 0).sum() == 2  # the strongest, so that there is an embedding

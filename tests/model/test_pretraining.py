@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 
 import numpy as np
@@ -268,6 +270,23 @@ def test_folders_that_hold_something_are_left_alone(tmp_path, whole):
 def test_a_finished_run_that_is_resumed_stays_as_it_is(whole):
     folder, model = whole
     assert_same_bits(weights(pretrained(folder, resume=True)), weights(model))
+
+
+@pytest.mark.parametrize("damage", ["tensor", "header", "truncated", "empty"])
+@pytest.mark.parametrize("name", ["start.safetensors", "best.safetensors", "last.ckpt"])
+def test_a_damaged_file_is_named_before_a_run_is_resumed(tmp_path, whole, name, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    path = folder / "training" / name
+    content = bytearray(path.read_bytes())
+    at = {"tensor": len(content) // 2, "header": 40}.get(damage)
+    if at is not None:
+        content[at] ^= 0x10
+    path.write_bytes(content[: {"truncated": len(content) // 3, "empty": 0}.get(damage)])
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        pretrained(folder, resume=True)
+    assert {file: file.read_bytes() for file in before} == before
 
 
 def test_every_setting_is_documented():

@@ -11,7 +11,15 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from scatacformer._io import partial_of, put_in_place, remove, remove_dead_partials, whole_file, writing
+from scatacformer._io import (
+    partial_of,
+    put_in_place,
+    read_tensors,
+    remove,
+    remove_dead_partials,
+    write_tensors,
+    writing,
+)
 
 from .plan import TrainingPlan
 from .sharding import whole_weights
@@ -156,18 +164,13 @@ class StepCheckpoint(pl.callbacks.Checkpoint):
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write a module's weights and buffers as a complete safetensors file, or not at all."""
-    from safetensors.torch import save_file
-
-    with whole_file(path) as partial:
-        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
+    """Write a module's weights and buffers as a complete safetensors file with a checksum, or not at all."""
+    write_tensors(path, weights)
 
 
 def read_weights(module: torch.nn.Module, path: Path) -> None:
-    """The weights of :func:`write_weights`, into the module."""
-    from safetensors.torch import load_file
-
-    module.load_state_dict(load_file(path))
+    """The weights of :func:`write_weights`, into the module. ValueError, naming the file, if it is damaged."""
+    module.load_state_dict(read_tensors(path))
 
 
 def _plan(module: pl.LightningModule) -> TrainingPlan:

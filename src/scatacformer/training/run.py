@@ -18,7 +18,7 @@ import torch
 from scatacformer._settings import settings
 
 from .callbacks import BestOnDisk, BestWeights, EarlyStopping, StepCheckpoint
-from .checkpoint import check_checkpoint, plain
+from .checkpoint import check_checkpoint, fingerprint_of, plain
 from .device import check_accelerator
 from .history import Outcome
 from .interrupt import Interrupt, interruptible, terminate
@@ -243,7 +243,10 @@ class Fitting:
         plan, options, trainer = self.plan, self.options, self.trainer
         if options.checkpoint is not None:
             options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        resume = options.resume if resume is None else resume
+        if resume is None:
+            resume = options.resume
+        elif resume and options.checkpoint is not None:
+            fingerprint_of(options.checkpoint, "Begin in another folder")  # not damaged
         loaders: dict[str, Any] = {"datamodule": data}
         if not isinstance(data, pl.LightningDataModule):
             loaders = {"train_dataloaders": data[0], "val_dataloaders": [] if data[1] is None else data[1]}

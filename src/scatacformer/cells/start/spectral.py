@@ -130,9 +130,13 @@ def fit_spectral(
 
 
 def _dimension_weight(fit: Comparison, n_dims: int | None) -> np.ndarray:
-    """Weight of the first ``n_dims`` dimensions, by default of those above the noise; at least of one.  (k,)"""
-    kept = fit.above > fit.noise if n_dims is None else np.arange(len(fit.above)) < n_dims
-    weight = np.where(kept, fit.signal, 0.0)
+    """Weight of the first ``n_dims`` dimensions, by default of those above the noise; at least of one.  (k,)
+
+    Dimensions that a handful of cells support have no weight, and do not count.
+    """
+    valid = fit.signal > 0
+    kept = fit.above > fit.noise if n_dims is None else np.cumsum(valid) <= n_dims
+    weight = np.where(kept & valid, fit.signal, 0.0)
     if not weight.any():  # nothing is above the noise: keep the two strongest, so that there is an embedding
         weight[:2] = np.maximum(fit.above[:2], 1e-3)
     return weight

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import numpy as np
 
-from scatacformer._io import holds_nothing
+from scatacformer._io import holds_nothing, read_tensors
 from scatacformer.cells import SentencePolicy, TrainSentences
 from scatacformer.model.scatacformer._data import SentenceData, closed_bins
 from scatacformer.model.scatacformer._model import ScAtacFormer
@@ -184,6 +184,9 @@ def _resumes(files: RunFiles, resume: bool, run: dict[str, Any], first: bool) ->
     """Whether there is a checkpoint to resume from. The first process checks, and creates a new folder."""
     if resume and files.settings.exists():
         _check_same(files, run, files.read_settings())
+        for weights in (files.start, files.best):
+            if weights.exists():
+                read_tensors(weights)  # damage is found before the training, and not at its end
         return files.checkpoint.exists()
     if first:
         if files.output.exists() and not files.output.is_dir():
