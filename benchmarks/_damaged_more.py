@@ -119,10 +119,10 @@ def _tracks(folder: Path) -> Any:
 
     rng = np.random.default_rng(0)
     fasta = folder / "genome.fa"
-    fasta.write_text("".join(f">chr{i}\n{''.join(rng.choice(list('ACGT'), 9000))}\n" for i in range(1, 5)))
-    regions = [f"chr{1 + i % 4}:{960 * (i // 4)}-{960 * (i // 4) + 1024}" for i in range(28)]
+    fasta.write_text("".join(f">chr{i}\n{''.join(rng.choice(list('ACGT'), 36000))}\n" for i in range(1, 5)))
+    regions = [f"chr{1 + i % 4}:{3840 * (i // 4)}-{3840 * (i // 4) + 4096}" for i in range(28)]
     signal = rng.random((2, len(regions), 32)).astype(np.float32)
-    geometry = {"seq_len": 1024, "bin_size": 32, "crop": 4}
+    geometry = {"seq_len": 4096, "bin_size": 128, "crop": 4}  # the bins of the published network
     return sf.pp.sequence_windows(signal, fasta, regions=regions, names=["T", "B"], **geometry)
 
 

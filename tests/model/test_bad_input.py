@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 import scatacformer as sf
 
-from ._cells import N_BINS, fresh, planted
+from ._cells import N_BINS, SIZES, fresh, planted, quiet
 
 setup = sf.ScAtacFormer.setup_anndata
 
@@ -94,6 +94,18 @@ def by_column() -> ad.AnnData:
 def test_what_cannot_be_trained_on_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         setup(make())
+
+
+def test_a_query_of_one_cell_is_refused_with_the_way_to_embed_it():
+    adata, one = planted(), planted()[:1].copy()
+    setup(adata)
+    model = sf.ScAtacFormer(adata, **SIZES)
+    with quiet():
+        model.train(embedding_only=True)
+    with pytest.raises(ValueError, match=r"found 1 cell.*model\.get_latent_representation\(adata\)"):
+        sf.ScAtacFormer.load_query_data(one, model)
+    found, whole = model.get_latent_representation(one), model.get_latent_representation()
+    np.testing.assert_allclose(found, whole[:1], atol=1e-5)
 
 
 def test_overlapping_bins_warn():

@@ -25,7 +25,9 @@ def validate_anndata(adata: Any, min_cells: int = 2) -> None:
     if adata.is_view:
         raise ValueError("this AnnData is a view of another one. Make it its own: adata = adata.copy().")
     if adata.n_obs < min_cells:
-        raise ValueError(f"found {adata.n_obs} cell{'s' * (adata.n_obs != 1)}, expected at least {min_cells}.")
+        one = adata.n_obs == 1
+        way = " A trained model embeds a single cell: model.get_latent_representation(adata)." if one else ""
+        raise ValueError(f"found {adata.n_obs} cell{'' if one else 's'}, expected at least {min_cells}.{way}")
     if adata.n_vars == 0:
         raise ValueError("this AnnData has no bins (adata.n_vars is 0).")
     for names, what, remedy in (
