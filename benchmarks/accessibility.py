@@ -17,6 +17,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from _common import (
     table,
     write,
 )
-from removed_bins import train_peakvi, train_poissonvi
+from removed_bins import Scorer, frequencies, train_peakvi, train_poissonvi, train_scatacformer
 
 DATASETS, BLOOD_CELLS, BLOOD_FRAGMENTS = ("leukemia", "forebrain", "blood"), 1_000, 5_000
 STRATA = {"rare (< 2 % of cells)": (0.0, 0.02), "2 to 10 %": (0.02, 0.1), "common (> 10 %)": (0.1, 1.01)}
@@ -153,23 +154,14 @@ def true_profiles(kept: Any) -> np.ndarray | None:
 # ---- methods: each is trained on the kept half and predicts rows of it
 
 
-def frequencies(kept: Any, seed: int) -> Predictor:
-    frequency = kept.X.getnnz(0).astype(np.float32)
-    return lambda rows: np.broadcast_to(frequency, (len(rows), len(frequency)))
+def of_kept(fit: Callable[[Any, int], Scorer]) -> Callable[[Any, int], Predictor]:
+    """A method of ``removed_bins``, for the cells it was trained on."""
 
+    def method(kept: Any, seed: int) -> Predictor:
+        scorer = fit(kept, seed)
+        return lambda rows: scorer(kept, rows)
 
-def scatacformer_of(kept: Any, seed: int, encoder: bool = True) -> Predictor:
-    import scatacformer as sf
-
-    sf.ScAtacFormer.setup_anndata(kept)
-    model = sf.ScAtacFormer(kept, seed=seed)
-    # the epochs in which only the decoder is trained: the encoder keeps its initial weights, which add nothing to the pool
-    model.train(enable_progress_bar=False, **({} if encoder else {"max_epochs": 3}))
-    return lambda rows: model.get_normalized_accessibility(indices=rows, return_numpy=True)
-
-
-def decoder_of(kept: Any, seed: int) -> Predictor:
-    return scatacformer_of(kept, seed, encoder=False)
+    return method
 
 
 def neighbours_of(kept: Any, seed: int) -> Predictor:
@@ -199,24 +191,14 @@ def topics_of(kept: Any, seed: int) -> Predictor:
     return lambda rows: cells[rows] @ topics
 
 
-def peakvi_of(kept: Any, seed: int) -> Predictor:
-    scorer = train_peakvi(kept, seed)
-    return lambda rows: scorer(kept, rows)
-
-
-def poissonvi_of(kept: Any, seed: int) -> Predictor:
-    scorer = train_poissonvi(kept, seed)
-    return lambda rows: scorer(kept, rows)
-
-
 METHODS: dict[str, Callable[[Any, int], Predictor]] = {
-    "frequency of the region": frequencies,
-    "scatacformer": scatacformer_of,
-    "scatacformer, decoder on the spectral start alone": decoder_of,
+    "frequency of the region": of_kept(frequencies),
+    "scatacformer": of_kept(train_scatacformer),
+    "scatacformer, decoder on the spectral start alone": of_kept(partial(train_scatacformer, encoder=False)),
     f"mean of {N_NEIGHBORS} neighbours (scatacformer's)": neighbours_of,
     f"LDA, {N_TOPICS} topics": topics_of,
-    "PeakVI": peakvi_of,
-    "PoissonVI": poissonvi_of,
+    "PeakVI": of_kept(train_peakvi),
+    "PoissonVI": of_kept(train_poissonvi),
 }
 
 
