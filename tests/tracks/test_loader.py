@@ -69,7 +69,7 @@ def test_beyond_an_end_there_are_zeros(data: WindowData) -> None:
 
 
 def test_what_is_sampled_depends_on_seed_and_pass_alone(data: WindowData) -> None:
-    def run(n_workers: int, seed: int = 1, batch_size: int = 2) -> list[np.ndarray]:
+    def run(num_workers: int, seed: int = 1, batch_size: int = 2) -> list[np.ndarray]:
         loader = WindowLoader(
             data,
             np.arange(3),
@@ -78,7 +78,7 @@ def test_what_is_sampled_depends_on_seed_and_pass_alone(data: WindowData) -> Non
             reverse_complement=True,
             max_shift=5,
             seed=seed,
-            n_workers=n_workers,
+            num_workers=num_workers,
         )
         batches = [batch for _ in range(4) for batch in loader]
         names = ("window", "shift", "reverse", "sequence", "signal")

@@ -180,7 +180,7 @@ class WindowLoader:
             source = source.tile(n_regions, stride=stride)
         self._fixed = source
         self.n_regions = source.n_regions
-        self._epoch = 0
+        self._epoch = self._start = self._done = 0
         self._cut: tuple[int, Windows] | None = None
 
     @property
@@ -189,8 +189,18 @@ class WindowLoader:
         return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration is epoch ``epoch``; Lightning calls this."""
-        self._epoch = int(epoch)
+        """The next iteration is epoch ``epoch``; a place restored by :meth:`load_state_dict` in it is kept."""
+        if epoch != self._epoch:
+            self._epoch, self._start, self._done = int(epoch), 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the current epoch: its number, and the number of minibatches returned."""
+        return {"epoch": self._epoch, "batch": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next iteration resumes after the minibatches counted in ``state``."""
+        self._epoch, self._start = int(state["epoch"]), int(state["batch"])
+        self._done = self._start
 
     @property
     def sampler(self) -> WindowLoader | None:
@@ -222,7 +232,9 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         windows = self.windows
-        for first in range(0, len(windows), self.batch_size):
+        self._done, self._start = self._start, 0
+        for first in range(self._done * self.batch_size, len(windows), self.batch_size):
+            self._done += 1
             batch = np.arange(first, min(first + self.batch_size, len(windows)))
             part = batch[self.rank :: self.world_size]
             yield self._collate(windows, part if len(part) else batch[:1], ghost=not len(part))

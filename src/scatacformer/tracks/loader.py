@@ -99,7 +99,7 @@ class WindowLoader:
     (B,) int64 and ``reverse`` (B,) bool, how each was moved.
 
     What is sampled (the order, the strand and the shift of each window) depends on ``seed`` and the number of the pass
-    alone, not on ``n_workers``. Of several processes that train together, each reads its share of every pass.
+    alone, not on ``num_workers``. Of several processes that train together, each reads its share of every pass.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class WindowLoader:
         moves in has been measured; with a crop of 0 it is missing.
     seed
         Of all that is sampled.
-    n_workers
+    num_workers
         Processes that read. 0: this one.
     """
 
@@ -132,7 +132,7 @@ class WindowLoader:
         reverse_complement: bool = False,
         max_shift: int = 0,
         seed: int = 0,
-        n_workers: int = 0,
+        num_workers: int = 0,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
@@ -140,16 +140,26 @@ class WindowLoader:
             raise ValueError(f"max_shift is {max_shift}; expected 0 ... {data.crop * data.bin_size} bp (the crop).")
         self.data, self.windows, self.batch_size = data, np.asarray(windows, dtype=np.int64), batch_size
         self.shuffle, self.reverse_complement, self.max_shift = shuffle, reverse_complement, max_shift
-        self.seed, self.n_workers = seed, n_workers
-        self.epoch = 0
+        self.seed, self.num_workers = seed, num_workers
+        self.epoch = self._passing = self._start = self._done = 0
 
     def __len__(self) -> int:
         """Minibatches of a pass, of this process."""
         return -(-len(range(self._n_windows())[self._share()]) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Number of the next pass; each pass over the loader is followed by the next number."""
-        self.epoch = epoch
+        """Number of the next pass; each pass over the loader is followed by the next number. A place restored by
+        :meth:`load_state_dict` in it is kept."""
+        if epoch != self.epoch:
+            self.epoch, self._start = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the current pass: its number, and the number of minibatches returned."""
+        return {"epoch": self._passing, "batch": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass resumes after the minibatches counted in ``state``, without reading them."""
+        self.epoch, self._start = int(state["epoch"]), int(state["batch"])
 
     def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Window, shift in bp and strand (True: reverse) of each position of a pass, each ``(n_windows,)``."""
@@ -163,17 +173,21 @@ class WindowLoader:
         import torch
         from torch.utils.data import DataLoader, Dataset
 
-        order, shift, reverse = (column[: self._n_windows()][self._share()] for column in self.plan(self.epoch))
+        self._passing, self._done, self._start = self.epoch, self._start, 0
+        first = self._done * self.batch_size
+        order, shift, reverse = (column[: self._n_windows()][self._share()][first:] for column in self.plan(self.epoch))
         windows = cast("Dataset[Any]", _Windows(self.data, (order, shift, reverse)))
         self.epoch += 1
         loader = DataLoader(
             windows,
             batch_size=self.batch_size,
-            num_workers=self.n_workers,
+            num_workers=self.num_workers,
             collate_fn=_collate,
             generator=torch.Generator().manual_seed(self.seed),  # else it takes a number from the global one
         )
-        yield from loader
+        for batch in loader:
+            self._done += 1
+            yield batch
 
     def _share(self) -> slice:
         """The windows of a pass that this process reads."""

@@ -11,8 +11,7 @@ A model writes a plan, a subclass of :class:`TrainingPlan`, around its network::
 
         def losses(self, batch):  # of a training minibatch, a dict of tensors on the device
             squared, n = self.module.loss(batch)  # sum over what counts, and how much that is
-            (n_all,) = self.summed(n[None])  # over all processes
-            return Losses(n_processes() * squared / n_all, {"train_loss": squared / n}, float(n))
+            return self.mean_loss(squared, n)  # over all processes
 
         def validation_losses(self, batch):
             squared, n = self.module.loss(batch)
@@ -53,6 +52,7 @@ from scatacformer._lazy import lazy
 from .schedule import schedule, warm_cosine  # not lazily: the file would hide its function
 
 if TYPE_CHECKING:
+    from .arguments import OF_FIT, decay_groups, digest, fit_options
     from .callbacks import BestWeights, read_weights, write_weights
     from .checkpoint import fingerprint_of
     from .device import check_accelerator, pick_device
@@ -65,8 +65,12 @@ if TYPE_CHECKING:
     from .split import CellSplit, HoldOut, hold_out, split_cells
 
 __all__ = [
+    "OF_FIT",
     "CellSplit",
     "HoldOut",
+    "decay_groups",
+    "digest",
+    "fit_options",
     "hold_out",
     "split_cells",
 ]
@@ -80,15 +84,19 @@ _FILE_OF = {
     "History": "history",
     "HoldOut": "split",
     "Losses": "plan",
+    "OF_FIT": "arguments",
     "Outcome": "history",
     "ShardedEncoder": "sharding",
     "TrainingPlan": "plan",
     "average_rows": "processes",
     "average_whole": "processes",
     "check_accelerator": "device",
+    "decay_groups": "arguments",
     "descend": "in_memory",
+    "digest": "arguments",
     "fingerprint_of": "checkpoint",
     "fit": "run",
+    "fit_options": "arguments",
     "hold_out": "split",
     "n_processes": "processes",
     "pick_device": "device",

@@ -126,6 +126,17 @@ class TrainingPlan(pl.LightningModule):
         self._agreed_to_stop = signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
         return total[:-2]
 
+    def mean_loss(self, total: Tensor, n: Tensor) -> Losses:
+        """The loss of a minibatch that is divided among processes: the mean of all of them.
+
+        ``total`` (): sum of the losses of this process; ``n`` (): number of values that it was summed over. Gradients
+        are averaged over processes later, and the loss is multiplied by their number here.
+        """
+        (n_all,) = self.summed(n[None].float())
+        return Losses(
+            n_processes() * total / n_all.clamp_min(1), {"train_loss": total.detach() / n.clamp_min(1)}, float(n)
+        )
+
     @property
     def must_stop(self) -> int:
         """The signal after which training ends (0: none), the same in all processes."""

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 import scatacformer as sf
 from scatacformer.model.epiformer._setup import prepare
-from scatacformer.model.epiformer._train import EpiformerPlan, Options, begin_composition
+from scatacformer.model.epiformer._train import EpiformerOptions, EpiformerTrainingPlan, begin_composition
 from scatacformer.sequence import Motifs
 from scatacformer.tracks import WindowLoader
 
@@ -102,19 +102,19 @@ def test_counts_are_kept_between_passes_where_windows_do_not_move(
     begin_composition(model.module, prepared, np.arange(10))
     assert (model.module.composition.mean > 0).any()  # standardised
 
-    def options(max_shift: int) -> Options:
-        return Options(1, 4, 1e-3, 0.0, 0.1, None, True, max_shift, "all", 8, 0, 0, "log")
+    def options(max_shift: int) -> EpiformerOptions:
+        return EpiformerOptions(1, 4, 1e-3, 0.0, 0.1, None, True, max_shift, "all", 8, 0, 0, "log")
 
     loader = WindowLoader(prepared.data, np.arange(10), 4, shuffle=True, reverse_complement=True)
-    plan = EpiformerPlan(model.module, model.scale_, options(0), prepared)
+    plan = EpiformerTrainingPlan(model.module, model.scale_, options(0), prepared)
     for _ in range(2):
         for batch in loader:
             torch.testing.assert_close(plan._counts(batch), model.module.composition.count(batch["sequence"]))
     assert sorted(plan._counted) == list(range(10))
     monkeypatch.setattr(_train, "_COUNTS_KEPT", 0)
-    plan = EpiformerPlan(model.module, model.scale_, options(0), prepared)
+    plan = EpiformerTrainingPlan(model.module, model.scale_, options(0), prepared)
     assert plan._counts(batch) is not None and not plan._counted  # no room
-    assert EpiformerPlan(model.module, model.scale_, options(3), prepared)._counts(batch) is None
+    assert EpiformerTrainingPlan(model.module, model.scale_, options(3), prepared)._counts(batch) is None
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -12,7 +12,16 @@ import torch.nn.functional as F
 
 from scatacformer.cells import SentenceLoader
 from scatacformer.nn import RowAdamW, mean_pool
-from scatacformer.training import FitOptions, Losses, Outcome, TrainingPlan, fit, schedule, split_cells
+from scatacformer.training import (
+    FitOptions,
+    Losses,
+    Outcome,
+    TrainingPlan,
+    decay_groups,
+    fit,
+    schedule,
+    split_cells,
+)
 
 from ._sentences import ReplacedSentences, TripletSentences
 
@@ -136,9 +145,7 @@ class AtacformerTrainingPlan(TrainingPlan):
 
     def configure_optimizers(self) -> RowAdamW:
         """Weights decay, except biases, norms, and rows of the region table that were not read."""
-        matrices = [p for p in self.module.parameters() if p.dim() > 1]
-        vectors = [p for p in self.module.parameters() if p.dim() == 1]
-        groups = [{"params": matrices, "weight_decay": self.options.weight_decay}, {"params": vectors}]
+        groups = decay_groups(self.module.parameters(), self.options.weight_decay)
         return RowAdamW(groups, lr=self.options.lr, betas=(0.9, 0.999))
 
     def learning_rates(self) -> tuple[float, float]:

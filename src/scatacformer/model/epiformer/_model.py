@@ -23,7 +23,7 @@ from ._interpreting import InterpretMixin
 from ._motif_filters import composition_sizes, count_motifs, start_from_motifs
 from ._predicting import PredictMixin
 from ._setup import Genome, Prepared
-from ._train import Keep, Loss, Options, Trainable, loss_of, split_windows, train_model
+from ._train import EpiformerOptions, Keep, Loss, Trainable, fingerprint, loss_of, split_windows, train_model
 
 if TYPE_CHECKING:
     import os
@@ -212,7 +212,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         precision: str = "32-true",
         accumulate_grad_batches: int = 1,
         gradient_clip_val: float | None = 5.0,
-        n_workers: int = 0,
+        num_workers: int = 0,
         checkpoint_dir: str | os.PathLike | None = None,
         resume: bool = False,
         **trainer_kwargs: Any,
@@ -261,7 +261,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             For how many epochs it need not fall.
         accelerator, devices, precision, accumulate_grad_batches, gradient_clip_val
             As in Lightning; ``precision="bf16-mixed"`` on a GPU.
-        n_workers
+        num_workers
             Processes that read DNA and signal.
         checkpoint_dir
             Folder of checkpoints from which training can be resumed.
@@ -282,10 +282,10 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         trainable = trainable or ("composition" if self.config_.composition else "all")
         loss = loss_of(self.config_, loss, trainable)
         max_shift = (0 if trainable == "composition" else 3) if max_shift is None else max_shift
-        options = Options(
+        options = EpiformerOptions(
             max_epochs, batch_size, self._lr if lr is None else lr, weight_decay, warmup,
             early_stopping_patience if early_stopping else None, reverse_complement, max_shift, trainable, lora_rank,
-            self.seed, n_workers, loss, keep,
+            self.seed, num_workers, loss, keep,
         )  # fmt: skip
         fit_options = FitOptions(
             max_epochs=max_epochs,
@@ -297,13 +297,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             early_stopping_patience=options.patience,
             checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
             resume=resume,
-            fingerprint={
-                "tracks": self.track_names_,
-                "parts": parts.chromosomes,
-                "seed": self.seed,
-                "trainable": trainable,
-                "loss": loss,
-            },
+            fingerprint=fingerprint(prepared, parts, options, self.config_),
             seed=self.seed,
             how_to_resume="train(resume=True)",
             trainer_kwargs=trainer_kwargs,

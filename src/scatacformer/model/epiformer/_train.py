@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from scatacformer.nn import (
     Composition,
+    EpiformerConfig,
     EpiformerNetwork,
     add_lora,
     log_error,
@@ -22,7 +23,7 @@ from scatacformer.nn import (
     squared_error,
 )
 from scatacformer.tracks import WindowLoader
-from scatacformer.training import FitOptions, Losses, TrainingPlan, fit, hold_out, n_processes, schedule
+from scatacformer.training import FitOptions, Losses, TrainingPlan, decay_groups, digest, fit, hold_out, schedule
 
 from ._predict import evaluating
 from ._setup import LEAST_WINDOWS, Prepared
@@ -53,7 +54,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Options:
+class EpiformerOptions:
     """Arguments of a training, checked when made; as :meth:`Epiformer.train` has them."""
 
     max_epochs: int
@@ -67,7 +68,7 @@ class Options:
     trainable: Trainable
     lora_rank: int
     seed: int
-    n_workers: int
+    num_workers: int
     loss: Loss = "poisson"
     keep: Keep = "best"
 
@@ -130,6 +131,20 @@ def split_windows(
     return Parts(train, validation, test, named)
 
 
+def fingerprint(prepared: Prepared, parts: Parts, options: EpiformerOptions, config: EpiformerConfig) -> dict[str, Any]:
+    """What a resumed training must have in common with the one before; it may have more epochs."""
+    data, may_differ = prepared.data, ("max_epochs", "patience", "num_workers")
+    in_memory = not hasattr(data.signal, "file")  # of a backed AnnData, only the shape is compared
+    return {
+        "tracks": prepared.track_names,
+        "windows": digest(data.chrom, data.start),
+        "signal": digest(np.asarray(data.signal)) if in_memory else list(data.signal.shape),
+        "network": config.to_dict(),
+        "parts": parts.chromosomes,
+        "options": {name: value for name, value in asdict(options).items() if name not in may_differ},
+    }
+
+
 def track_scale(prepared: Prepared, windows: np.ndarray) -> np.ndarray:
     """Mean signal of each track in the bins that these windows predict, ``(n_tracks,)`` float32.
 
@@ -150,7 +165,9 @@ def track_scale(prepared: Prepared, windows: np.ndarray) -> np.ndarray:
     return (total / known).astype(np.float32)
 
 
-def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Options, fit_options: FitOptions) -> None:
+def train_model(
+    model: Epiformer, prepared: Prepared, parts: Parts, options: EpiformerOptions, fit_options: FitOptions
+) -> None:
     """Train ``model`` in place."""
     if not model.is_trained_:
         means = track_scale(prepared, parts.train)
@@ -158,7 +175,11 @@ def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Opt
             begin_composition(model.module, prepared, parts.train)
         else:
             model.scale_ = means
-    common: dict[str, Any] = {"batch_size": options.batch_size, "seed": options.seed, "n_workers": options.n_workers}
+    common: dict[str, Any] = {
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+        "num_workers": options.num_workers,
+    }
     train = WindowLoader(
         prepared.data,
         parts.train,
@@ -169,7 +190,7 @@ def train_model(model: Epiformer, prepared: Prepared, parts: Parts, options: Opt
     )
     validation = WindowLoader(prepared.data, parts.validation, **common)
     choose_trainable(model.module, options)
-    plan = EpiformerPlan(model.module, model.scale_, options, prepared)
+    plan = EpiformerTrainingPlan(model.module, model.scale_, options, prepared)
     last = LastWeights()
     try:
         outcome = fit(plan, (train, validation), replace(fit_options, callbacks=[*fit_options.callbacks, last]))
@@ -208,7 +229,7 @@ def begin_composition(module: nn.Module, prepared: Prepared, windows: np.ndarray
         network.composition.start_at(own)
 
 
-def choose_trainable(module: nn.Module, options: Options) -> None:
+def choose_trainable(module: nn.Module, options: EpiformerOptions) -> None:
     """Freeze what does not learn; low-rank changes of the transformer's linear layers for ``"lora"``."""
     if options.trainable == "all":
         return
@@ -233,13 +254,13 @@ class LastWeights(Callback):
         self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-class EpiformerPlan(TrainingPlan):
+class EpiformerTrainingPlan(TrainingPlan):
     """Loss in units of each track's mean; missing values are left out."""
 
     scale: Tensor
     several_processes = True
 
-    def __init__(self, module: nn.Module, scale: np.ndarray, options: Options, prepared: Prepared) -> None:
+    def __init__(self, module: nn.Module, scale: np.ndarray, options: EpiformerOptions, prepared: Prepared) -> None:
         super().__init__(module)
         self.options, self.prepared = options, prepared
         self.composition = any(isinstance(part, Composition) for part in module.modules())
@@ -254,9 +275,7 @@ class EpiformerPlan(TrainingPlan):
                 if isinstance(part, torch.nn.BatchNorm1d) and not part.weight.requires_grad:
                     part.eval()
         error, n = self._error(batch)
-        (n_all,) = self.summed(n[None].float())
-        mean = error / n.clamp_min(1)
-        return Losses(n_processes() * error / n_all.clamp_min(1), {"train_loss": mean}, float(n))
+        return self.mean_loss(error, n)
 
     def validation_losses(self, batch: dict[str, Tensor]) -> Losses:
         """The same loss, and Pearson's r of log2(x + 1) within the minibatch."""
@@ -302,11 +321,7 @@ class EpiformerPlan(TrainingPlan):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; biases and norms do not decay."""
-        learning = [p for p in self.module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in learning if p.dim() > 1], "weight_decay": self.options.weight_decay},
-            {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
-        ]
+        groups = decay_groups(self.module.parameters(), self.options.weight_decay)
         return torch.optim.AdamW(groups, lr=self.options.lr)
 
     def learning_rates(self) -> list[float]:

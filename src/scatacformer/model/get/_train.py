@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,17 @@ import torch.nn.functional as F
 
 from scatacformer.nn import masked_error
 from scatacformer.pseudobulk import WindowLoader
-from scatacformer.training import FitOptions, Fitting, Losses, TrainingPlan, hold_out, n_processes, schedule
+from scatacformer.training import (
+    FitOptions,
+    Fitting,
+    Losses,
+    TrainingPlan,
+    decay_groups,
+    digest,
+    fit_options,
+    hold_out,
+    schedule,
+)
 
 from ._adapter import add_adapter, has_adapter
 from ._setup import check_expression, dense
@@ -32,7 +42,7 @@ Batch = dict[str, "Tensor"]
 
 
 @dataclass(frozen=True)
-class Options:
+class GETOptions:
     """Arguments of a training, checked when made; as :meth:`GET.train` has them."""
 
     max_epochs: int
@@ -60,7 +70,7 @@ class Options:
 def train_model(
     model: GETState,
     target: str,
-    options: Options,
+    options: GETOptions,
     holdout_chromosomes: str | Sequence[str] | None,
     holdout_groups: str | Sequence[str] | None,
     lora: int | None,
@@ -87,15 +97,22 @@ def train_model(
         need_validation=options.patience is not None,
         what="stretches of regions",
     )
-    fit_options = _fit_options(options, trainer_kwargs)
     before, module = model.module, model.module
     n_groups = len(prepared.group_names) if of_motifs else 1
     if model.target_ != target or (of_motifs and model.accessibility_groups_ != prepared.group_names):
         module = module.with_target(target, options.seed, n_groups)
     if lora is not None and not has_adapter(module):
         add_adapter(module, lora, options.seed)
-    plan = GETPlan(module, options, dense(prepared.data.accessibility).T.copy() if of_motifs else None)
-    fitting = Fitting(plan, fit_options)
+    plan = GETTrainingPlan(module, options, dense(prepared.data.accessibility).T.copy() if of_motifs else None)
+    how = f"{'pretrain' if target == 'reconstruction' else 'train'}(resume=True)"
+    fingerprint = _fingerprint(model, target, options, stretches, parts, lora)
+    fitting = Fitting(
+        plan,
+        fit_options(
+            trainer_kwargs, _OF_FIT, max_epochs=options.max_epochs, early_stopping_patience=options.patience,
+            seed=options.seed, gradient_clip_val=1.0, devices=1, fingerprint=fingerprint, how_to_resume=how,
+        ),
+    )  # fmt: skip
     model.module = module
     common: dict[str, Any] = {
         "n_regions": model.config_.n_regions,
@@ -131,12 +148,12 @@ def train_model(
     plan.warn_if_collapsed()
 
 
-class GETPlan(TrainingPlan):
+class GETTrainingPlan(TrainingPlan):
     """Losses, optimizer and learning rate of GET."""
 
     several_processes = True
 
-    def __init__(self, module: GETNetwork, options: Options, accessibility: np.ndarray | None = None) -> None:
+    def __init__(self, module: GETNetwork, options: GETOptions, accessibility: np.ndarray | None = None) -> None:
         super().__init__(module)
         self.options = options
         # (regions, groups), the targets of a network that predicts the accessibility of all groups at once
@@ -148,9 +165,7 @@ class GETPlan(TrainingPlan):
     def losses(self, batch: Batch) -> Losses:
         """Mean over the scored regions (or the masked ones) of all processes."""
         total, n, _ = self._total(batch, self.masks)
-        (n_all,) = self.summed(n[None])
-        mean = total.detach() / n.clamp_min(1)
-        return Losses(n_processes() * total / n_all.clamp_min(1), {"train_loss": mean}, float(n))
+        return self.mean_loss(total, n)
 
     def validation_losses(self, batch: Batch) -> Losses:
         """The same on held-out windows, with the same masks in every epoch."""
@@ -166,11 +181,7 @@ class GETPlan(TrainingPlan):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; biases, norms and tokens do not decay."""
-        trained = [p for p in self.module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.dim() == 2], "weight_decay": self.options.weight_decay},
-            {"params": [p for p in trained if p.dim() != 2], "weight_decay": 0.0},
-        ]
+        groups = decay_groups(self.module.parameters(), self.options.weight_decay, lambda p: p.dim() == 2)
         return torch.optim.AdamW(groups, lr=self.options.lr, betas=(0.9, 0.999))
 
     def learning_rates(self) -> list[float]:
@@ -184,6 +195,15 @@ class GETPlan(TrainingPlan):
             for g, r in zip(batch["group"].tolist(), batch["regions"][:, 0].tolist(), strict=True)
         ]
         return f"windows (rows and first columns of the AnnData): {'; '.join(first[:5])}"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["scatacformer"] |= {"masks": self.masks.get_state(), "skipped": self.module.sampled.get_state()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.masks.set_state(checkpoint["scatacformer"]["masks"])
+        self.module.sampled.set_state(checkpoint["scatacformer"]["skipped"])  # of blocks
 
     def on_validation_epoch_start(self) -> None:
         self.same_masks.manual_seed(self.options.seed + 1)
@@ -244,21 +264,29 @@ class GETPlan(TrainingPlan):
         )
 
 
-def _fit_options(options: Options, kwargs: dict[str, Any]) -> FitOptions:
-    """What :meth:`GET.train` was given, sorted into options of ``fit`` and of Lightning's trainer."""
-    known = {field.name for field in fields(FitOptions)} - {"max_epochs", "early_stopping_patience", "seed", "monitor"}
-    own = {name: value for name, value in kwargs.items() if name in known}
-    rest = {name: value for name, value in kwargs.items() if name not in known}
-    if "enable_progress_bar" in rest:
-        own["progress"] = bool(rest.pop("enable_progress_bar"))
-    defaults = {"gradient_clip_val": 1.0, "devices": 1}
-    return FitOptions(
-        max_epochs=options.max_epochs,
-        early_stopping_patience=options.patience,
-        seed=options.seed,
-        trainer_kwargs=rest,
-        **(defaults | own),
-    )
+# options of ``fit`` that the user may give; the others follow from arguments of ``train``
+_OF_FIT = {field.name for field in fields(FitOptions)} - {
+    "max_epochs", "early_stopping_patience", "seed", "monitor", "fingerprint", "how_to_resume",
+}  # fmt: skip
+
+
+def _fingerprint(
+    model: GETState, target: str, options: GETOptions, stretches: Any, parts: Any, lora: int | None
+) -> dict:
+    """What a resumed training must have in common with the one before; it may have more epochs."""
+    data = model._prepared_of(None).data
+    return {
+        "target": target,
+        "regions": digest(stretches.chroms, stretches.groups),
+        "motifs": digest(data.motif),
+        "accessibility": digest(data.accessibility),
+        "expression": "" if data.expression is None or target != "expression" else digest(*data.expression),
+        "split": digest(parts.train, parts.validation),
+        "network": model.config_.to_dict(),
+        "lora": lora,
+        "stride": model.stride_,
+        "options": {name: value for name, value in asdict(options).items() if name not in ("max_epochs", "patience")},
+    }
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:

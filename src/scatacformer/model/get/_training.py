@@ -64,11 +64,11 @@ class TrainingMixin(GETState):
         ValueError
             Arguments out of range, or nothing left to train on.
         """
-        from ._train import Options, train_model
+        from ._train import GETOptions, train_model
 
         if early_stopping is None:
             early_stopping = bool(holdout_chromosomes or holdout_groups)
-        options = Options(
+        options = GETOptions(
             max_epochs, batch_size, lr, weight_decay, warmup, early_stopping_patience if early_stopping else None,
             self.seed_, mask_ratio,
         )  # fmt: skip
@@ -136,11 +136,11 @@ class TrainingMixin(GETState):
         FloatingPointError
             The loss is not finite.
         """
-        from ._train import Options, train_model
+        from ._train import GETOptions, train_model
 
         if target not in ("expression", "accessibility"):
             raise ValueError(f"target is {target!r}; expected 'expression' or 'accessibility'.")
-        options = Options(
+        options = GETOptions(
             max_epochs, batch_size, lr, weight_decay, warmup, early_stopping_patience if early_stopping else None,
             self.seed_,
         )  # fmt: skip

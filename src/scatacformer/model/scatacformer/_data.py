@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,14 +133,3 @@ def split_of(
     if len(np.unique(together)) != len(together) or not inside.all():
         raise ValueError(f"external_indexing takes row numbers from 0 to {n_cells - 1:,}, each at most once.")
     return CellSplit(*map(rows_of, parts))
-
-
-def digest(*arrays: np.ndarray) -> str:
-    """SHA-256 of numbers, or of names, for the fingerprint of a training."""
-    found = hashlib.sha256()
-    for array in arrays:
-        content = (
-            "\n".join(map(str, array)).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
-        )
-        found.update(content)
-    return found.hexdigest()

@@ -15,9 +15,9 @@ import numpy as np
 from scatacformer.cells import SentencePolicy, TrainSentences, nearest_cells
 from scatacformer.model._arguments import known_arguments, trainer_arguments
 from scatacformer.nn import adapted
-from scatacformer.training import CHECKPOINT, CellSplit, FitOptions, fingerprint_of, fit
+from scatacformer.training import CHECKPOINT, OF_FIT, CellSplit, digest, fingerprint_of, fit, fit_options
 
-from ._data import SentenceData, SentenceOptions, digest, split_of
+from ._data import SentenceData, SentenceOptions, split_of
 from ._fit_labels import label_target, standardise_heads
 from ._labels import LabelsMixin
 from ._options import options_of
@@ -55,11 +55,6 @@ OF_EMBEDDING = {
     "bin_vectors",
 }
 # arguments of Lightning's trainer that have other names in `fit`
-OF_FIT = {
-    "precision": "precision", "accumulate_grad_batches": "accumulate_grad_batches", "max_steps": "max_steps",
-    "gradient_clip_val": "gradient_clip_val", "enable_progress_bar": "progress", "callbacks": "callbacks",
-    "early_stopping_monitor": "monitor", "early_stopping_min_delta": "early_stopping_min_delta",
-}  # fmt: skip
 
 
 def _more_arguments() -> list[str]:
@@ -367,13 +362,6 @@ def training_sentences(
         TrainSentences(source, codes, frequency, group, alone if neighbors is None else policy, neighbors),
         TrainSentences(source, codes, frequency, group, alone),
     )
-
-
-def fit_options(trainer_kwargs: Mapping[str, Any], **options: Any) -> FitOptions:
-    """Options of ``fit``; what the user has given for Lightning's trainer goes to those of the same meaning."""
-    mine = {name: trainer_kwargs[user] for user, name in OF_FIT.items() if user in trainer_kwargs}
-    others = {user: value for user, value in trainer_kwargs.items() if user not in OF_FIT}
-    return FitOptions(how_to_resume="train(resume=True)", trainer_kwargs=others, **options, **mine)
 
 
 def refuse_without_effect(given: Mapping[str, Any], act: set[str], when: str) -> None:
