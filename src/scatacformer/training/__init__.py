@@ -65,12 +65,8 @@ if TYPE_CHECKING:
     from .split import CellSplit, HoldOut, hold_out, split_cells
 
 __all__ = [
-    "OF_FIT",
     "CellSplit",
     "HoldOut",
-    "decay_groups",
-    "digest",
-    "fit_options",
     "hold_out",
     "split_cells",
 ]

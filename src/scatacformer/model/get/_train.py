@@ -158,7 +158,7 @@ class GETTrainingPlan(TrainingPlan):
         self.options = options
         # (regions, groups), the targets of a network that predicts the accessibility of all groups at once
         self.accessibility = None if accessibility is None else torch.from_numpy(accessibility.astype(np.float32))
-        self.masks = torch.Generator().manual_seed(options.seed)
+        self.masks, self.skipped = torch.Generator().manual_seed(options.seed), module.sampled  # skipped: blocks
         self.same_masks = torch.Generator()
         self._sums = [0.0] * 6  # n, and sums of predicted, measured, their squares and products
 
@@ -198,12 +198,12 @@ class GETTrainingPlan(TrainingPlan):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["scatacformer"] |= {"masks": self.masks.get_state(), "skipped": self.module.sampled.get_state()}
+        checkpoint["scatacformer"] |= {"masks": self.masks.get_state(), "skipped": self.skipped.get_state()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self.masks.set_state(checkpoint["scatacformer"]["masks"])
-        self.module.sampled.set_state(checkpoint["scatacformer"]["skipped"])  # of blocks
+        self.skipped.set_state(checkpoint["scatacformer"]["skipped"])
 
     def on_validation_epoch_start(self) -> None:
         self.same_masks.manual_seed(self.options.seed + 1)
