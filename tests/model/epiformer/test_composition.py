@@ -47,7 +47,7 @@ def test_known_motifs_are_used_at_once_and_the_strand_does_not_matter(counted: s
     assert np.corrcoef(logs[0][0], logs[1][1])[0, 1] < 0
     alone = counted.get_predicted_tracks(reverse_complement=False, progress=False)[:, held]
     assert np.corrcoef(alone.ravel(), predicted[:, held].ravel())[0, 1] > 0.99  # of one strand
-    assert counted.training_["loss"] == "log" and counted.training_["trainable"] == "composition"
+    assert counted.training_["loss"] == "log" and counted.training_["tune"] == "composition"
     assert (counted.scale_ == 1).all()  # in the units of the data
 
 
@@ -85,7 +85,7 @@ def test_other_tracks_keep_all_but_the_last_layers(counted: sf.Epiformer) -> Non
     kept = [name for name in fresh if not name.startswith(("ptw.linear.", "composition.last."))]
     assert all(torch.equal(old[name], fresh[name]) for name in kept)
     assert fresh["composition.last.weight"].shape[-1] == 1
-    new.train(1, trainable="head", validation_chromosomes="chr3", enable_progress_bar=False)
+    new.train(1, tune="head", validation_chromosomes="chr3", enable_progress_bar=False)
     after = new.module.state_dict()
     assert torch.equal(after["composition.mean"], old["composition.mean"])  # as it was standardised before
     assert torch.equal(after["conv.stem.0.weight"], old["conv.stem.0.weight"])
@@ -132,8 +132,8 @@ def test_the_best_or_the_last_weights_are_kept(tracks: AnnData, keep: str) -> No
 def test_what_cannot_be_is_refused(tracks: AnnData) -> None:
     with pytest.raises(ValueError, match="composition is 'motifs'; expected motifs .* or 'kmers'"):
         sf.Epiformer(tracks, composition="motifs", **SIZES)
-    with pytest.raises(ValueError, match="trainable is 'composition', which the model does not have"):
-        sf.Epiformer(tracks, **SIZES).train(1, trainable="composition")
+    with pytest.raises(ValueError, match="tune is 'composition', which the model does not have"):
+        sf.Epiformer(tracks, **SIZES).train(1, tune="composition")
     model = sf.Epiformer(tracks, composition="kmers", **SMALL)
     with pytest.raises(ValueError, match=r"loss is 'poisson'; a model with a composition predicts log2"):
         model.train(1, loss="poisson")

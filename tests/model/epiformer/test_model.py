@@ -46,7 +46,9 @@ def test_training_holds_chromosomes_out(model: sf.Epiformer, tracks: AnnData) ->
         ({"holdout_chromosomes": "chr9"}, "none of the windows is of such a chromosome"),
         ({"holdout_chromosomes": ["chr1", "chr2", "chr3", "chr4"]}, "Nothing is left to train on"),
         ({"holdout_chromosomes": ["chr1", "chr2", "chr3"]}, "are all on chr4"),
-        ({"trainable": "tail"}, "trainable is 'tail'; expected"),
+        ({"tune": "tail"}, "tune is 'tail'; expected"),
+        ({"tune": "head", "lora": 8}, "lora is given with tune='head'"),
+        ({"warmup_steps": -1}, "warmup_steps is -1"),
         ({"lr": 0.0}, "lr is .*; expected above 0"),
         ({"max_shift": 1000}, "max_shift is .*; expected 0 ... 128"),
     ],
@@ -159,22 +161,22 @@ def test_tracks_of_their_own_network_do_not_see_each_other(tracks: AnnData, tmp_
     np.testing.assert_array_equal(loaded.get_predicted_tracks(), model.get_predicted_tracks())
 
 
-@pytest.mark.parametrize("trainable", ["head", "lora", "all"])
-def test_fine_tuning_changes_what_it_says(model: sf.Epiformer, tracks: AnnData, trainable: str) -> None:
+@pytest.mark.parametrize("trained", [{"tune": "head"}, {"lora": 2}, {"tune": "all"}])
+def test_fine_tuning_changes_what_it_says(model: sf.Epiformer, tracks: AnnData, trained: dict) -> None:
     other = tracks[["B"]].copy()
     tuned = sf.Epiformer.for_fine_tuning(other, model)
     before = {name: value.clone() for name, value in tuned.module.state_dict().items()}
     for name, value in model.module.state_dict().items():
         assert torch.equal(value, before[name]) or name.startswith("ptw.linear")
-    tuned.train(1, validation_chromosomes="chr3", trainable=trainable, lora_rank=2, enable_progress_bar=False)
+    tuned.train(1, validation_chromosomes="chr3", **trained, enable_progress_bar=False)
     after = tuned.module.state_dict()
     assert set(after) == set(before)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     trunk = {name for name in changed if name.startswith("conv.")}
     attention = {name for name in changed if ".query.weight" in name}
     assert any(name.startswith("ptw.") for name in changed)
-    assert bool(trunk) == (trainable == "all") and bool(attention) == (trainable != "head")
-    if trainable == "lora":
+    assert bool(trunk) == (trained == {"tune": "all"}) and bool(attention) == (trained != {"tune": "head"})
+    if "lora" in trained:
         change = after["trans.layers.0.mha.query.weight"] - before["trans.layers.0.mha.query.weight"]
         assert int(torch.linalg.matrix_rank(change, atol=1e-6)) == 2
         assert all(".weight" in name for name in changed if name.startswith("trans."))

@@ -23,7 +23,7 @@ from ._interpreting import InterpretMixin
 from ._motif_filters import composition_sizes, count_motifs, start_from_motifs
 from ._predicting import PredictMixin
 from ._setup import Genome, Prepared
-from ._train import EpiformerOptions, Keep, Loss, Trainable, fingerprint, loss_of, split_windows, train_model
+from ._train import EpiformerOptions, Keep, Loss, Tune, fingerprint, loss_of, split_windows, train_model
 
 if TYPE_CHECKING:
     import os
@@ -201,9 +201,9 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         batch_size: int = 4,
         lr: float | None = None,
         weight_decay: float = 1e-4,
-        warmup: float = 0.1,
-        trainable: Trainable | None = None,
-        lora_rank: int = 8,
+        warmup_steps: int | None = None,
+        tune: Tune | None = None,
+        lora: int | None = None,
         keep: Keep = "best",
         early_stopping: bool = True,
         early_stopping_patience: int = 15,
@@ -232,7 +232,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             Read half of the windows from the other strand, with their signal. Never in validation.
         max_shift
             Move each window by up to this many bp, with its conservation and its signal. Never in validation. Default:
-            3, or 0 with ``trainable="composition"``, which then counts once and not in every pass.
+            3, or 0 with ``tune="composition"``, which then counts once and not in every pass.
         loss
             ``"poisson"``: the Poisson loss of the published model, for expected counts; or ``"log"``: the squared error
             of log2(x + 1), which is less ruled by the highest peaks. The default, and the only one, of a model with a
@@ -243,15 +243,15 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
             Peak learning rate; 1e-3 for ``"small"``, 1e-4 for ``"base"`` by default.
         weight_decay
             Of AdamW, for matrices.
-        warmup
-            Share of the steps in which the learning rate rises.
-        trainable
-            ``"all"``; ``"head"``: the layers behind the transformer alone; ``"lora"``: those, and low-rank changes of
-            the transformer's linear layers, which are merged into the weights at the end; ``"composition"``: what reads
+        warmup_steps
+            Steps over which the learning rate rises in a line. Default: a tenth of all.
+        tune
+            What learns: ``"all"``; ``"head"``, the layers behind the transformer; or ``"composition"``, what reads
             counts, without the convolutions, which are not even computed before they have learned something. Default:
             ``"composition"`` for a model that has one, else ``"all"``.
-        lora_rank
-            Rank of those changes.
+        lora
+            Rank of low-rank changes of the transformer's linear layers, which are merged into the weights at the end;
+            all else but the head stays as it is. None: no such changes.
         keep
             Weights that the model has in the end: ``"best"``, those with the lowest loss on the validation chromosomes;
             or ``"last"``, those after the last pass, for validation chromosomes with few windows.
@@ -279,12 +279,12 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         """
         prepared = _setup.prepare(self._own_data())
         parts = split_windows(prepared, holdout_chromosomes, validation_chromosomes)
-        trainable = trainable or ("composition" if self.config_.composition else "all")
-        loss = loss_of(self.config_, loss, trainable)
-        max_shift = (0 if trainable == "composition" else 3) if max_shift is None else max_shift
+        tune = tune or ("composition" if self.config_.composition and lora is None else "all")
+        loss = loss_of(self.config_, loss, tune)
+        max_shift = (0 if tune == "composition" else 3) if max_shift is None else max_shift
         options = EpiformerOptions(
-            max_epochs, batch_size, self._lr if lr is None else lr, weight_decay, warmup,
-            early_stopping_patience if early_stopping else None, reverse_complement, max_shift, trainable, lora_rank,
+            max_epochs, batch_size, self._lr if lr is None else lr, weight_decay, warmup_steps,
+            early_stopping_patience if early_stopping else None, reverse_complement, max_shift, tune, lora,
             self.seed, num_workers, loss, keep,
         )  # fmt: skip
         fit_options = FitOptions(
@@ -309,7 +309,7 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         """A model of other tracks, another species or longer windows, that starts from the weights of ``model``.
 
         Its last layer is new, except for the same tracks: then it predicts at once, and can be trained further on other
-        windows. Train it with ``trainable="head"``, ``"lora"`` or ``"all"``.
+        windows. Train it with ``tune="head"``, ``lora=8`` or ``tune="all"``.
 
         Parameters
         ----------

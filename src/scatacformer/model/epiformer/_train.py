@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ._model import Epiformer
 
-Trainable = Literal["all", "head", "lora", "composition"]
+Tune = Literal["all", "head", "composition"]
 Loss = Literal["poisson", "log"]
 Keep = Literal["best", "last"]
 _TO_STANDARDISE = 64  # windows
@@ -61,12 +61,12 @@ class EpiformerOptions:
     batch_size: int
     lr: float
     weight_decay: float
-    warmup: float
+    warmup_steps: int | None
     patience: int | None
     reverse_complement: bool
     max_shift: int
-    trainable: Trainable
-    lora_rank: int
+    tune: Tune
+    lora: int | None
     seed: int
     num_workers: int
     loss: Loss = "poisson"
@@ -75,20 +75,24 @@ class EpiformerOptions:
     def __post_init__(self) -> None:
         if not self.lr > 0 or self.weight_decay < 0:
             raise ValueError(f"lr is {self.lr} and {self.weight_decay}; expected above 0 and weight_decay at least 0.")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is {self.warmup}; expected a share of the steps, 0 to below 1.")
-        if self.trainable not in ("all", "head", "lora", "composition"):
-            raise ValueError(f"trainable is {self.trainable!r}; expected 'all', 'head', 'lora' or 'composition'.")
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; expected 0 or more, or None.")
+        if self.tune not in get_args(Tune):
+            raise ValueError(f"tune is {self.tune!r}; expected one of {', '.join(map(repr, get_args(Tune)))}.")
+        if self.lora is not None and self.tune != "all":
+            raise ValueError(
+                f"lora is given with tune={self.tune!r}, which does not train the transformer. Leave out one."
+            )
         if self.keep not in ("best", "last"):
             raise ValueError(f"keep is {self.keep!r}; expected 'best' or 'last'.")
         if self.loss not in ERRORS:
             raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(map(repr, ERRORS))}.")
 
 
-def loss_of(config: EpiformerConfig, loss: Loss | None, trainable: str) -> Loss:
+def loss_of(config: EpiformerConfig, loss: Loss | None, tune: str) -> Loss:
     """The loss of a training; ValueError for one that the network cannot have, or nothing of it to train."""
-    if trainable == "composition" and not config.composition:
-        raise ValueError("trainable is 'composition', which the model does not have: create it with composition=.")
+    if tune == "composition" and not config.composition:
+        raise ValueError("tune is 'composition', which the model does not have: create it with composition=.")
     if config.composition and loss not in (None, "log"):
         raise ValueError(f"loss is {loss!r}; a model with a composition predicts log2(signal + 1): expected 'log'.")
     return loss or ("log" if config.composition else "poisson")
@@ -189,7 +193,7 @@ def train_model(
         **common,
     )
     validation = WindowLoader(prepared.data, parts.validation, **common)
-    choose_trainable(model.module, options)
+    choose_parts(model.module, options)
     plan = EpiformerTrainingPlan(model.module, model.scale_, options, prepared)
     last = LastWeights()
     try:
@@ -204,7 +208,8 @@ def train_model(
     model.training_ = {
         "chromosomes": parts.chromosomes,
         "n_windows": {"train": len(parts.train), "validation": len(parts.validation), "holdout": len(parts.test)},
-        "trainable": options.trainable,
+        "tune": options.tune,
+        "lora": options.lora,
         "loss": options.loss,
         "epochs": len(next(iter(model.history_.values()), ())),
     }
@@ -229,19 +234,19 @@ def begin_composition(module: nn.Module, prepared: Prepared, windows: np.ndarray
         network.composition.start_at(own)
 
 
-def choose_trainable(module: nn.Module, options: EpiformerOptions) -> None:
-    """Freeze what does not learn; low-rank changes of the transformer's linear layers for ``"lora"``."""
-    if options.trainable == "all":
+def choose_parts(module: nn.Module, options: EpiformerOptions) -> None:
+    """Freeze what does not learn; low-rank changes of the transformer's linear layers for ``lora``."""
+    if options.tune == "all" and options.lora is None:
         return
     module.requires_grad_(False)
     networks = [part for part in module.modules() if isinstance(part, EpiformerNetwork)]
     for number, network in enumerate(networks):
-        network.ptw.requires_grad_(options.trainable != "composition")
+        network.ptw.requires_grad_(options.tune != "composition")
         if network.composition is not None:
             network.composition.requires_grad_(True)
-        if options.trainable == "lora":
+        if options.lora is not None:
             layers = [layer for layer in network.trans.modules() if isinstance(layer, torch.nn.Linear)]
-            add_lora(layers, options.lora_rank, torch.Generator().manual_seed(options.seed + number))
+            add_lora(layers, options.lora, torch.Generator().manual_seed(options.seed + number))
 
 
 class LastWeights(Callback):
@@ -269,7 +274,7 @@ class EpiformerTrainingPlan(TrainingPlan):
 
     def losses(self, batch: dict[str, Tensor]) -> Losses:
         """Mean over the measured values in the minibatches of all processes."""
-        frozen = self.options.trainable != "all"
+        frozen = self.options.tune != "all" or self.options.lora is not None
         if frozen:  # the statistics of frozen layers are frozen as well
             for part in self.module.modules():
                 if isinstance(part, torch.nn.BatchNorm1d) and not part.weight.requires_grad:
@@ -326,7 +331,7 @@ class EpiformerTrainingPlan(TrainingPlan):
 
     def learning_rates(self) -> list[float]:
         """A line up, then a cosine."""
-        warmup = int(self.options.warmup * self.n_steps)
+        warmup = self.n_steps // 10 if self.options.warmup_steps is None else self.options.warmup_steps
         return [self.options.lr * schedule(self.global_step, self.n_steps, warmup)] * 2
 
     def describe(self, batch: dict[str, Tensor]) -> str:

@@ -49,7 +49,7 @@ class GETOptions:
     batch_size: int
     lr: float
     weight_decay: float
-    warmup: float
+    warmup_steps: int | None
     patience: int | None
     seed: int
     mask_ratio: float = 0.5
@@ -62,9 +62,10 @@ class GETOptions:
             raise ValueError(f"lr is {self.lr}; expected above 0.")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
-        for name, upper in (("warmup", 1), ("mask_ratio", 1)):
-            if not 0 <= getattr(self, name) < upper:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to below 1.")
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; expected 0 or more, or None.")
+        if not 0 <= self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio is {self.mask_ratio}; expected a share from 0 to below 1.")
 
 
 def train_model(
@@ -185,8 +186,8 @@ class GETTrainingPlan(TrainingPlan):
         return torch.optim.AdamW(groups, lr=self.options.lr, betas=(0.9, 0.999))
 
     def learning_rates(self) -> list[float]:
-        rising = round(self.options.warmup * self.n_steps)
-        rate = self.options.lr * schedule(self.global_step, self.n_steps, rising)
+        warmup = round(self.n_steps / 20) if self.options.warmup_steps is None else self.options.warmup_steps
+        rate = self.options.lr * schedule(self.global_step, self.n_steps, warmup)
         return [rate, rate]
 
     def describe(self, batch: Batch) -> str:

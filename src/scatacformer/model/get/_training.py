@@ -34,7 +34,7 @@ class TrainingMixin(GETState):
         batch_size: int = 16,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
-        warmup: float = 0.05,
+        warmup_steps: int | None = None,
         early_stopping: bool | None = None,
         early_stopping_patience: int = 10,
         **trainer_kwargs: Any,
@@ -52,7 +52,7 @@ class TrainingMixin(GETState):
         holdout_chromosomes, holdout_groups
             As in :meth:`train`. Chromosomes that :meth:`train` is to hold out must be held out here as well: the
             network would have seen them otherwise.
-        batch_size, lr, weight_decay, warmup, early_stopping_patience
+        batch_size, lr, weight_decay, warmup_steps, early_stopping_patience
             As in :meth:`train`.
         early_stopping
             Default: where something is held out.
@@ -69,7 +69,7 @@ class TrainingMixin(GETState):
         if early_stopping is None:
             early_stopping = bool(holdout_chromosomes or holdout_groups)
         options = GETOptions(
-            max_epochs, batch_size, lr, weight_decay, warmup, early_stopping_patience if early_stopping else None,
+            max_epochs, batch_size, lr, weight_decay, warmup_steps, early_stopping_patience if early_stopping else None,
             self.seed_, mask_ratio,
         )  # fmt: skip
         train_model(self, "reconstruction", options, holdout_chromosomes, holdout_groups, None, trainer_kwargs)
@@ -86,7 +86,7 @@ class TrainingMixin(GETState):
         batch_size: int = 16,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
-        warmup: float = 0.05,
+        warmup_steps: int | None = None,
         early_stopping: bool = True,
         early_stopping_patience: int = 10,
         **trainer_kwargs: Any,
@@ -118,8 +118,8 @@ class TrainingMixin(GETState):
             Highest learning rate.
         weight_decay
             Of the weight matrices.
-        warmup
-            Share of the steps over which the learning rate rises.
+        warmup_steps
+            Steps over which the learning rate rises in a line. Default: a twentieth of all.
         early_stopping
             End when the held-out loss has not fallen for ``early_stopping_patience`` epochs. False: something need not
             be held out.
@@ -141,7 +141,7 @@ class TrainingMixin(GETState):
         if target not in ("expression", "accessibility"):
             raise ValueError(f"target is {target!r}; expected 'expression' or 'accessibility'.")
         options = GETOptions(
-            max_epochs, batch_size, lr, weight_decay, warmup, early_stopping_patience if early_stopping else None,
+            max_epochs, batch_size, lr, weight_decay, warmup_steps, early_stopping_patience if early_stopping else None,
             self.seed_,
         )  # fmt: skip
         train_model(self, target, options, holdout_chromosomes, holdout_groups, lora, trainer_kwargs)
