@@ -48,6 +48,20 @@ def test_a_weak_difference_counts_that_hardly_stands_out_in_the_spectrum():
     assert abs(np.corrcoef(start.vectors[:, 0], np.arange(400) % 2)[0, 1]) > 0.4
 
 
+def test_bins_that_are_left_out_beforehand_change_nothing_if_the_places_of_the_others_are_given():
+    x, used = cells(300, 4), np.arange(4000) % 7 > 1
+    weight = np.where(used, 1.0, 0.0)
+    opened = OpenBins(x.indptr, x.indices, x.shape[1])
+
+    def found(*of: object) -> np.ndarray:
+        return cross_validated(*of[:2], 16, np.random.default_rng(0), StartOptions(), *of[2:])
+
+    all_bins = found(opened, weight)
+    np.testing.assert_array_equal(all_bins, found(opened.of_bins(used), weight[used], np.flatnonzero(used)))
+    assert len(all_bins) == 3
+    assert not np.array_equal(all_bins, found(opened.of_bins(used), weight[used]))  # other parts of the genome
+
+
 def test_at_most_what_is_asked_for_is_counted():
     assert count(cells(400, 6), d_embed=3) == 3
 

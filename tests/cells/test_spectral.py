@@ -61,6 +61,14 @@ def test_cells_with_nothing_in_common_have_few_dimensions_above_the_noise(seed):
     assert fit_spectral(source, np.arange(150), d_embed=16).n_dims < 10  # of 16
 
 
+def test_the_table_is_written_to_the_array_that_is_given():
+    source, _ = cells()
+    out = np.full((800, 8), 7, np.float32)
+    start = fit_spectral(source, np.arange(150), d_embed=8, out=out)
+    assert np.shares_memory(start.table, out)
+    np.testing.assert_array_equal(out, fit_spectral(source, np.arange(150), d_embed=8).table)
+
+
 def test_the_same_seed_gives_the_same_bits():
     source, _ = cells()
     a, b = (fit_spectral(source, np.arange(150), d_embed=8, seed=3) for _ in range(2))

@@ -34,19 +34,28 @@ def bin_weights(
         return idf
     worth = _worth(opened, n_open, idf, halves, d_embed, rng, options)
     n_some = max(int(n_cells * MAX_ENTRIES / max(n_open[most_open].sum(), 1)), MIN_CELLS)
-    some = opened.of_cells(opened.sample(n_some, rng)) if n_some < n_cells else opened
-    weights = [idf**power * worth**share for power, share in options.laws]
-    evidence = [_evidence(some, weight * most_open, d_embed, rng, options) for weight in weights]
+    some = (opened.of_cells(opened.sample(n_some, rng)) if n_some < n_cells else opened).of_bins(most_open)
+    place = np.flatnonzero(most_open)
+
+    def weight(law: tuple[float, float], bins: np.ndarray | slice = slice(None)) -> np.ndarray:
+        return idf[bins] ** law[0] * worth[bins] ** law[1]
+
+    evidence = [_evidence(some, weight(law, place), place, d_embed, rng, options) for law in options.laws]
     best = int(np.argmax(evidence))
-    return weights[best if evidence[best] > options.better * evidence[0] else 0]
+    return weight(options.laws[best if evidence[best] > options.better * evidence[0] else 0])
 
 
 def _evidence(
-    opened: OpenBins, weight: np.ndarray, d_embed: int, rng: np.random.Generator, options: StartOptions
+    opened: OpenBins,
+    weight: np.ndarray,
+    place: np.ndarray,
+    d_embed: int,
+    rng: np.random.Generator,
+    options: StartOptions,
 ) -> float:
     """How much is found again in bins that it was not computed from: the sum over dimensions of the logarithm of the
     standard deviations by which they stand out, relative to the minimum; 0 if there is too little to say."""
-    found = cross_validated(opened, weight, d_embed, rng, options) if weight.any() else None
+    found = cross_validated(opened, weight, d_embed, rng, options, place) if weight.any() else None
     return 0.0 if found is None else float(np.log(found / options.sure).sum())
 
 

@@ -17,7 +17,12 @@ MIN_CELLS = 40
 
 
 def cross_validated(
-    opened: OpenBins, bin_weight: np.ndarray, d_embed: int, rng: np.random.Generator, options: StartOptions
+    opened: OpenBins,
+    bin_weight: np.ndarray,
+    d_embed: int,
+    rng: np.random.Generator,
+    options: StartOptions,
+    place: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """By how many standard deviations the dimensions that are found again in other bins stand out from noise.
 
@@ -26,23 +31,23 @@ def cross_validated(
     signal, also for signal that is too weak to stand out in the spectrum (cross-validated eigenvalues, Chen, Roch, Rohe
     & Yu 2021). Noise is what comes after the first ``d_embed`` vectors.
 
+    ``place`` (n_bins,) ascending places of the bins along the genome, by default their numbers.
+
     Returns the values above ``options.sure``, one for each dimension, (n_dims,); None if there are too few cells or bins
     to say.
     """
     n = opened.shape[0]
-    part = np.where(bin_weight > 0, np.arange(opened.shape[1]) // BLOCK % N_PARTS, -1)
+    place = np.arange(opened.shape[1]) if place is None else place
+    part = np.where(bin_weight > 0, place // BLOCK % N_PARTS, -1)
     if n < MIN_CELLS or len(np.unique(part[part >= 0])) < N_PARTS:
         return None
     d = min(d_embed + N_BULK, n - 2)
     least = options.least(n)
     results = []
     for left_out in range(N_PARTS):
-        rest, own = (
-            Similarity(opened.of_bins(bins), bin_weight[bins])
-            for bins in ((part >= 0) & (part != left_out), part == left_out)
-        )
-        found = both_ends(rest.product, rest.start(rng), rest.first, d, least, ROUGH)
-        results.append(_products(own, found.vectors[:, participation(found.vectors) >= least]))
+        vectors = _vectors(opened, bin_weight, (part >= 0) & (part != left_out), d, least, rng)
+        own = part == left_out
+        results.append(_products(Similarity(opened.of_bins(own), bin_weight[own]), vectors))
     n_tested = min(map(len, results))
     if n_tested <= N_BULK:
         return None
@@ -52,6 +57,15 @@ def cross_validated(
     deviation = float(np.sqrt(np.mean((bulk - np.median(bulk, axis=1, keepdims=True)) ** 2) / N_PARTS))
     z = (candidates.mean(0) - level) / max(deviation, 1e-30)
     return z[z > options.sure]
+
+
+def _vectors(
+    opened: OpenBins, bin_weight: np.ndarray, bins: np.ndarray, d: int, least: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Up to ``d`` vectors of the cells by ``bins``, without those that a handful of cells support.  (n_cells, k)"""
+    similarity = Similarity(opened.of_bins(bins), bin_weight[bins])
+    found = both_ends(similarity.product, similarity.start(rng), similarity.first, d, least, ROUGH)
+    return found.vectors[:, participation(found.vectors) >= least]
 
 
 def _products(similarity: Similarity, vectors: np.ndarray) -> np.ndarray:

@@ -64,8 +64,11 @@ class OpenBins:
             _scatter_columns(self.indptr, self.indices, y, total)
             return total[:, : columns.stop - columns.start]
 
-        with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-            yield from zip(chunks, pool.map(total_of, chunks), strict=True)
+        at_once = numba.get_num_threads()  # no more, because each is as large as COLUMNS vectors of the bins
+        with ThreadPoolExecutor(at_once) as pool:
+            for first in range(0, len(chunks), at_once):
+                some = chunks[first : first + at_once]
+                yield from zip(some, pool.map(total_of, some), strict=True)
 
     def open_cells(self) -> np.ndarray:
         """Number of cells in which each bin is open.  (n_bins,) int64"""
@@ -75,10 +78,11 @@ class OpenBins:
 
     def of_cells(self, cells: np.ndarray) -> OpenBins:
         """The rows ``cells``, in this order."""
-        length = np.diff(self.indptr)[cells]
-        indptr = np.concatenate([[0], np.cumsum(length)])
-        entries = np.repeat(self.indptr[cells] - indptr[:-1], length) + np.arange(indptr[-1])
-        return OpenBins(indptr, self.indices[entries].view(np.int32), self.shape[1])
+        indptr = np.concatenate([[0], np.cumsum(np.diff(self.indptr)[cells])])
+        indices = np.empty(indptr[-1], np.int32)
+        for i, cell in enumerate(cells):  # no array of the entries' positions, which would be twice as large
+            indices[indptr[i] : indptr[i + 1]] = self.indices[self.indptr[cell] : self.indptr[cell + 1]].view(np.int32)
+        return OpenBins(indptr, indices, self.shape[1])
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Row numbers of ``n`` cells at random, sorted. Whether a cell is among them depends on its bins and not on the

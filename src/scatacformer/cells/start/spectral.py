@@ -94,14 +94,16 @@ def fit_spectral(
     max_bins: int = MAX_BINS,
     seed: int = 0,
     options: StartOptions | None = None,
+    out: np.ndarray | None = None,
 ) -> SpectralStart:
     """Leave-self-out spectral vectors of the bins, fitted on ``cells`` (at most ``max_cells``, sampled by the seed and
     by their bins, whatever their order).
 
     Time and memory are proportional to the number of open bins of the fitted cells, not to cells x bins. Bins that are
     open in fewer than ``min_cells`` are not compared; bin weights are estimated with the ``max_bins`` bins that are
-    open in most cells (including ties). ``options``: constants, by default those of :class:`StartOptions`. Raises
-    ValueError for fewer than 3 cells."""
+    open in most cells (including ties). ``options``: constants, by default those of :class:`StartOptions`.
+    ``out``: (n_bins, d_embed) float32 to write the table to, once everything else is known. Raises ValueError for fewer
+    than 3 cells."""
     if len(cells) < 3:
         raise ValueError(f"there are {len(cells)} cells; expected at least 3 for the spectral initialisation.")
     rng, options = np.random.default_rng(seed), options or StartOptions()
@@ -114,10 +116,13 @@ def fit_spectral(
     found = cross_validated(opened, weight, d_embed, rng, options)
     dimension_weight = _dimension_weight(fit, None if found is None else len(found))
     pull = np.where(weight > 0, 0.0, 10.0)  # as if a bin that is not compared were open in 10 more cells
-    n_drawn = np.maximum(n_open + pull, 1).astype(np.float32)[:, None]
-    table = np.zeros((source.n_bins, d_embed), np.float32)
-    for columns, total in opened.columns_over_cells(np.where(dimension_weight > 0, fit.u, 0.0)):
-        np.divide(total, n_drawn, out=table[:, columns])
+    n_pulled = np.maximum(n_open + pull, 1).astype(np.float32)
+    table = np.empty((source.n_bins, d_embed), np.float32) if out is None else out
+    table.fill(0.0)
+    kept = np.flatnonzero(dimension_weight > 0)
+    for columns, total in opened.columns_over_cells(fit.u[:, kept]):
+        for dimension, column in zip(kept[columns], total.T, strict=True):  # one at a time: the table is large
+            np.divide(column, n_pulled, out=table[:, dimension])
     k = len(fit.values)
     norm_weight = (weight**2).astype(np.float32)
     pool_weight = (weight**2 * n_open).astype(np.float32)

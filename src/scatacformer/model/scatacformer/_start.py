@@ -36,7 +36,11 @@ def put_spectral_start(
     """
     d_embed, n_batch = module.config.d_embed, module.config.n_batch
     if vectors is None:
-        start = fit_spectral(source, cells, d_embed, seed=seed)
+        table = module.embedding.table.weight.detach()
+        # written in place: the table is the largest array of a model without a decoder
+        start = fit_spectral(
+            source, cells, d_embed, seed=seed, out=table.numpy() if table.device.type == "cpu" else None
+        )
     else:
         start = start_from_vectors(source, cells, vectors, d_embed, seed=seed)
     if not start.n_dims:
