@@ -179,14 +179,15 @@ def read_whole(pointer: Path, read: Callable[[], T], attempts: int = 5) -> T:
 
 
 @contextmanager
-def alone(folder: Path, doing: str = "writing") -> Iterator[bool]:
-    """Within the block no other process (or thread) is in such a block for this folder. RuntimeError where one is.
+def alone(target: Path, doing: str = "writing") -> Iterator[bool]:
+    """Within the block no other process (or thread) is in such a block for this folder, or for this file in a folder.
+    RuntimeError where one is.
 
     The lock goes when the process ends, however it ends. False is handed out where the file system has no locks.
     """
     import fcntl
 
-    path = folder / ".lock"
+    path = target / ".lock" if target.is_dir() else target.with_name(f".{target.name}.lock")
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
@@ -194,8 +195,8 @@ def alone(folder: Path, doing: str = "writing") -> Iterator[bool]:
         except OSError as error:
             os.close(handle)
             if error.errno not in _WITHOUT_LOCKS:
-                raise RuntimeError(f"Another process is {doing} {folder}. Wait for it, or end it.") from None
-            logger.warning("%s is on a file system without locks: let only one process write it at a time", folder)
+                raise RuntimeError(f"Another process is {doing} {target}. Wait for it, or end it.") from None
+            logger.warning("%s is on a file system without locks: let only one process write it at a time", target)
             yield False
             return
         if _is_same(handle, path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # problems of the disk, not of the input
 
 
 class InputError(Exception):
@@ -24,6 +27,8 @@ def as_input_error(prefix: str = "", any_kind: bool = False) -> Iterator[None]:
         raise
     except Exception as error:
         if not any_kind and not isinstance(error, ValueError | TypeError | KeyError | OSError | EOFError):
+            raise
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
         # str of a KeyError is the repr of its message
         text = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__

@@ -6,17 +6,14 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 from collections.abc import Sequence
 
-from ._errors import InputError
+from ._errors import NO_ROOM, InputError
 from ._messages import messages_on_stderr
 from ._parser import build_parser
 from ._signals import INTERRUPTED, TERMINATED, Terminated, sigterm_raises, status_of
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # problems of the disk: a traceback does not help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say("stopped by Ctrl-C")
         return status
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:  # then a traceback does not help
             traceback.print_exc()
         _say(f"error: {error}")
         return 1

@@ -232,6 +232,12 @@ def _add_tracks(commands: argparse._SubParsersAction) -> None:
     tracks.add_argument("--holdout", metavar="CHR", nargs="+", help="chromosomes that are not trained on")
     tracks.add_argument("--validation", metavar="CHR", nargs="+", help="chromosomes that tell when to stop")
     tracks.add_argument("--size", choices=["small", "base"], default="small", help="of the network (default: small)")
+    tracks.add_argument(
+        "--composition",
+        metavar="MOTIFS",
+        help="count motifs and k-mers in each bin, for a few megabases of DNA: a file of motifs (MEME, JASPAR or HOMER), "
+        "'jaspar' (the vertebrate motifs of the installed pyjaspar) or 'kmers'",
+    )
     tracks.add_argument("--seq-len", metavar="BP", type=_at_least(2), default=98_304, help="window (default: 98304)")
     tracks.add_argument("--bin-size", metavar="BP", type=_at_least(2), default=128, help="output bin (default: 128)")
     tracks.add_argument(
@@ -241,6 +247,8 @@ def _add_tracks(commands: argparse._SubParsersAction) -> None:
     tracks.add_argument("--batch-size", metavar="N", type=_at_least(1), help="windows in a minibatch (default: 4)")
     tracks.add_argument("--accelerator", metavar="A", default="auto", help="auto, cpu or gpu (default: auto)")
     tracks.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="of all that is sampled (default: 0)")
+    tracks.add_argument("--checkpoint-dir", metavar="DIR", type=Path, help="write a checkpoint after each epoch there")
+    tracks.add_argument("--resume", action="store_true", help="resume from the checkpoint in --checkpoint-dir")
     tracks.add_argument("--bigwig", metavar="DIR", type=Path, help="also write the predicted signal, a file a track")
     tracks.add_argument("--overwrite", action="store_true", help="replace a model that exists")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import warnings
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from scatacformer import __version__
 
 from ._errors import InputError, as_input_error
 from ._messages import libraries_silent, logger
+from ._signals import ctrl_c_stops
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -63,19 +63,14 @@ def leave_a_note(adata: AnnData, args: argparse.Namespace, **said: str) -> None:
 def _train(model: Any, args: argparse.Namespace) -> None:
     logger.info("training")
     # scvi-tools prints the reason for stopping, but stdout is reserved for the result
-    with redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
-        # a partly trained model is useful in a notebook, but in the shell Ctrl-C ends the run
-        warnings.filterwarnings("error", message="training was stopped by Ctrl-C", category=UserWarning)
-        try:
-            model.train(
-                max_epochs=args.max_epochs,
-                accelerator=args.accelerator,
-                enable_progress_bar=not args.quiet,
-                enable_model_summary=False,
-                logger=False,
-            )
-        except UserWarning as stopped:
-            raise KeyboardInterrupt from stopped
+    with redirect_stdout(io.StringIO()) as printed, ctrl_c_stops():
+        model.train(
+            max_epochs=args.max_epochs,
+            accelerator=args.accelerator,
+            enable_progress_bar=not args.quiet,
+            enable_model_summary=False,
+            logger=False,
+        )
     for line in printed.getvalue().splitlines():
         logger.info("%s", line)
 

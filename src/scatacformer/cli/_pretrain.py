@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 
 from ._errors import InputError, as_input_error
 from ._messages import logger
+from ._signals import ctrl_c_stops
 
 
 def run(args: argparse.Namespace) -> None:
@@ -20,13 +20,8 @@ def run(args: argparse.Namespace) -> None:
         if args.quiet:
             settings["progress"] = False
     try:
-        with warnings.catch_warnings():
-            # a script keeps the best weights so far; in the shell Ctrl-C means stop, and the checkpoint is written
-            warnings.filterwarnings("error", message="training was stopped by Ctrl-C", category=UserWarning)
+        with ctrl_c_stops("scatacformer pretrain --resume"):
             model = pretrain(data, output, resume=args.resume, **settings)
-    except UserWarning as stopped:
-        logger.warning("%s", str(stopped).replace("pretrain(resume=True)", "scatacformer pretrain --resume"))
-        raise KeyboardInterrupt from stopped
     except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
         # errors before the first step; errors in training are of other types
         raise InputError(str(error).replace("resume=True", "--resume")) from error

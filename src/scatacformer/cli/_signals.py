@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from ._messages import logger
 
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
 
@@ -37,6 +41,21 @@ def status_of(end: SystemExit) -> int:
     if end.code is None:
         return 0
     return end.code if isinstance(end.code, int) else 1
+
+
+@contextmanager
+def ctrl_c_stops(resume: str | None = None) -> Iterator[None]:
+    """Within the block, Ctrl-C in a training ends the command. A script keeps the best weights so far instead.
+
+    ``resume``: the command that resumes the training, for the message if it has left a checkpoint."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="training was stopped by Ctrl-C", category=UserWarning)
+        try:
+            yield
+        except UserWarning as stopped:
+            if resume is not None:
+                logger.warning("%s", re.sub(r"(pre)?train\(resume=True\)", resume, str(stopped)))
+            raise KeyboardInterrupt from stopped
 
 
 def _raise(number: int, frame: Any) -> None:

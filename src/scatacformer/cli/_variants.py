@@ -11,8 +11,8 @@ from ._paths import check_output
 
 def run(args: argparse.Namespace) -> None:
     """Check, load the model, score, write."""
-    if not args.resume:
-        check_output(args.output, (".tsv", ".txt"), args.overwrite)
+    unfinished = args.output.with_name(f"{args.output.name}.partial")
+    check_output(args.output, (".tsv", ".txt"), args.overwrite or (args.resume and unfinished.exists()))
     if args.vcf is not None:
         check_output(args.vcf, (".vcf", ".gz", ".bcf"), args.overwrite)
     if not args.variants.is_file():

@@ -137,3 +137,15 @@ def test_what_cannot_be_is_refused(tracks: AnnData) -> None:
     model = sf.Epiformer(tracks, composition="kmers", **SMALL)
     with pytest.raises(ValueError, match=r"loss is 'poisson'; a model with a composition predicts log2"):
         model.train(1, loss="poisson")
+
+
+def test_a_motif_too_short_for_a_hit_is_said_and_counts_nothing(tracks: AnnData, tmp_path: Path) -> None:
+    some = planted()
+    motifs = Motifs((*some.names, "AT"), (*some.matrices, some.matrices[0][:, :2]), np.full(3, 100.0))
+    with pytest.warns(UserWarning, match="1 of 3 motifs are too short or too uncertain for a hit .first: AT."):
+        model = sf.Epiformer(tracks, composition=motifs, **SIZES)
+    counts = model.module.composition.count(torch.from_numpy(prepare(tracks).data.sequence(0)[None]))
+    assert counts.isfinite().all()
+    model.save(tmp_path / "m")
+    again = sf.Epiformer.load(tmp_path / "m", adata=False)  # infinite weights are refused
+    assert again.module.composition.threshold.equal(model.module.composition.threshold)

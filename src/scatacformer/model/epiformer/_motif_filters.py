@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -56,7 +57,16 @@ def count_motifs(module: nn.Module, motifs: Motifs) -> None:
     from scatacformer.sequence import score_thresholds
 
     weights = [torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in motifs.log_odds()]
-    thresholds = torch.from_numpy(score_thresholds(motifs).astype(np.float32))
+    thresholds = score_thresholds(motifs)
+    if short := [name for name, threshold in zip(motifs.names, thresholds, strict=True) if threshold == np.inf]:
+        warnings.warn(
+            f"{len(short)} of {len(motifs)} motifs are too short or too uncertain for a hit (first: {short[0]}): their "
+            "count is always 0",
+            UserWarning,
+            stacklevel=3,
+        )
+    # finite, because weights that are not are refused when a model is loaded
+    thresholds = torch.from_numpy(np.minimum(thresholds, np.finfo(np.float32).max).astype(np.float32))
     for network in module.modules():
         if isinstance(network, EpiformerNetwork) and network.composition is not None:
             network.composition.set_motifs(weights, thresholds)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scatacformer._io import put_in_place
+from scatacformer._io import alone, sha256, whole_file, writing
 from scatacformer.sequence import VariantReader, allele_codes, flanks, one_hot, reverse_complement
 from scatacformer.tracks import conservation_factor
 
@@ -52,7 +53,7 @@ def score_table(
     piece.
 
     An incomplete file is next to ``out`` with the suffix ``.partial``, with its settings in the first line; ``resume``
-    continues at its end. Raises ValueError if that line differs.
+    continues at its end. Raises ValueError if that line differs or ``out`` is no file, and RuntimeError if another process is writing it.
     """
     import pandas as pd
 
@@ -61,15 +62,20 @@ def score_table(
         if not tables:
             raise ValueError(f"no variant is left to score; skipped: {reader.skipped or 'none'}.")
         return pd.concat(tables, ignore_index=True)
-    said = _said(predictor, reader, names, views, window)
-    partial, n_done = _begin(out, said, len(names), resume)
-    with partial.open("a", encoding="utf-8", newline="") as file:
-        todo = itertools.islice(iter(reader), n_done, None)
-        for table in _tables(predictor, genome, todo, names, views, window, progress):
-            table.to_csv(file, sep="\t", header=False, index=False, float_format="%.6g")
-            file.flush()
-    _drop_first_line(partial)
-    put_in_place(partial, out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise ValueError(f"out is {out}; expected the name of a file in a folder that exists.")
+    said = _said(predictor, genome, reader, names, views, window)
+    partial = out.with_name(f"{out.name}.partial")
+    with alone(out), writing(out, f"The scores so far are in {partial}; resume=True continues them"):
+        n_done = _begin(partial, said, len(names), resume)
+        with partial.open("a", encoding="utf-8", newline="") as file:
+            todo = itertools.islice(iter(reader), n_done, None)
+            for table in _tables(predictor, genome, todo, names, views, window, progress):
+                table.to_csv(file, sep="\t", header=False, index=False, float_format="%.6g")
+                file.flush()
+        with whole_file(out) as whole:
+            _copy_without_first_line(partial, whole)
+        partial.unlink()  # not earlier: whenever this process is killed, either file has all scores
     return out
 
 
@@ -200,16 +206,22 @@ def check_window(window: int | None, config: EpiformerConfig) -> int:
 
 
 def _said(
-    predictor: Predictor, reader: VariantReader, names: Sequence[str], views: Sequence[View], window: int
+    predictor: Predictor,
+    genome: Genome,
+    reader: VariantReader,
+    names: Sequence[str],
+    views: Sequence[View],
+    window: int,
 ) -> dict[str, Any]:
     """Settings of the scores; files of scores with the same settings can be concatenated."""
     digest = hashlib.sha256()
     for name, tensor in sorted(predictor.module.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    source = "table" if hasattr(reader.source, "columns") else Path(reader.source).name
+    sizes = json.dumps([*genome.fasta.sizes.items(), genome.conservation is not None])
     return {
         "weights": digest.hexdigest()[:16],
-        "source": source,
+        "variants": _content(reader.source)[:16],
+        "genome": hashlib.sha256(sizes.encode()).hexdigest()[:16],
         "tracks": list(names),
         "views": [list(view) for view in views],
         "window": window,
@@ -217,13 +229,20 @@ def _said(
     }
 
 
-def _begin(out: Path, said: dict[str, Any], n_tracks: int, resume: bool) -> tuple[Path, int]:
-    """The unfinished file, and the number of variants that are in it."""
-    partial = out.with_name(f"{out.name}.partial")
+def _content(source: Any) -> str:
+    """SHA-256 of a file of variants, or of a table of them."""
+    if not hasattr(source, "columns"):
+        return sha256(Path(source))
+    return hashlib.sha256(source.to_csv(index=False).encode()).hexdigest()
+
+
+def _begin(partial: Path, said: dict[str, Any], n_tracks: int, resume: bool) -> int:
+    """Number of variants that are in the unfinished file, which is created if there is none to continue."""
     header = f"#{json.dumps(said)}\n" + "\t".join(COLUMNS) + "\n"
-    if not resume or not partial.exists():
-        partial.write_text(header, encoding="utf-8")
-        return partial, 0
+    if not resume or not _has_begun(partial):
+        with whole_file(partial) as new:
+            new.write_text(header, encoding="utf-8")
+        return 0
     with partial.open("rb") as file:
         first = file.readline().decode()
         if first != header.splitlines(keepends=True)[0]:
@@ -243,14 +262,19 @@ def _begin(out: Path, said: dict[str, Any], n_tracks: int, resume: bool) -> tupl
             if n_lines % n_tracks == 0:
                 kept, ends = n_lines, position
         file.truncate(ends)
-    return partial, kept // n_tracks
+    return kept // n_tracks
 
 
-def _drop_first_line(path: Path) -> None:
-    """Copy a file without the line of its settings, a megabyte at a time."""
-    shorter = path.with_name(f"{path.name}.body")
-    with path.open("rb") as source, shorter.open("wb") as target:
+def _has_begun(partial: Path) -> bool:
+    """Whether there is a file with both of its first lines."""
+    if not partial.exists():
+        return False
+    with partial.open("rb") as file:
+        return all(file.readline().endswith(b"\n") for _ in range(2))
+
+
+def _copy_without_first_line(path: Path, to: Path) -> None:
+    """Without the line of the settings, a megabyte at a time."""
+    with path.open("rb") as source, to.open("wb") as target:
         source.readline()
-        while block := source.read(1 << 20):
-            target.write(block)
-    shorter.replace(path)
+        shutil.copyfileobj(source, target, 1 << 20)
