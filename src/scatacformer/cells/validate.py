@@ -21,9 +21,17 @@ class CountSummary(NamedTuple):
 
 
 def validate_anndata(adata: Any, min_cells: int = 2) -> None:
-    """Raise ValueError for a view, for fewer than ``min_cells`` cells, and for repeated names of cells or bins."""
+    """Raise ValueError for a view, for fewer than ``min_cells`` cells, and for repeated names of cells or bins, and
+    TypeError for anything but an AnnData."""
+    if not hasattr(adata, "is_view"):
+        raise TypeError(
+            f"found a {type(adata).__name__}, expected an AnnData. Read a file with anndata.read_h5ad(path)."
+        )
     if adata.is_view:
-        raise ValueError("this AnnData is a view of another one. Make it its own: adata = adata.copy().")
+        raise ValueError(
+            "this AnnData is a view of another one. Make it its own: "
+            f"adata = adata.{'to_memory()' if adata.isbacked else 'copy()'}."
+        )
     if adata.n_obs < min_cells:
         one = adata.n_obs == 1
         way = " A trained model embeds a single cell: model.get_latent_representation(adata)." if one else ""

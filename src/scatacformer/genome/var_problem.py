@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # `var_names_make_unique` puts a number after the second of two equal names
-_MADE_UNIQUE = re.compile(r"(.+[:_-])(\d+)([_-])(\d+)-(\d+)")
+_MADE_UNIQUE = re.compile(r"(.+[:_-])(\d+)([_-])(\d+)[._-](\d+)")
 
 
 class DuplicateRegions(ValueError):

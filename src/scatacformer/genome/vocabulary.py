@@ -136,8 +136,8 @@ class Vocabulary:
         From the columns ``chrom``, ``start``, ``end`` (or chromosome/chr/seqnames, chromStart/chr_start, …), else from
         names such as ``chr1:0-5000``, ``chr1-0-5000`` or ``chr1_0_5000``. Positions are 0-based and half-open.
         """
-        names, start, end = intervals_of_var(var)
         try:
+            names, start, end = intervals_of_var(var)
             return cls._from_names(names, start, end, assembly)
         except ValueError as error:
             raise ValueError(var_problem(var, error)) from None

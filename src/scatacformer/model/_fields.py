@@ -59,7 +59,10 @@ class OpenBinsField(BaseAnnDataField):
         if self._layer is None:
             return adata.X
         if self._layer not in adata.layers:
-            raise KeyError(f"adata has no layer {self._layer!r}; it has {sorted(filter(None, adata.layers))} and X.")
+            raise KeyError(
+                f"adata has no layer {self._layer!r}; it has {sorted(filter(None, adata.layers))} and X. If X has the raw "
+                f"counts: adata.layers[{self._layer!r}] = adata.X.copy()"
+            )
         return adata.layers[self._layer]
 
     def validate_field(self, adata: AnnData) -> None:
@@ -83,7 +86,7 @@ class OpenBinsField(BaseAnnDataField):
         found = regions_of(adata_target)
         _check_assembly(found, state_registry["assembly"])
         if found.checksum != state_registry["checksum"]:
-            raise ValueError(_difference(state_registry, found))
+            raise ValueError(_difference(state_registry, found, self._layer))
         # an empty cell can be embedded (at the origin), but not used in training
         validate_counts(self.source(adata_target), adata_target.obs_names, empty="warn")
         return _state(found, adata_target.n_obs)
@@ -293,15 +296,16 @@ def _state(vocabulary: Vocabulary, n_cells: int) -> dict:
     }
 
 
-def _difference(state: dict, found: Vocabulary) -> str:
+def _difference(state: dict, found: Vocabulary, layer: str | None) -> str:
     if found.bin_size != state["bin_size"]:
         what = f"their width is {found.bin_size or 'not one'} bp, the model's {state['bin_size'] or 'not one'} bp"
     elif found.n_bins != state["n_bins"]:
         what = f"there are {found.n_bins:,}, the model has {state['n_bins']:,}"
     else:
         what = "they are as many as the model's, but others or in another order"
+    of_layer = "" if layer is None else f", layer={layer!r}"
     return (
         f"the regions of adata are not the model's: {what}. Bring them to the model's with "
         "ScAtacFormer.prepare_query_anndata(adata, model) (the same regions, some missing or in another order) or "
-        "scatacformer.pp.match_vocabulary(adata, model) (other regions: by overlap)"
+        f"scatacformer.pp.match_vocabulary(adata, model{of_layer}) (other regions: by overlap)"
     )

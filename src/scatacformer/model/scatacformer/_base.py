@@ -137,6 +137,11 @@ class ModelBase(BaseModelClass):
             assert cells is not None
             adata = cells.atac
         found = self.adata if adata is None else adata
+        if found.is_view and found.isbacked:  # scvi-tools would copy it, which anndata refuses
+            raise ValueError(
+                "adata is a view of an AnnData on disk. Pass the AnnData itself and indices=, or read these cells: "
+                "adata.to_memory()."
+            )
         if (known := self.get_anndata_manager(found)) is not None and known.adata is found:
             refuse_changed(known, found)
         with scvi_silent():
