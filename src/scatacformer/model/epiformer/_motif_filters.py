@@ -66,10 +66,10 @@ def count_motifs(module: nn.Module, motifs: Motifs) -> None:
             stacklevel=3,
         )
     # finite, because weights that are not are refused when a model is loaded
-    thresholds = torch.from_numpy(np.minimum(thresholds, np.finfo(np.float32).max).astype(np.float32))
+    least = torch.from_numpy(np.minimum(thresholds, np.finfo(np.float32).max).astype(np.float32))
     for network in module.modules():
         if isinstance(network, EpiformerNetwork) and network.composition is not None:
-            network.composition.set_motifs(weights, thresholds)
+            network.composition.set_motifs(weights, least)
 
 
 def _filter(log_odds: np.ndarray, width: int) -> np.ndarray:
