@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from time import process_time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,8 @@ probability is required), and its test alone (`mode="vanilla"`). PeakVI: trained
 `test_mode="two"`, and that on the difference of the probabilities (`change_fn`), these two on 2,000 samples instead of
 5,000; `is_da_fdr`. Features planted at random in halves of a type are not correlated with other differences between cells: this
 is hard for a model with few latent dimensions. Two types that differ in many bins are the use for which it was designed.
-Fisher's exact test and scanpy's Wilcoxon read which features are open; their false discovery rates are Benjamini-Hochberg's."""
+Fisher's exact test and scanpy's Wilcoxon read which features are open; their false discovery rates are Benjamini-Hochberg's.
+The fold change of pseudobulks (shares of open cells, one cell added) is the trivial ranking."""
 
 
 class Found(NamedTuple):
@@ -59,6 +61,8 @@ class Found(NamedTuple):
     called: np.ndarray | None  # (n_bins,) bool at the method's own FDR of .05; None: it only ranks
     score: np.ndarray  # (n_bins,) higher is more certain
     p_value: np.ndarray | None = None  # (n_bins,)
+    effect: np.ndarray | None = None  # (n_bins,) log2 of the quotient of its estimates for the two groups
+    seconds: float | None = None  # of the comparison
 
 
 Compare = Callable[[np.ndarray, np.ndarray], dict[str, Found]]  # rows of two groups -> what each variant finds
@@ -156,8 +160,9 @@ def plant(
     return planted, dict(zip(ODDS, chosen, strict=True))
 
 
-def known_differences(adata: Any, pair: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Bins whose rates differ twofold between two types of simulated blood, and those whose rates are the same.
+def known_differences(adata: Any, pair: tuple[str, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bins whose rates differ twofold between two types of simulated blood, those whose rates are the same, and log2 of
+    the quotient of the rates.
 
     Half of the fragments are background, three times as many in bins with a peak in any type. It is added before rates are
     compared for bins that differ, but not for bins that are the same, which it makes more similar.
@@ -174,7 +179,8 @@ def known_differences(adata: Any, pair: tuple[str, str]) -> tuple[np.ndarray, np
     background = np.where((at >= 0) & (rate[at].max(1) > 0), 3.0, 1.0)
     background /= simulated_bins() + 2 * (rate.max(1) > 0).sum()
     high, low = np.maximum(one, two), np.minimum(one, two)
-    return (high + background) >= DIFFERS * (low + background), high <= SAME * low
+    fold = np.log2((one + background) / (two + background))
+    return (high + background) >= DIFFERS * (low + background), high <= SAME * low, fold
 
 
 def simulated_bins() -> int:
@@ -234,18 +240,38 @@ def threshold_at_fdp(score: np.ndarray, truth: np.ndarray) -> float:
 def plain_tests(adata: Any, seed: int) -> Compare:
     def compare(one: np.ndarray, two: np.ndarray) -> dict[str, Found]:
         return {
-            "Fisher": by_p_value(fisher(adata, one, two)),
-            "Wilcoxon, scanpy's defaults": by_p_value(wilcoxon(adata, one, two, ties=False)),
-            "Wilcoxon, ties corrected": by_p_value(wilcoxon(adata, one, two, ties=True)),
+            "Fold change of pseudobulks": timed(lambda: fold_change(adata, one, two)),
+            "Fisher": timed(lambda: by_p_value(fisher(adata, one, two))),
+            "Wilcoxon, scanpy's defaults": timed(lambda: by_p_value(wilcoxon(adata, one, two, ties=False))),
+            "Wilcoxon, ties corrected": timed(lambda: by_p_value(wilcoxon(adata, one, two, ties=True))),
         }
 
     return compare
+
+
+def timed(compare: Callable[[], Found]) -> Found:
+    start = process_time()
+    found = compare()
+    return found._replace(seconds=process_time() - start)
 
 
 def by_p_value(p_value: np.ndarray) -> Found:
     from scipy.stats import false_discovery_control
 
     return Found(false_discovery_control(p_value) <= FDR, -p_value, p_value)
+
+
+def fold_change(adata: Any, one: np.ndarray, two: np.ndarray) -> Found:
+    """The trivial baseline: log2 of the quotient of the shares of open cells, one cell added to each; it only ranks."""
+    shares = [(adata.X[rows].getnnz(0) + 1) / (len(rows) + 1) for rows in (one, two)]
+    effect = np.log2(shares[0] / shares[1])
+    return Found(None, np.abs(effect), effect=effect)
+
+
+def log2_quotient(frame: Any) -> np.ndarray:
+    """Of the estimates of a model."""
+    one, two = (frame[f"est_prob{i}"].to_numpy(float) + 1e-6 for i in (1, 2))
+    return np.log2(one / two)
 
 
 def fisher(adata: Any, one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -278,11 +304,14 @@ def train_scatacformer(adata: Any, seed: int, max_epochs: int | None) -> Compare
     model.train(max_epochs=max_epochs, enable_progress_bar=False)
 
     def compare(one: np.ndarray, two: np.ndarray) -> dict[str, Found]:
+        start = process_time()
         frame = model.differential_accessibility(idx1=one, idx2=two, fdr_target=FDR, silent=True)
+        frame, seconds = frame.loc[adata.var_names], process_time() - start
         p_value, q_value = frame["p_value"].to_numpy(), frame["q_value"].to_numpy()
+        effect = log2_quotient(frame)
         return {
-            "scatacformer": Found(frame["is_da_fdr"].to_numpy(bool), -p_value, p_value),
-            "scatacformer, its test alone": Found(q_value <= FDR, -p_value, p_value),
+            "scatacformer": Found(frame["is_da_fdr"].to_numpy(bool), -p_value, p_value, effect, seconds),
+            "scatacformer, its test alone": Found(q_value <= FDR, -p_value, p_value, effect, seconds),
         }
 
     return compare
@@ -307,9 +336,11 @@ def train_peakvi(adata: Any, seed: int, max_epochs: int | None) -> Compare:
             "PeakVI, two-sided": fewer,
             "PeakVI, two-sided, difference": fewer | {"change_fn": difference},
         }.items():
+            start = process_time()
             frame = model.differential_accessibility(idx1=one, idx2=two, fdr_target=FDR, silent=True, **options)
-            frame = frame.loc[adata.var_names]
-            found[name] = Found(frame["is_da_fdr"].to_numpy(bool), frame["prob_da"].to_numpy())
+            frame, seconds = frame.loc[adata.var_names], process_time() - start
+            called, score = frame["is_da_fdr"].to_numpy(bool), frame["prob_da"].to_numpy()
+            found[name] = Found(called, score, None, log2_quotient(frame), seconds)
         found["PeakVI, ranked by its effect size"] = Found(None, frame["effect_size"].abs().to_numpy())
         return found
 
@@ -396,11 +427,14 @@ def types_section(adata, methods, cache, bars) -> list[str]:
     for method, train in methods.items():
         figures = cache.get("blood types", method, version_of(method))
         if figures is None:
+            start = process_time()
             compare = train(adata.copy(), 0)
-            figures = {
-                name: power_figures({"": np.flatnonzero(differs)}, compare(*groups[name]), same)
-                for name, (differs, same) in known.items()
-            }
+            training, figures = process_time() - start, {}
+            for name, (differs, same, fold) in known.items():
+                found = compare(*groups[name])
+                figures[name] = power_figures({"": np.flatnonzero(differs)}, found, same)
+                for variant, one in found.items():
+                    figures[name][variant] |= agreement(one, fold, differs | same) | {"training": training}
             cache.put("blood types", method, version_of(method), value=figures)
         print("blood types", method, figures, sep="\t", file=sys.stderr)
         for name, found in figures.items():
@@ -410,19 +444,31 @@ def types_section(adata, methods, cache, bars) -> list[str]:
         f"## blood types: {adata.n_obs:,} simulated cells x {adata.n_vars:,} bins", "",
         f"Two types, one model, seed 0. Bins differ if the measured profiles, with the simulated background, differ at "
         f"least {DIFFERS:g}-fold, and do not if within {SAME - 1:.0%}; the others count nowhere. Recall of the first, and "
-        "share of the second among both that are called.", "",
+        "share of the second among both that are called. Fold change: Spearman's rho, over both, between log2 of the "
+        "quotient of a method's estimates for the types and that of the measured profiles. Seconds of one processor, of the "
+        "training and of the comparison.", "",
     ]  # fmt: skip
     columns = {"own ": "recall, own FDR", "fdr": "false, %", "matched ": f"recall, {FDP:.0%} false"}
+    seconds = {"rho": ("fold change", 3), "training": ("training, s", 0), "seconds": ("comparison, s", 1)}
     for name, found in power.items():
-        differs, same = known[name]
+        differs, same, _ = known[name]
         sizes = " and ".join(str(len(g)) for g in groups[name])
         parts += [
             f"### {name}", "", f"{sizes} cells; {differs.sum():,} bins differ, {same.sum():,} do not.", "",
-            table(["method", *columns.values()],
-                  [[variant, *(percent([r.get(c) for r in runs]) for c in columns)] for variant, runs in found.items()]),
+            table(["method", *columns.values(), *(title for title, _ in seconds.values())],
+                  [[variant, *(percent([r.get(c) for r in runs]) for c in columns),
+                    *(spread([r[c] for r in runs if r.get(c) is not None], digits) for c, (_, digits) in seconds.items())]
+                   for variant, runs in found.items()]),
         ]  # fmt: skip
         bars.append(power_bar(name, found, ("",)))
     return parts
+
+
+def agreement(found: Found, fold: np.ndarray, known: np.ndarray) -> dict[str, float | None]:
+    from scipy.stats import spearmanr
+
+    rho = None if found.effect is None else float(spearmanr(found.effect[known], fold[known]).statistic)
+    return {"rho": rho, "seconds": found.seconds}
 
 
 def percent(values: list[float | None], digits: int = 1) -> str:
