@@ -76,6 +76,27 @@ def test_threads_hold_for_torch():
     assert done.stdout.split() == ["1", "1"]
 
 
+def test_torch_keeps_its_threads_where_numba_starts_its_own(monkeypatch):
+    """In a training, numba's OpenMP threads set torch's number, and rounding with it."""
+    import numba
+    import numpy as np
+    import torch
+
+    from scatacformer.cells.start.open_bins import OpenBins
+
+    before, starting = torch.get_num_threads(), numba.get_num_threads
+
+    def starts_threads():
+        torch.set_num_threads(before + 1)
+        return starting()
+
+    monkeypatch.setattr(numba, "get_num_threads", starts_threads)
+    OpenBins(np.arange(4), np.arange(3), 3).sums_over_bins(np.ones(3))
+    assert torch.get_num_threads() == before
+    list(OpenBins(np.arange(4), np.arange(3), 3).columns_over_cells(np.ones((3, 2))))
+    assert torch.get_num_threads() == before
+
+
 def test_messages_reach_stderr_once_and_only_where_nobody_else_writes_them():
     message = "import logging; logging.getLogger('scatacformer').info('a message')"
     assert fresh(f"import scatacformer; {message}").stderr == "a message\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 logger = logging.getLogger("scatacformer")
@@ -85,7 +87,8 @@ class Settings:
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(value)
         if (numba := sys.modules.get("numba")) is not None:
-            numba.set_num_threads(min(value, numba.config.NUMBA_NUM_THREADS))
+            with torch_threads_kept():
+                numba.set_num_threads(min(value, numba.config.NUMBA_NUM_THREADS))
         else:  # numba refuses another value once it is loaded
             os.environ["NUMBA_NUM_THREADS"] = str(value)
         if "numpy" in sys.modules:
@@ -111,6 +114,19 @@ class Settings:
         level = logging.getLevelName(self.verbosity).lower()
         threads = "default of the libraries" if self._n_threads is None else self._n_threads
         return f"Settings(seed={self._seed}, verbosity={level!r}, progress={self._progress}, n_threads={threads})"
+
+
+@contextmanager
+def torch_threads_kept() -> Iterator[None]:
+    """Within the block numba may start its threads, which sets torch's number of threads to numba's (both use OpenMP);
+    afterwards torch has the number that it had."""
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch is not None and torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
 class _OnStderr(logging.StreamHandler):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scatacformer._settings import torch_threads_kept
+
 from .fasta import Fasta, codes_of
 
 if TYPE_CHECKING:
@@ -150,6 +152,7 @@ def score_thresholds(motifs: Motifs, settings: ScanSettings | None = None) -> np
     return np.where(thresholds <= best, thresholds * hits.STEP, np.inf)
 
 
+@torch_threads_kept()
 def _scan(
     read: Callable[[np.ndarray], list[np.ndarray]],
     order: np.ndarray,

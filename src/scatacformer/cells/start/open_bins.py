@@ -9,6 +9,8 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
+from scatacformer._settings import torch_threads_kept
+
 PART = 500_000  # least number of entries that are worth a thread,
 MAX_PARTS = 4  # each of which needs a result of its own,
 PER_BIN = 3  # so that it should have a few times as many entries as there are bins
@@ -64,7 +66,7 @@ class OpenBins:
             _scatter_columns(self.indptr, self.indices, y, total)
             return total[:, : columns.stop - columns.start]
 
-        at_once = numba.get_num_threads()  # no more, because each is as large as COLUMNS vectors of the bins
+        at_once = _n_threads()  # no more, because each is as large as COLUMNS vectors of the bins
         with ThreadPoolExecutor(at_once) as pool:
             for first in range(0, len(chunks), at_once):
                 some = chunks[first : first + at_once]
@@ -106,7 +108,7 @@ class OpenBins:
         return sp.csr_matrix((ones, self.indices.view(np.int32), self.indptr), shape=self.shape)
 
     def _on_threads(self, work: Callable[[int, int, int], None]) -> None:
-        threads = min(len(self.parts), numba.get_num_threads())
+        threads = min(len(self.parts), _n_threads())
         if threads == 1:
             for part, (first, stop) in enumerate(self.parts):
                 work(part, first, stop)
@@ -115,6 +117,11 @@ class OpenBins:
             jobs = [pool.submit(work, part, first, stop) for part, (first, stop) in enumerate(self.parts)]
         for job in jobs:
             job.result()
+
+
+def _n_threads() -> int:
+    with torch_threads_kept():  # asking starts numba's threads
+        return numba.get_num_threads()
 
 
 def bin_sums(indptr: np.ndarray, indices: np.ndarray, number: np.ndarray) -> np.ndarray:
