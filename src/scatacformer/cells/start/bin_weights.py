@@ -76,11 +76,11 @@ def _worth(
         signal = fit.share
         # sum of u_i u_j over pairs of cells in which the bin is open: the squared sum minus its expectation by chance
         told = np.flatnonzero(signal)
-        there = opened.of_bins(other)
-        pairs = -there.sums_over_cells(fit.u[:, told] ** 2 @ signal[told])
-        for columns, total in there.columns_over_cells(fit.u[:, told]):
-            pairs += total**2 @ signal[told[columns]]
-        variance[other] = pairs / np.maximum(n_open[other] * (n_open[other] - 1.0), 1.0)
+        # over all bins, because those of the other half would have to be copied
+        pairs = -opened.sums_over_cells(fit.u[:, told] ** 2 @ signal[told])
+        for columns, total in opened.columns_over_cells(fit.u[:, told]):
+            pairs += np.square(total, out=total) @ signal[told[columns]]
+        variance[other] = pairs[other] / np.maximum(n_open[other] * (n_open[other] - 1.0), 1.0)
     return _trend(variance, n_open)
 
 

@@ -63,8 +63,9 @@ def _vectors(
     opened: OpenBins, bin_weight: np.ndarray, bins: np.ndarray, d: int, least: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Up to ``d`` vectors of the cells by ``bins``, without those that a handful of cells support.  (n_cells, k)"""
-    similarity = Similarity(opened.of_bins(bins), bin_weight[bins])
-    found = both_ends(similarity.product, similarity.start(rng), similarity.first, d, least, ROUGH)
+    # bins of no weight, instead of a copy of the matrix without them
+    similarity = Similarity(opened, np.where(bins, bin_weight, 0.0))
+    found = both_ends(similarity.product, similarity.start(rng, bins), similarity.first, d, least, ROUGH)
     return found.vectors[:, participation(found.vectors) >= least]
 
 
@@ -72,4 +73,4 @@ def _products(similarity: Similarity, vectors: np.ndarray) -> np.ndarray:
     """For each column u, u' L u without its part along the first vector, and scaled to length 1.  (k,)"""
     u = vectors - np.outer(similarity.first, similarity.first @ vectors)
     u /= np.maximum(np.linalg.norm(u, axis=0), 1e-12)
-    return np.array([column @ similarity.product(column.astype(np.float32)) for column in u.T], dtype=np.float64)
+    return similarity.forms(u)

@@ -53,9 +53,18 @@ class Similarity:
         """L v.  (n_cells,) float32"""
         return self._scale * self._unscaled(self._scale * v)
 
-    def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Where a Krylov space begins: a sum of random numbers over the bins of each cell, whatever their order."""
-        random = rng.standard_normal(len(self.g)).astype(np.float32)
+    def forms(self, vectors: np.ndarray) -> np.ndarray:
+        """u' L u for each column u of ``vectors`` (n_cells, k), from sums over cells alone.  (k,) float64"""
+        y = self._scale[:, None] * vectors
+        out = -np.square(y[self._own > 0], dtype=np.float64).sum(0)
+        for columns, total in self.opened.columns_over_cells(y / self.norm[:, None]):
+            out[columns] += self.square @ np.square(total, out=total)
+        return out
+
+    def start(self, rng: np.random.Generator, bins: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Where a Krylov space begins: a sum of random numbers over the ``bins`` of each cell, whatever their order."""
+        random = np.zeros(len(self.g), np.float32)
+        random[bins] = rng.standard_normal(len(random[bins])).astype(np.float32)
         return self._scale * self.opened.sums_over_bins(self.g * random) / self.norm
 
     def _unscaled(self, y: np.ndarray) -> np.ndarray:
