@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from _common import Cache, peak_mb, run_forked, table
 
-N_TRACKS, LENGTH = 10, 10_000_000
-PARTS = ("tracks 10 Mb", "tracks 20 Mb", "bigWig 10 Mb", "variants 500", "variants 2000")
+N_TRACKS, N_CHROMS, LENGTH = 10, 10, 10_000_000
+PARTS = ("tracks 10 Mb", "tracks 100 Mb", "bigWig 10 Mb", "variants 500", "variants 2000")
 
 
 def measure(cache: Cache) -> None:
@@ -30,22 +30,22 @@ def measure(cache: Cache) -> None:
 
 
 def _make(folder: Path) -> None:
-    """Two chromosomes of 10 Mb, and bigWig files with a value for 50 bp in every 500."""
+    """Ten chromosomes of 10 Mb, and bigWig files with a value for 50 bp in every 100."""
     from scatacformer.genome import write_bigwig
 
     rng = np.random.default_rng(0)
+    sizes = {f"chr{number + 1}": LENGTH for number in range(N_CHROMS)}
     with (folder / "genome.fa").open("wb") as file:
-        for name in (b"chr1", b"chr2"):
+        for name in sizes:
             bases = np.frombuffer(b"ACGT", dtype=np.uint8)[rng.integers(0, 4, LENGTH)]
-            file.write(b">" + name + b"\n" + bases.tobytes() + b"\n")
-    sizes = {"chr1": LENGTH, "chr2": LENGTH}
+            file.write(b">" + name.encode() + b"\n" + bases.tobytes() + b"\n")
     for number in range(N_TRACKS):
-        heights = rng.gamma(1, 1, 2 * LENGTH // 500).tolist()
+        heights = rng.gamma(1, 1, (N_CHROMS, LENGTH // 100))
 
-        def values(heights: list[float] = heights) -> Iterator[tuple[str, int, int, float]]:
-            for row, height in enumerate(heights):
-                start = row * 500 % LENGTH
-                yield ("chr1" if row * 500 < LENGTH else "chr2"), start, start + 50, height
+        def values(heights: np.ndarray = heights) -> Iterator[tuple[str, int, int, float]]:
+            for name, row in zip(sizes, heights, strict=True):
+                for place, height in enumerate(row.tolist()):
+                    yield name, place * 100, place * 100 + 50, height
 
         write_bigwig(folder / f"t{number}.bw", sizes, values())
 
@@ -70,7 +70,7 @@ def _read_tracks(folder: Path, megabases: int) -> tuple[Callable[[], Any], int]:
     import scatacformer as sf
 
     files = [folder / f"t{number}.bw" for number in range(N_TRACKS)]
-    chromosomes = ["chr1", "chr2"][: megabases * 1_000_000 // LENGTH]
+    chromosomes = [f"chr{number + 1}" for number in range(megabases * 1_000_000 // LENGTH)]
     return lambda: sf.pp.sequence_windows(files, folder / "genome.fa", chromosomes=chromosomes), megabases
 
 
@@ -91,7 +91,7 @@ def _model(folder: Path, n_tracks: int, geometry: dict[str, int]) -> Any:
 
 def _write_bigwig(folder: Path, megabases: int) -> tuple[Callable[[], Any], int]:
     model = _model(folder, N_TRACKS, {"seq_len": 98_304, "bin_size": 128, "crop": 64})
-    chromosomes = ["chr1", "chr2"][: megabases * 1_000_000 // LENGTH]
+    chromosomes = [f"chr{number + 1}" for number in range(megabases * 1_000_000 // LENGTH)]
     return lambda: model.to_bigwig(folder / "predicted", chromosomes=chromosomes), megabases
 
 

@@ -33,6 +33,7 @@ from _real_epiformer import (
     TRACKS,
     TRAINING,
     kmer_counts,
+    predict_windows,
     records,
     ridge,
     scores,
@@ -44,6 +45,7 @@ from _real_epiformer import (
 from scatacformer.sequence import one_hot
 
 METHODS = ("ridge", "mean", "CNN", "Epiformer")
+MEAN = "mean of 3"  # seeds of Epiformer
 CHOSEN_ON = 0  # the fold whose held-out chromosomes were looked at while settings were chosen
 
 # ---- real DNA
@@ -73,7 +75,7 @@ def real(cache: Cache, epochs: int, seed: int, only: list[int], methods: list[st
                 predict, losses = train_cnn(data, fold, epochs, seed)
                 x = one_hot(data["seq"][test][:, FIRST : FIRST + SEQ_LEN])
                 both = [predict(x), predict(np.ascontiguousarray(x[:, ::-1, ::-1]))[..., ::-1]]
-                predicted = np.log2(np.mean(both, axis=0).transpose(0, 2, 1) + 1)
+                predicted = np.mean(both, axis=0).transpose(0, 2, 1)
                 found["validation loss"] = losses.round(4).tolist()
             else:
                 predicted = _epiformer(cache, fold, epochs, seed, test, found, measured)
@@ -85,23 +87,32 @@ def real(cache: Cache, epochs: int, seed: int, only: list[int], methods: list[st
 def _epiformer(
     cache: Cache, fold: int, epochs: int, seed: int, test: np.ndarray, found: dict[str, Any], measured: Any
 ) -> np.ndarray:
-    """log2(x + 1) of the test windows, both strands averaged; the model is kept for the measured variants."""
+    """log2(x + 1) of the test windows, both strands averaged; the model is kept for the measured variants, the
+    predictions for the mean of several seeds."""
     with tempfile.TemporaryDirectory() as folder:
         model = train_real(Path(folder), fold, epochs, seed)
-        windows = model.adata.uns["sequence_windows"]["windows"][test]
-        predicted = {}
-        for name, both in (("one strand", False), ("both strands", True)):
-            parts = []
-            for chrom, start in zip(windows["chrom"], windows["start"], strict=True):
-                region = f"{chrom}:{start + 64 * 128}-{start + 576 * 128}"  # what one window predicts
-                signal = model.predict_region(region, reverse_complement=both, progress=False)
-                parts.append(np.log2(signal.values.T + 1))
-            predicted[name] = np.stack(parts)
+        alone = scores(predict_windows(model, test, both=False), measured)
+        predicted = predict_windows(model, test, both=True)
         model.save(cache.path.parent / f"Epiformer-{fold}-{seed}", overwrite=True)
-    alone = scores(predicted["one strand"], measured)
+    np.save(cache.path.parent / f"predicted-{fold}-{seed}.npy", predicted)
     found |= {f"one strand: {name}": alone[name] for name in ("all bins", "specific")}
     found["validation loss"] = model.history["validation_loss"]["validation_loss"].round(4).tolist()
-    return predicted["both strands"]
+    return predicted
+
+
+def mean_of_seeds(cache: Cache, epochs: int, seeds: list[int], only: list[int]) -> None:
+    """The mean of the predictions of all seeds, where all have been made."""
+    data = records()
+    for fold in only:
+        paths = [cache.path.parent / f"predicted-{fold}-{seed}.npy" for seed in seeds]
+        name = f"mean of {len(seeds)}"
+        if len(seeds) < 2 or not all(path.exists() for path in paths) or cache.get("real", fold, name, epochs, 0):
+            continue
+        test = np.isin(data["chrom"], split(data["chrom"], fold)[0])
+        measured = np.log2(data["signal"][test].transpose(0, 2, 1) + 1)
+        found = scores(np.mean([np.load(path) for path in paths], axis=0), measured)
+        cache.put("real", fold, name, epochs, 0, value=found | {"minutes": float("nan")})
+        print(fold, name, {name: found[name] for name in ("all bins", "specific")}, flush=True)
 
 
 # ---- measured variants
@@ -299,6 +310,7 @@ def main() -> None:
     if arguments.real:
         for seed in arguments.seeds:
             real(cache, arguments.epochs, seed, arguments.folds, arguments.methods)
+        mean_of_seeds(cache, arguments.epochs, arguments.seeds, arguments.folds)
     if arguments.variants:
         variants(cache, arguments.seeds[0], arguments.n_variants)
     if arguments.speed:

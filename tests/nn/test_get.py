@@ -188,6 +188,20 @@ def test_training_skips_blocks_by_the_seed_alone():
     assert not torch.equal(first[0], other[0])
 
 
+def test_motif_scores_are_left_out_in_training_alone_and_the_accessibility_never():
+    net = GETNetwork(GETConfig(7, 9, 16, 1, 2, drop_path=0.0, input_dropout=0.5), seed=0)
+    x = windows()
+    plain = net.eval().embed(x).detach()
+    net.train()
+    found = torch.stack([net.embed(x).detach() for _ in range(400)])
+    assert not torch.equal(found[0], found[1])
+    error = found.std(0) / 20  # of a mean of 400
+    assert ((found.mean(0) - plain).abs() < 5 * error + 1e-6).all()  # the mean is preserved
+    alone = torch.zeros_like(x)
+    alone[..., -1] = x[..., -1]
+    assert torch.equal(net.embed(alone), net.eval().embed(alone))
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
@@ -195,6 +209,7 @@ def test_training_skips_blocks_by_the_seed_alone():
         ({"d_model": 50, "n_heads": 4}, "d_model is 50; expected a multiple of the 4"),
         ({"n_layers": 0}, "n_layers is .*; expected a whole number"),
         ({"drop_path": 1.0}, "drop_path is 1.0; expected"),
+        ({"input_dropout": -0.1}, "input_dropout is -0.1; expected"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes, message):

@@ -114,3 +114,21 @@ def test_archetypes_in_real_dna(data_dir, tmp_path):
     is_open = dnase > np.quantile(dnase, 0.98)
     score = regions.varm["motif"][:, ctcf]
     assert score[is_open].mean() > 2 * score[~is_open].mean()
+
+
+def test_kmers_stand_beside_the_motifs(genome):
+    path, bases = genome
+    regions, plain, motifs = regions_of(), regions_of(), motifs_of()
+    scan_motifs(plain, path, motifs, p_value=0.01)
+    scan_motifs(regions, path, motifs, p_value=0.01, kmers=2)
+    assert np.array_equal(regions.varm["motif"][:, :6], plain.varm["motif"])
+    names = list(regions.uns["motif"]["names"])
+    assert names[:6] == list("abcdef") and len(names) == 6 + 10 and "kmers" not in plain.uns["motif"]
+    column = names.index("AC/GT")
+    for row, (chrom, start, end) in enumerate(regions.var[["chrom", "start", "end"]].itertuples(index=False)):
+        text = bases[chrom][start:end]
+        expected = sum(text[i : i + 2] in ("AC", "GT") for i in range(len(text) - 1))
+        assert regions.varm["motif"][row, column] == pytest.approx(expected**0.5)
+    np.testing.assert_allclose(regions.uns["motif"]["scale"], regions.varm["motif"].max(0).clip(1e-9) + 0.0)
+    with pytest.raises(ValueError, match="the length of k-mers is 9"):
+        scan_motifs(regions, path, motifs, kmers=9)

@@ -9,6 +9,7 @@ from scatacformer._lazy import lazy
 if TYPE_CHECKING:
     from .bin_dna import BinDna
     from .fasta import N_CODE, Fasta, codes_of, letters
+    from .kmers import count_kmers, kmer_names
     from .language_model import DnaCheckpoint
     from .motifs import Motifs
     from .onehot import one_hot, reverse_complement, reverse_complement_one_hot
@@ -26,6 +27,8 @@ __all__ = [
     "VariantReader",
     "allele_codes",
     "codes_of",
+    "count_kmers",
+    "kmer_names",
     "letters",
     "one_hot",
     "read_dna_table",
@@ -48,7 +51,9 @@ _FILE_OF = {
     "VariantReader": "variants",
     "allele_codes": "variants",
     "codes_of": "fasta",
+    "count_kmers": "kmers",
     "flanks": "variants",
+    "kmer_names": "kmers",
     "letters": "fasta",
     "one_hot": "onehot",
     "read_dna_table": "table",

@@ -188,9 +188,10 @@ def test_a_damaged_map_is_refused_by_name(cool, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_dna_to_reporters(tmp_path):
+@pytest.mark.parametrize("kmers", [None, 3])
+def test_from_dna_to_reporters(tmp_path, kmers):
     sim = sf.datasets.simulated_regulation(tmp_path, n_chroms=2, n_promoters=10, n_groups=3)
-    sf.pp.scan_motifs(sim.regions, sim.fasta, sim.motifs)
+    sf.pp.scan_motifs(sim.regions, sim.fasta, sim.motifs, kmers=kmers)
     sf.pp.map_expression(sim.regions, sim.rna, sim.gtf)
     sf.GET.setup_anndata(sim.regions)
     model = small(sim.regions)

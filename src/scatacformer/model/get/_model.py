@@ -51,7 +51,7 @@ class GET(TrainingMixin, PredictionMixin, InterpretationMixin, PerturbationMixin
         Of the first weights and of training. Default: ``sf.settings.seed``.
     **sizes
         Of the network, where they differ from ``size``: ``n_regions``, ``d_model``, ``n_layers``, ``n_heads``,
-        ``d_feedforward``, ``drop_path``.
+        ``d_feedforward``, ``drop_path``, ``input_dropout``.
 
     Examples
     --------

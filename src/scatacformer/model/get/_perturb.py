@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scatacformer.sequence import Motifs, ScanSettings, scan_sequences
+from scatacformer.sequence import Motifs, ScanSettings, codes_of, count_kmers, kmer_names, scan_sequences
 
+from ._setup import dense
 from ._state import GETState
 from ._windows import focused, site_windows, stretches_of
 
@@ -172,7 +173,8 @@ class PerturbationMixin(GETState):
         elements = torch.from_numpy(scores / self.motif_scale_).to(self.module.device, torch.float32)
         x, padding, read = self._insertion_sites(prepared, group, n_insertions, seed)
         at = torch.arange(len(x), device=x.device)
-        top = torch.clamp(x[at, read, :-1], min=1.0)  # a region of new data may score above the scale already
+        largest = torch.from_numpy(dense(prepared.data.motif.max(axis=0)).ravel() / prepared.motif_scale)
+        top = torch.maximum(x[at, read, :-1], largest.to(x.device, x.dtype))
         outputs = [0, 1] if self.target_ == "expression" else self._accessibility_outputs(group)
         plain = self._reporter(x, padding, read, outputs, batch_size)
         activity = np.empty((len(elements), len(x)), np.float32)
@@ -209,8 +211,11 @@ class PerturbationMixin(GETState):
         motifs = Motifs.from_dict(self.scanner_["motifs"])
         keys = ("p_value", "reduce", "cluster_reduce", "pseudocount")
         settings = ScanSettings(*(self.scanner_[key] for key in keys))
-        scores = scan_sequences(list(sequences), motifs, settings)
-        place = {name: i for i, name in enumerate(motifs.columns)}
+        scores, columns = scan_sequences(list(sequences), motifs, settings), list(motifs.columns)
+        if k := int(self.scanner_.get("kmers", 0)):
+            codes = (codes_of(one) if isinstance(one, str) else one for one in sequences)
+            scores, columns = np.hstack([scores, np.sqrt(count_kmers(codes, k))]), [*columns, *kmer_names(k)]
+        place = {name: i for i, name in enumerate(columns)}
         return names, scores[:, [place[name] for name in self.motif_names_]]
 
     def _insertion_sites(

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 SETUP = "scatacformer_get"  # key of uns
 GENE_TSS = "gene_tss"  # the same; written by sf.pp.map_expression
-SCANNER = ("motifs", "checksum", "p_value", "reduce", "cluster_reduce", "pseudocount")  # the same; by sf.pp.scan_motifs
+SCANNER = (
+    "motifs",
+    "checksum",
+    "p_value",
+    "reduce",
+    "cluster_reduce",
+    "pseudocount",
+    "kmers",
+)  # the same; by sf.pp.scan_motifs
 
 
 @dataclass(frozen=True)
