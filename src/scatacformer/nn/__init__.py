@@ -19,6 +19,7 @@ from .lora import (
     merged_state,
     remove_lora,
 )
+from .near_change import predict_pairs
 from .optim import RowAdamW, clip_gradients
 from .paired.contrastive import nt_xent
 from .paired.link_attention import LinkAttention, LinkConfig
@@ -74,6 +75,7 @@ __all__ = [
     "log_error",
     "masked_error",
     "nt_xent",
+    "predict_pairs",
     "shortened",
     "signal_of",
     "squared_error",

@@ -147,7 +147,15 @@ class EpiformerNetwork(nn.Module):
         """
         if self.composition is not None:
             return signal_of(self.logs(sequence))
-        return F.softplus(_full(self.ptw(self.embed(sequence))))
+        return self.predict(self.conv(sequence))
+
+    def predict(self, bins: Tensor, counts: Tensor | None = None) -> Tensor:
+        """The expected signal from what the convolutions (``bins``) and the composition return of a sequence."""
+        if counts is None:
+            return F.softplus(self._correction(bins))
+        assert self.composition is not None
+        logs = _full(self.composition.logs(counts, self.config.crop))
+        return signal_of(logs if self.is_silent() else logs + self._correction(bins)[:, None])
 
     def logs(self, sequence: Tensor, counts: Tensor | None = None) -> Tensor:
         """log2(signal + 1) by each perceptron of the composition, ``(B, n_perceptrons, n_tracks, ...)``.
@@ -158,27 +166,23 @@ class EpiformerNetwork(nn.Module):
         assert self.composition is not None
         counts = self.composition.count(sequence) if counts is None else counts
         logs = _full(self.composition.logs(counts, self.config.crop))
-        return logs if self._is_silent() else logs + _full(self.ptw(self.embed(sequence)))[:, None]
+        return logs if self.is_silent() else logs + self._correction(self.conv(sequence))[:, None]
 
-    def _is_silent(self) -> bool:
+    def _correction(self, bins: Tensor) -> Tensor:
+        return _full(self.ptw(self.trans(bins.transpose(1, 2))))  # (B, n_bins, d_model) between them
+
+    def is_silent(self) -> bool:
         """Whether the convolutions add nothing and are not about to learn: the composition alone was trained."""
-        last = self.ptw.linear[0]
-        assert isinstance(last, nn.Linear)
+        last: Any = self.ptw.linear[0]
         learns = self.training and torch.is_grad_enabled() and last.weight.requires_grad
         return not learns and not bool(last.weight.any() or last.bias.any())
-
-    def embed(self, sequence: Tensor) -> Tensor:
-        """Input of the head: ``(B, 4, L)`` to ``(B, n_bins, d_model)``, crop included."""
-        bins = self.conv(sequence).transpose(1, 2)  # (B, n_bins, d_model)
-        return self.trans(bins)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Sample all weights.
 
         Convolutions preserve the variance of their input (He et al. 2015): with torch's narrower default, the output
-        hardly depends on the sequence before training. Relative positions are N(0, 1 / d_head), and linear layers as in
-        torch."""
+        hardly depends on the sequence before training. Relative positions are N(0, 1 / d_head), linear as in torch."""
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5, generator=generator)
@@ -190,8 +194,7 @@ class EpiformerNetwork(nn.Module):
                 bound = module.in_features**-0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        last = self.ptw.linear[0]
-        assert isinstance(last, nn.Linear)
+        last: Any = self.ptw.linear[0]
         nn.init.constant_(last.bias, math.log(math.e - 1))  # the output begins around 1, the mean
         if self.composition is not None:
             self.composition.initialise(generator)
@@ -235,8 +238,12 @@ class _Convolutions(nn.Module):
             *(_Stage(_widen(narrow, wide), _pointwise(wide), _PoolByTwo()) for narrow, wide in widths)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.tower(self.stem(x))
+    def forward(self, x: Tensor, length: int | None = None) -> Tensor:
+        """``length``: of the sequence that ``x`` is a part of, whose way of computing it then takes."""
+        length = x.shape[-1] if length is None else length
+        for stage in (self.stem, *self.tower):
+            x, length = stage(x, length), length // 2
+        return x
 
 
 def _widen(narrow: int, wide: int) -> nn.Sequential:
@@ -266,9 +273,9 @@ class _PoolByTwo(nn.Module):
 class _Stage(nn.Sequential):
     """Convolution, pointwise residual, pooling by two: (B, C, L) to (B, C', L / 2)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, length: int) -> Tensor:
         plain = self.training or torch.is_grad_enabled() or x.device.type != "cpu"
-        if plain or torch.is_autocast_enabled("cpu") or x.shape[-1] < TILE:
+        if plain or torch.is_autocast_enabled("cpu") or length < TILE:
             return super().forward(x)
         rows = x.transpose(1, 2).contiguous()  # (B, L, C), without a copy after the stage before
         if len(rows) == 1:  # no copy

@@ -58,7 +58,7 @@ def test_convolutions_that_have_learned_nothing_are_not_computed(
     assert not module.ptw.linear[0].weight.any()
     with torch.no_grad():
         expected = module(x)
-        monkeypatch.setattr(module, "embed", lambda sequence: pytest.fail("the convolutions were computed"))
+        monkeypatch.setattr(module.conv, "forward", lambda *_: pytest.fail("the convolutions were computed"))
         torch.testing.assert_close(module(x), expected)
         monkeypatch.undo()
         module.train()

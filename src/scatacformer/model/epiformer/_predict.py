@@ -13,6 +13,7 @@ import torch
 
 from scatacformer._io import scratch_folder
 from scatacformer.genome import write_bigwig
+from scatacformer.nn import predict_pairs
 from scatacformer.sequence import N_CODE
 from scatacformer.tracks import WindowData
 
@@ -68,6 +69,20 @@ class Predictor:
                 batch = torch.from_numpy(np.ascontiguousarray(sequence[start : start + self.batch_size]))
                 parts.append(self.module(batch.to(self.device))[:, self.rows].float().cpu().numpy())
         return np.concatenate(parts) * self.scale
+
+    def pairs(self, first: np.ndarray, second: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """``(n, 4, seq_len)`` twice, equal outside ``[start, stop)``, to ``(2, n, n_rows, n_outputs)`` float32."""
+        parts = []
+        step = max(1, self.batch_size // 2)
+        with evaluating(self.module), torch.inference_mode():
+            for begin in range(0, len(first), step):
+                both = (
+                    torch.from_numpy(np.ascontiguousarray(some[begin : begin + step])).to(self.device)
+                    for some in (first, second)
+                )
+                found = predict_pairs(self.module, *both, start, stop)
+                parts.append(torch.stack(found)[:, :, self.rows].float().cpu().numpy())
+        return np.concatenate(parts, axis=1) * self.scale
 
     def views(self, sequences: Sequences, views: Sequence[View]) -> Iterator[np.ndarray]:
         """The prediction of each view, brought back to the forward strand; each ``(n, n_rows, n_outputs)``."""

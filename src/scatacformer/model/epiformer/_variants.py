@@ -117,11 +117,27 @@ def score_variants(
     half = window // config.bin_size // 2
     keep = slice(middle - half, middle + half)
     sums = np.empty((2, len(variants), len(predictor.rows), len(views)), dtype=np.float64)
-    for number, (shift, reverse) in enumerate(views):
-        pairs = [_alleles(genome, variant, config.seq_len, shift, reverse) for variant in variants]
-        predicted = predictor(np.stack([sequence for pair in pairs for sequence in pair]))
-        sums[..., number] = predicted[..., keep].sum(-1).reshape(len(variants), 2, -1).swapaxes(0, 1)
+    for rows, width in _by_width(variants):
+        for number, (shift, reverse) in enumerate(views):
+            pairs = [_alleles(genome, variants[row], config.seq_len, shift, reverse) for row in rows]
+            first, second = (np.stack(some) for some in zip(*pairs, strict=True))
+            if width is None:
+                predicted = predictor(np.concatenate([first, second])).reshape(2, len(rows), *sums.shape[2:3], -1)
+            else:
+                start = (config.seq_len - width) // 2 - shift
+                start = config.seq_len - start - width if reverse else start
+                predicted = predictor.pairs(first, second, start, start + width)
+            sums[..., number][:, rows] = predicted[..., keep].sum(-1)
     return Effects(*sums)
+
+
+def _by_width(variants: Sequence[Variant]) -> Iterator[tuple[list[int], int | None]]:
+    """Rows of the variants whose alleles have the same length, by that length; and of all others, with None."""
+    found: dict[int | None, list[int]] = {}
+    for row, variant in enumerate(variants):
+        found.setdefault(len(variant.ref) if len(variant.ref) == len(variant.alt) else None, []).append(row)
+    for width, rows in found.items():
+        yield rows, width
 
 
 def _alleles(genome: Genome, variant: Variant, length: int, shift: int, reverse: bool) -> tuple[np.ndarray, np.ndarray]:
