@@ -273,9 +273,9 @@ class _PoolByTwo(nn.Module):
 class _Stage(nn.Sequential):
     """Convolution, pointwise residual, pooling by two: (B, C, L) to (B, C', L / 2)."""
 
-    def forward(self, x: Tensor, length: int) -> Tensor:
+    def forward(self, x: Tensor, length: int = 0) -> Tensor:
         plain = self.training or torch.is_grad_enabled() or x.device.type != "cpu"
-        if plain or torch.is_autocast_enabled("cpu") or length < TILE:
+        if plain or torch.is_autocast_enabled("cpu") or (length or x.shape[-1]) < TILE:
             return super().forward(x)
         rows = x.transpose(1, 2).contiguous()  # (B, L, C), without a copy after the stage before
         if len(rows) == 1:  # no copy

@@ -76,11 +76,11 @@ class Predictor:
         step = max(1, self.batch_size // 2)
         with evaluating(self.module), torch.inference_mode():
             for begin in range(0, len(first), step):
-                both = (
+                one, other = (
                     torch.from_numpy(np.ascontiguousarray(some[begin : begin + step])).to(self.device)
                     for some in (first, second)
                 )
-                found = predict_pairs(self.module, *both, start, stop)
+                found = predict_pairs(self.module, one, other, start, stop)
                 parts.append(torch.stack(found)[:, :, self.rows].float().cpu().numpy())
         return np.concatenate(parts, axis=1) * self.scale
 
