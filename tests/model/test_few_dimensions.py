@@ -61,6 +61,19 @@ def test_from_cells_to_clusters(n_types):
     assert n_types <= n_clusters(z, leiden_resolution(z.shape[1])) <= n_types + 2
 
 
+@pytest.mark.slow
+def test_two_cell_lines_are_about_two_clusters(data_dir):
+    """Real cells: at the default resolution there are four times as many clusters as lines."""
+    folder = data_dir / "fragments"
+    adata = sf.pp.bin_fragments(folder / "gm12878_hek293t_hg19.tsv.gz", "hg19", min_fragments=200)
+    sf.ScAtacFormer.setup_anndata(adata)
+    model = sf.ScAtacFormer(adata)
+    model.train(embedding_only=True)
+    z = model.get_latent_representation()
+    assert 2 <= n_clusters(z, leiden_resolution(z.shape[1])) <= 4
+    assert n_clusters(z, 1.0) > 6
+
+
 def _sparse(n_cells, n_bins, most_open):
     rng = np.random.default_rng(0)
     x = np.zeros((n_cells, n_bins), np.float32)

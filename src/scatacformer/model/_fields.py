@@ -61,7 +61,7 @@ class OpenBinsField(BaseAnnDataField):
         if self._layer not in adata.layers:
             raise KeyError(
                 f"adata has no layer {self._layer!r}; it has {sorted(filter(None, adata.layers))} and X. If X has the raw "
-                f"counts: adata.layers[{self._layer!r}] = adata.X.copy()"
+                f"counts: adata.layers[{self._layer!r}] = adata.X.copy()."
             )
         return adata.layers[self._layer]
 
