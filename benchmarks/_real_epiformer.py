@@ -103,7 +103,7 @@ def predict_windows(model: Any, test: np.ndarray, both: bool) -> np.ndarray:
 
 def train_cnn(data: dict[str, np.ndarray], fold: int, epochs: int, seed: int) -> tuple[Any, np.ndarray]:
     """BPNet's body (Avsec et al. 2021; 64 filters, 8 dilated layers), mean by bin, and a linear head that predicts
-    log2(x + 1), as Epiformer does; the pass that is best on the validation chromosomes is kept.
+    log2(x + 1), as Epiformer does; trained in bfloat16, the pass that is best on the validation chromosomes is kept.
 
     Returns a function from one-hot DNA ``(n, 4, seq_len)`` to log2(x + 1) ``(n, 10, 512)``, and the loss of each epoch.
     """
@@ -147,7 +147,9 @@ def train_cnn(data: dict[str, np.ndarray], fold: int, epochs: int, seed: int) ->
         x, y = torch.from_numpy(one_hot(data["seq"][row][None, begin + shift : begin + shift + width])), logs[row]
         if reverse:
             x, y = x.flip(1, 2), y.flip(1)
-        return (network(x)[0] - y).square().mean()
+        with torch.autocast("cpu", torch.bfloat16):  # 2.6 times as fast on a processor that has it
+            predicted = network(x)[0]
+        return (predicted.float() - y).square().mean()
 
     losses, best, kept = [], np.inf, network.state_dict()
     for _ in range(epochs):
@@ -233,6 +235,53 @@ def ridge(features: np.ndarray, signal: np.ndarray, train: np.ndarray, validatio
         if r > best_r:
             best, best_r = model, r
     return best
+
+
+def composition_counts(path: Path) -> np.ndarray:
+    """What Epiformer's composition reads of each bin, (65, 512, n_columns) float32, made once and kept in ``path``."""
+    import tempfile
+
+    import scatacformer as sf
+
+    if not path.exists():
+        motifs = sf.sequence.Motifs.from_file(data_folder() / "sequence" / "motifs" / MOTIFS)
+        with tempfile.TemporaryDirectory() as folder:
+            model = sf.Epiformer(real_tracks(Path(folder)), composition=motifs, seed=0, **REAL)
+        np.save(path, _read_counts(model.module.composition))
+    return np.load(path)
+
+
+def _read_counts(composition: Any) -> np.ndarray:
+    import torch
+
+    from scatacformer.sequence import one_hot
+
+    found = []
+    with torch.inference_mode():
+        for seq in records()["seq"]:
+            x = torch.from_numpy(one_hot(seq[None, FIRST : FIRST + SEQ_LEN]))
+            found.append(composition._columns(composition.count(x), 64)[0].T.numpy())
+    return np.stack(found)
+
+
+def ridge_on_counts(
+    x: np.ndarray, signal: np.ndarray, train: np.ndarray, validation: np.ndarray, test: np.ndarray
+) -> np.ndarray:
+    """Ridge on what Epiformer's composition counts, by the normal equations; the penalty that is best on the validation
+    chromosomes. log2(x + 1) of the test windows, (n, 512, 10)."""
+    mean, std = x[train].mean((0, 1)), x[train].std((0, 1))
+    std[std < 1e-4] = 1
+    y = np.log2(signal.transpose(0, 2, 1) + 1)
+    a = ((x[train] - mean) / std).reshape(-1, x.shape[-1])
+    b = y[train].reshape(-1, 10)
+    values, vectors = np.linalg.eigh((a.T @ a).astype(np.float64))
+    turned = vectors.T @ (a.T @ (b - b.mean(0))).astype(np.float64)
+    best = (-2.0, np.zeros(0))
+    for penalty in (1e4, 3e4, 1e5, 3e5):
+        weight = (vectors @ (turned / (values.clip(0) + penalty)[:, None])).astype(np.float32)
+        of = [((x[part] - mean) / std) @ weight + b.mean(0) for part in (validation, test)]
+        best = max(best, (pearson(of[0], y[validation]), of[1]), key=lambda pair: pair[0])
+    return best[1]
 
 
 def scores(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:

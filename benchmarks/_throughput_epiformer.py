@@ -13,7 +13,7 @@ import numpy as np
 from _common import Cache, peak_mb, run_forked, table
 
 N_TRACKS, N_CHROMS, LENGTH = 10, 10, 10_000_000
-PARTS = ("tracks 10 Mb", "tracks 100 Mb", "bigWig 10 Mb", "variants 500", "variants 2000")
+PARTS = ("tracks 10 Mb", "tracks 100 Mb", "bigWig 10 Mb", "variants 500", "variants 1500")
 
 
 def measure(cache: Cache) -> None:

@@ -32,10 +32,12 @@ from _real_epiformer import (
     SEQ_LEN,
     TRACKS,
     TRAINING,
+    composition_counts,
     kmer_counts,
     predict_windows,
     records,
     ridge,
+    ridge_on_counts,
     scores,
     split,
     train_cnn,
@@ -44,7 +46,7 @@ from _real_epiformer import (
 
 from scatacformer.sequence import one_hot
 
-METHODS = ("ridge", "mean", "CNN", "Epiformer")
+METHODS = ("ridge", "mean", "ridge on counts", "CNN", "Epiformer")
 CHOSEN_ON = 0  # the fold whose held-out chromosomes were looked at while settings were chosen
 
 # ---- real DNA
@@ -67,6 +69,9 @@ def real(cache: Cache, epochs: int, seed: int, only: list[int], methods: list[st
                 features = np.stack([kmer_counts(seq) for seq in data["seq"]])
                 model = ridge(features, data["signal"], ~test & ~validation, validation)
                 predicted = model.predict(features[test].reshape(-1, features.shape[-1])).reshape(measured.shape)
+            elif method == "ridge on counts":
+                counts = composition_counts(cache.path.parent / "counts.npy")
+                predicted = ridge_on_counts(counts, data["signal"], ~test & ~validation, validation, test)
             elif method == "mean":
                 mean = np.log2(data["signal"][~test & ~validation] + 1).mean((0, 2))
                 predicted = np.broadcast_to(mean, measured.shape)
@@ -236,7 +241,8 @@ def _report_real(rows: dict[tuple, dict], epochs: int) -> list[str]:
     real_rows = {key[1:]: value for key, value in rows.items() if key[0] == "real" and key[3] == epochs}
     averaged = sorted({key[1] for key in real_rows if key[1].startswith("mean of")})
     methods = [m for m in (*METHODS, *averaged) if any(key[1] == m for key in real_rows)]
-    n_seeds = len({key[3] for key in real_rows if key[1] == "Epiformer"})
+    folds = sorted({key[0] for key in real_rows})
+    n_seeds = {fold: sum(key[:2] == (fold, "Epiformer") for key in real_rows) for fold in folds}
     lines = [
         "## Real DNA\n",
         f"10 DNase tracks, 65 windows of hg38, {N_FOLDS} folds by chromosome, windows of {SEQ_LEN:,} bp. Pearson of "
@@ -245,18 +251,19 @@ def _report_real(rows: dict[tuple, dict], epochs: int) -> list[str]:
         "is therefore not among the leads. That the weights of the last pass are kept, in 12 passes and not 16, was decided "
         "after fold 1 had been seen with the best epoch of 16 (.493 / .267). An earlier run of fold 2 "
         "(.578 / .443) was seen after that decision and is replaced by the one shown.** Ridge: canonical 5-mers of 512 bp around a bin, its "
-        "penalty chosen on the validation chromosomes. Mean: of each track in the training windows. CNN: the body of BPNet "
+        "penalty chosen on the validation chromosomes. Ridge on counts: on what the composition of Epiformer counts. Mean: of each track in the training windows. CNN: the body of BPNet "
         "(64 filters, 8 dilated layers), a linear head, the squared error of log2(x + 1), the pass that is best on the "
         "validation chromosomes; a dash where it was not run. Epiformer: `composition=` the 401 human motifs of HOCOMOCO v11, "
-        f"median and range of {n_seeds} seeds; `mean of {n_seeds}`: their predictions averaged. Networks: {epochs} passes, both "
-        "strands averaged. Training of Epiformer: "
+        "median and range of seeds where there are several (number of seeds by fold: "
+        f"{', '.join(f'{fold}: {n}' for fold, n in n_seeds.items())}); `mean of ...`: predictions of so many seeds averaged. "
+        f"Networks: {epochs} passes, both strands averaged. Training of Epiformer: "
         + ", ".join(f"`{name}={value}`" for name, value in (REAL | TRAINING).items() if not name.startswith("enable"))
         + ".\n",
     ]
     for name in ("all bins", "specific"):
         body: list[list[str]] = []
         ahead: dict[str, dict[int, float]] = {m: {} for m in methods}
-        for fold in sorted({key[0] for key in real_rows}):
+        for fold in folds:
             found = {m: [v[name] for k, v in real_rows.items() if k[:2] == (fold, m)] for m in methods}
             body.append(
                 [
@@ -284,8 +291,10 @@ def _report_real(rows: dict[tuple, dict], epochs: int) -> list[str]:
     ]
     lines.append(f"Processor minutes of a fold: {'; '.join(minutes)}.\n")
     last = "Epiformer"
-    found = {m: [v for k, v in real_rows.items() if k[1] == m] for m in ("ridge", last)}
-    body = [[t, *(f"{np.mean([v[t] for v in found[m]]):.3f}" for m in ("ridge", last))] for t in TRACKS]
+    found = {m: [[v for k, v in real_rows.items() if k[:2] == (fold, m)] for fold in folds] for m in ("ridge", last)}
+    body = [
+        [t, *(f"{np.mean([np.mean([v[t] for v in some]) for some in found[m]]):.3f}" for m in found)] for t in TRACKS
+    ]
     lines += ["Each track by itself, mean over all folds:\n", table(["track", "ridge", last], body)]
     return lines
 
