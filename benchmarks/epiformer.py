@@ -252,7 +252,7 @@ def _report_real(rows: dict[tuple, dict], epochs: int) -> list[str]:
         "after fold 1 had been seen with the best epoch of 16 (.493 / .267). An earlier run of fold 2 "
         "(.578 / .443) was seen after that decision and is replaced by the one shown.** Ridge: canonical 5-mers of 512 bp around a bin, its "
         "penalty chosen on the validation chromosomes. Ridge on counts: on what the composition of Epiformer counts. Mean: of each track in the training windows. CNN: the body of BPNet "
-        "(64 filters, 8 dilated layers), a linear head, the squared error of log2(x + 1), the pass that is best on the "
+        "(64 filters, 8 dilated layers), a linear head, the squared error of log2(x + 1), in bfloat16, the pass that is best on the "
         "validation chromosomes; a dash where it was not run. Epiformer: `composition=` the 401 human motifs of HOCOMOCO v11, "
         "median and range of seeds where there are several (number of seeds by fold: "
         f"{', '.join(f'{fold}: {n}' for fold, n in n_seeds.items())}); `mean of ...`: predictions of so many seeds averaged. "

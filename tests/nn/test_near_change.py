@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scatacformer.nn import EpiformerConfig, EpiformerNetwork, SeparateTracks, predict_pairs
+from scatacformer.nn import EpiformerConfig, EpiformerNetwork, NearReference, SeparateTracks, predict_pairs
 from scatacformer.nn.near_change import convolution_reach
 
 from .test_epiformer import dna, shaken
@@ -86,3 +86,16 @@ def test_fewer_bases_are_read_of_the_second(monkeypatch):
     with torch.inference_mode():
         predict_pairs(network, first, changed(first, 8_000, 8_001), 8_000, 8_001)
     assert read[0] == 16_384 and read[1] <= 16 * 128
+
+
+@pytest.mark.parametrize("kind", ["published", "separate", "both"])
+def test_what_is_near_a_reference_has_the_outputs_of_the_network(kind):
+    network = network_of(kind, 16, 512)
+    reference = dna(1, 512)[0]
+    sequences = torch.cat([changed(reference[None], place, place + 1) for place in (200, 230, 259)])
+    with torch.inference_mode():
+        near = NearReference(network, reference, 200, 260)
+        found, expected = near(sequences), network(sequences)
+        torch.testing.assert_close(near(reference[None]), network(reference[None]), atol=2e-5, rtol=2e-4)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-4)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3

@@ -19,7 +19,7 @@ from .lora import (
     merged_state,
     remove_lora,
 )
-from .near_change import predict_pairs
+from .near_change import NearReference, predict_pairs
 from .optim import RowAdamW, clip_gradients
 from .paired.contrastive import nt_xent
 from .paired.link_attention import LinkAttention, LinkConfig
@@ -59,6 +59,7 @@ __all__ = [
     "LinkConfig",
     "MLPDecoder",
     "Minibatch",
+    "NearReference",
     "NetworkConfig",
     "PairedConfig",
     "PairedNetwork",

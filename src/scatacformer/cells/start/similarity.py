@@ -54,7 +54,7 @@ class Similarity:
         return self._scale * self._unscaled(self._scale * v)
 
     def forms(self, vectors: np.ndarray) -> np.ndarray:
-        """u' L u for each column u of ``vectors`` (n_cells, k), from sums over cells alone.  (k,) float64"""
+        """U' L u for each column u of ``vectors`` (n_cells, k), from sums over cells alone.  (k,) float64"""
         y = self._scale[:, None] * vectors
         out = -np.square(y[self._own > 0], dtype=np.float64).sum(0)
         for columns, total in self.opened.columns_over_cells(y / self.norm[:, None]):

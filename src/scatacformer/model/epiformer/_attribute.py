@@ -63,7 +63,9 @@ def mutagenesis(predictor: Predictor, region: RegionInput, names: list[str], pro
 
     from scatacformer._io import tqdm
 
-    reference = predictor(region.one_hot(region.codes)[None])[0, :, region.bins].sum(-1)
+    encoded = region.one_hot(region.codes)
+    predictor = predictor.near(encoded, region.inside.start, region.inside.stop)
+    reference = predictor(encoded[None])[0, :, region.bins].sum(-1)
     places = np.arange(region.inside.start, region.inside.stop)
     changes = [(place, base) for place in places.tolist() for base in range(4) if region.codes[place] != base]
     out = np.zeros((len(places), 4, len(names)), dtype=np.float32)

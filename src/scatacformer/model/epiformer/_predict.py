@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import torch
 
 from scatacformer._io import scratch_folder
 from scatacformer.genome import write_bigwig
-from scatacformer.nn import predict_pairs
+from scatacformer.nn import NearReference, predict_pairs
 from scatacformer.sequence import N_CODE
 from scatacformer.tracks import WindowData
 
@@ -84,6 +85,20 @@ class Predictor:
                 parts.append(torch.stack(found)[:, :, self.rows].float().cpu().numpy())
         return np.concatenate(parts, axis=1) * self.scale
 
+    def near(self, reference: np.ndarray, start: int, stop: int) -> Predictor:
+        """The same for sequences that are ``reference`` (4, seq_len) outside ``[start, stop)``, in a part of the time."""
+        module, length = self.module, reference.shape[-1]
+        x = torch.from_numpy(np.ascontiguousarray(reference)).to(self.device)
+        with evaluating(module), torch.inference_mode():
+            if isinstance(module, BothStrands):
+                turned = NearReference(module.network, x.flip(0, 1), length - stop, length - start)
+                module = BothStrands(NearReference(module.network, x, start, stop), turned)
+            else:
+                module = NearReference(module, x, start, stop)
+        found = copy(self)
+        found.module = module.train(self.module.training)  # the network keeps its mode
+        return found
+
     def views(self, sequences: Sequences, views: Sequence[View]) -> Iterator[np.ndarray]:
         """The prediction of each view, brought back to the forward strand; each ``(n, n_rows, n_outputs)``."""
         for shift, reverse in views:
@@ -99,15 +114,18 @@ class Predictor:
 
 
 class BothStrands(torch.nn.Module):
-    """The mean of a network's output for a sequence and for its other strand, with gradients of both."""
+    """The mean of a network's output for a sequence and for its other strand, with gradients of both.
 
-    def __init__(self, network: nn.Module) -> None:
+    ``turned`` is a module for the other strand, if it is another one.
+    """
+
+    def __init__(self, network: nn.Module, turned: nn.Module | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.turned = network, network if turned is None else turned
         self.training = network.training
 
     def forward(self, sequence: Tensor) -> Tensor:
-        return (self.network(sequence) + self.network(sequence.flip(1, 2)).flip(-1)) / 2
+        return (self.network(sequence) + self.turned(sequence.flip(1, 2)).flip(-1)) / 2
 
 
 @contextmanager
