@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from _kinds import PRETRAINING, SIZES, cells, trained, weights_of
+from _sequence_jobs import sequence_jobs
 
 
 @dataclass(frozen=True)
@@ -121,4 +122,6 @@ def make_jobs(folder: Path, names: Sequence[str] | None = None) -> list[Job]:
         Job("annotate", nothing, annotate, annotated, annotate),
         Job("embed", lambda at: embed(at, 1), lambda at: embed(at, 2), embedded, lambda at: embed(at, 2)),
     ]  # fmt: skip
+    if names is None or {"tracks", "variants", "GET"} & set(names):
+        jobs += sequence_jobs(folder / "sequence", Job)
     return [job for job in jobs if names is None or job.name in names]

@@ -68,7 +68,10 @@ def main() -> None:
     be_quiet()
     # what was counted with other code is counted again
     code = fingerprint(
-        *(HERE / f"{name}.py" for name in ("robustness", "_damaged", "_damaged_more", "_jobs", "_kinds"))
+        *(
+            HERE / f"{name}.py"
+            for name in ("robustness", "_damaged", "_damaged_more", "_jobs", "_kinds", "_sequence_jobs")
+        )
     )
     cache = Rows(arguments.cache, code, arguments.seed, tuple(arguments.files or ("",)))
     with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 
 import anndata as ad
@@ -15,7 +16,7 @@ import scipy.sparse as sp
 import scatacformer as sf
 from scatacformer.genome import chrom_sizes
 
-from ._cells import fresh, planted, trained
+from ._cells import SIZES, fresh, planted, quiet, trained
 
 SF = sf.ScAtacFormer
 GETTERS = {
@@ -245,3 +246,32 @@ def test_a_loop_over_data_sets_does_not_keep_them(model):
         del query, found, other
     gc.collect()
     assert [one() for one in gone] == [None] * 6
+
+
+@pytest.mark.slow
+def test_twenty_data_sets_take_the_memory_of_one():
+    def cells(seed):
+        return sf.datasets.simulated_cells(
+            200, genome={"chr1": 10_000_000, "chr2": 10_000_000}, fragments=1_500, seed=seed
+        )
+
+    def embed(adata):
+        SF.setup_anndata(adata)
+        own = SF(adata, **SIZES)
+        own.train(embedding_only=True)
+        own.get_latent_representation()
+        SF.load_query_data(adata.copy(), reference).get_latent_representation()
+        reference.get_latent_representation(adata.copy())
+
+    reference = fresh(cells(99), setup={})
+    reference.train(embedding_only=True)
+    size = 8 * cells(0).X.nnz  # bytes
+    with quiet():
+        for seed in range(23):
+            embed(cells(seed))
+            gc.collect()
+            if seed == 2:  # what is made once is there
+                tracemalloc.start()
+        taken = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    assert taken < size

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -234,12 +234,13 @@ def _identified(regions: Vocabulary) -> Vocabulary:
 
 
 # The names of the regions of each AnnData when it was last compared with its registry.
-_compared: WeakKeyDictionary[AnnDataManager, pd.Index] = WeakKeyDictionary()
+_compared: weakref.WeakKeyDictionary[AnnDataManager, weakref.ref[pd.Index]] = weakref.WeakKeyDictionary()
 
 
 def note_regions(manager: AnnDataManager, adata: AnnData) -> None:
     """Store the regions with which ``adata`` was set up."""
-    _compared[manager] = adata.var_names
+    # a weak reference: scvi-tools keeps the manager for ever, and 600,000 names are 50 MB
+    _compared[manager] = weakref.ref(adata.var_names)
 
 
 def refuse_changed(manager: AnnDataManager, adata: AnnData) -> None:
@@ -249,7 +250,8 @@ def refuse_changed(manager: AnnDataManager, adata: AnnData) -> None:
     """
     again = "Call setup_anndata(adata, ...) again and create the model again, or use a copy with all of them"
     names = adata.var_names
-    if _compared.get(manager) is not names:
+    known = _compared.get(manager)
+    if known is None or known() is not names:
         state = field_state(manager.registry, REGISTRY_KEYS.X_KEY)
         assert state is not None
         if adata.n_vars != state["n_bins"] or regions_of(adata).checksum != state["checksum"]:
@@ -258,7 +260,7 @@ def refuse_changed(manager: AnnDataManager, adata: AnnData) -> None:
                 f"adata has {what} than when it was set up (then {state['n_bins']:,}, now {adata.n_vars:,}): it was changed "
                 f"in place, as sc.pp.filter_genes does. {again}."
             )
-        _compared[manager] = names
+        _compared[manager] = weakref.ref(names)
     for column in obs_columns(manager.registry):
         if column not in adata.obs:
             raise ValueError(f"adata.obs lacks {column!r}, which setup_anndata added: obs was replaced. {again}.")
