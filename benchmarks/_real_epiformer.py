@@ -74,13 +74,13 @@ def split(chrom: np.ndarray, fold: int) -> tuple[list[str], list[str]]:
     return parts[fold], parts[(fold + 1) % N_FOLDS][:2]
 
 
-def train_real(folder: Path, fold: int, epochs: int, seed: int) -> Any:
+def train_real(folder: Path, fold: int, epochs: int, seed: int, linear: bool = True) -> Any:
     """A model of the other folds, with a composition of all human motifs of HOCOMOCO v11, one window a step."""
     import scatacformer as sf
 
     test, validation = split(records()["chrom"], fold)
     motifs = sf.sequence.Motifs.from_file(data_folder() / "sequence" / "motifs" / MOTIFS)
-    model = sf.Epiformer(real_tracks(folder), composition=motifs, seed=seed, **REAL)
+    model = sf.Epiformer(real_tracks(folder), composition=motifs, linear=linear, seed=seed, **REAL)
     model.train(epochs, holdout_chromosomes=test, validation_chromosomes=validation, **TRAINING)
     losses = model.history["validation_loss"]["validation_loss"]
     print(f"fold {fold}: validation loss {losses.round(4).tolist()}", flush=True)

@@ -169,3 +169,42 @@ def test_separate_tracks_have_compositions_of_their_own() -> None:
 def test_sizes_that_cannot_be(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_line_is_ridge_regression_with_the_penalty_that_validates_best(missing):
+    from sklearn.linear_model import Ridge
+
+    from scatacformer.nn.composition import LINEAR_SHARE, PENALTIES
+
+    generator = torch.Generator().manual_seed(0)
+    config = CompositionConfig(n_tracks=2, bin_size=32, width=4, n_perceptrons=2, linear=True)
+    net = Composition(config)
+    net.initialise(generator)
+    codes = torch.randint(0, 4, (12, 32 * 40), generator=generator)
+    x = torch.nn.functional.one_hot(codes, 4).float().transpose(1, 2).contiguous()
+    net.standardise([x[:8]])
+    with torch.no_grad():
+        columns = ((net._columns(net.count(x), 0) - net.mean) / net.std).transpose(1, 2)
+    true = torch.randn(columns.shape[-1], 2, generator=generator)
+    y = (columns @ true * 0.1 + torch.randn(12, 40, 2, generator=generator) + 3).transpose(1, 2).contiguous()
+    known = torch.ones(8 * 40, dtype=torch.bool)
+    if missing:
+        y[0, 1, :5] = torch.nan  # a bin that lacks a track is left out
+        known[:5] = False
+    parts = [(x[i : i + 4], y[i : i + 4]) for i in (0, 4)]
+    net.fit_line(parts, [(x[8:], y[8:])])
+    a, b = columns[:8].flatten(0, 1)[known].double(), y[:8].transpose(1, 2).flatten(0, 1)[known].double()
+    held, wanted = columns[8:].flatten(0, 1).double(), y[8:].transpose(1, 2).flatten(0, 1).double()
+    found = [Ridge(share * len(a)).fit(a.numpy(), b.numpy()) for share in PENALTIES]
+    errors = [float(((torch.from_numpy(model.predict(held.numpy())) - wanted) ** 2).mean()) for model in found]
+    best = found[int(np.argmin(errors))]
+    np.testing.assert_allclose(net.line_weight.numpy(), best.coef_.T, atol=1e-5)
+    np.testing.assert_allclose(net.line_bias.numpy(), best.intercept_, atol=1e-4)
+    torch.nn.init.normal_(net.last.weight, generator=generator)
+    net.train()
+    net.first[0].p = net.dropout.p = 0.0
+    alone = net(x[8:])  # what learns
+    net.eval()
+    line = (held.float() @ net.line_weight + net.line_bias).view(4, 40, 2).transpose(1, 2)[:, None]
+    torch.testing.assert_close(net(x[8:]), (1 - LINEAR_SHARE) * alone + LINEAR_SHARE * line, atol=1e-4, rtol=1e-4)

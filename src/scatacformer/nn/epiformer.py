@@ -37,7 +37,7 @@ class EpiformerConfig:
     first convolution; they grow geometrically to ``d_model``. ``dropout`` is that of the transformer,
     ``head_dropout`` that of the head. With ``composition`` the network has a :class:`Composition` beside the published
     layers, of ``n_motifs`` motifs that are padded to ``motif_width`` positions, and with ``n_perceptrons`` perceptrons
-    of ``d_composition`` hidden units; both predict log2(signal + 1) then. Raises ValueError for sizes that do not fit together.
+    of ``d_composition`` hidden units (``linear``: and ridge); both predict log2(signal + 1). ValueError: wrong sizes.
     """
 
     n_tracks: int
@@ -56,6 +56,7 @@ class EpiformerConfig:
     motif_width: int = 1
     d_composition: int = 128
     n_perceptrons: int = 4
+    linear: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_tracks", "d_stem", "d_model", "n_layers", "n_heads", "d_feedforward"):
@@ -92,9 +93,8 @@ class EpiformerConfig:
     @property
     def composition_config(self) -> CompositionConfig:
         """Sizes of the :class:`Composition`."""
-        return CompositionConfig(
-            self.n_tracks, self.bin_size, self.n_motifs, self.motif_width, self.d_composition, self.n_perceptrons
-        )
+        sizes = (self.n_motifs, self.motif_width, self.d_composition, self.n_perceptrons)
+        return CompositionConfig(self.n_tracks, self.bin_size, *sizes, linear=self.linear)
 
     @property
     def n_bins(self) -> int:
@@ -239,8 +239,8 @@ class _Convolutions(nn.Module):
         )
 
     def forward(self, x: Tensor, length: int | None = None) -> Tensor:
-        """``length``: of the sequence that ``x`` is a part of, whose way of computing it then takes."""
-        length = x.shape[-1] if length is None else length
+        """``length``: of the sequence that ``x`` is a part of, and that is computed in the same way."""
+        length = length or x.shape[-1]
         for stage in (self.stem, *self.tower):
             x, length = stage(x, length), length // 2
         return x

@@ -149,3 +149,19 @@ def test_a_motif_too_short_for_a_hit_is_said_and_counts_nothing(tracks: AnnData,
     model.save(tmp_path / "m")
     again = sf.Epiformer.load(tmp_path / "m", adata=False)  # infinite weights are refused
     assert again.module.composition.threshold.equal(model.module.composition.threshold)
+
+
+def test_a_linear_part_is_solved_before_training_and_saved(
+    counted: sf.Epiformer, tracks: AnnData, tmp_path: Path
+) -> None:
+    model = sf.Epiformer(tracks, composition=planted(), linear=True, seed=1, **SMALL)
+    model.train(1, holdout_chromosomes="chr4", validation_chromosomes="chr3", batch_size=1, enable_progress_bar=False)
+    weight = model.module.composition.line_weight
+    assert weight.abs().max() > 0 and not weight.requires_grad
+    predicted = model.get_predicted_tracks(progress=False)
+    held = (tracks.var["chrom"] == "chr4").to_numpy() & np.isfinite(predicted[0])
+    assert np.corrcoef(np.log2(predicted[0, held] + 1), np.log2(tracks.X[0, held] + 1))[0, 1] > 0.2
+    model.save(tmp_path / "model")
+    again = sf.Epiformer.load(tmp_path / "model", adata=tracks)
+    assert again.config_.linear and torch.equal(again.module.composition.line_weight, weight)
+    np.testing.assert_array_equal(again.get_predicted_tracks(progress=False), predicted)

@@ -123,7 +123,7 @@ def transplant(module: torch.nn.Module, weights: dict[str, Tensor], keep_head: b
     left = []
     for name, own in state.items():
         other = weights.get(name)
-        if other is None or (keep_head and name.startswith(("ptw.linear.", "composition.last."))):
+        if other is None or (keep_head and name.startswith(("ptw.linear.", "composition.last.", "composition.line"))):
             left.append(name)
         elif other.shape == own.shape:
             own.copy_(other)

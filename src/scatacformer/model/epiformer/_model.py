@@ -61,7 +61,8 @@ class Epiformer(PredictMixin, InterpretMixin, SharingMixin):
         Of the first weights and of training. Default: ``sf.settings.seed``.
     **sizes
         Sizes that differ from those of ``size``: ``d_stem``, ``d_model``, ``n_layers``, ``n_heads``, ``d_feedforward``,
-        ``dropout``, ``head_dropout``; with a composition ``d_composition``, ``n_perceptrons``.
+        ``dropout``, ``head_dropout``; with a composition ``d_composition``, ``n_perceptrons`` and
+        ``linear``: ridge regression on the same counts is solved before training and has .3 of the prediction.
 
     Attributes
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -176,7 +176,7 @@ def train_model(
     if not model.is_trained_:
         means = track_scale(prepared, parts.train)
         if model.config_.composition:  # it predicts log2(signal + 1) in the units of the data
-            begin_composition(model.module, prepared, parts.train)
+            begin_composition(model.module, prepared, parts.train, parts.validation)
         else:
             model.scale_ = means
     common: dict[str, Any] = {
@@ -216,10 +216,13 @@ def train_model(
     _warn_if_constant(model, validation)
 
 
-def begin_composition(module: nn.Module, prepared: Prepared, windows: np.ndarray) -> None:
+def begin_composition(
+    module: nn.Module, prepared: Prepared, windows: np.ndarray, validation: np.ndarray | None = None
+) -> None:
     """The start of what reads counts, from some of the windows to train on, evenly spaced.
 
-    Counts get mean 0 and variance 1, and each track begins with its mean of log2(signal + 1).
+    Counts get mean 0 and variance 1, and each track begins with its mean of log2(signal + 1). What is linear in the counts
+    is solved for all windows to train on, with a penalty that ``validation`` chooses.
     """
     some = windows[np.linspace(0, len(windows) - 1, min(len(windows), _TO_STANDARDISE)).astype(np.int64)].tolist()
     logs = np.concatenate([np.log2(prepared.data.target(window) + 1) for window in some], axis=1)
@@ -232,6 +235,19 @@ def begin_composition(module: nn.Module, prepared: Prepared, windows: np.ndarray
             batches = (torch.from_numpy(prepared.data.sequence(window)[None]).to(device) for window in some)
             network.composition.standardise(batches, prepared.data.crop)
         network.composition.start_at(own)
+    for number, network in enumerate(networks):
+        if network.composition is None or not network.config.linear:
+            continue
+        rows = slice(number, number + 1) if len(networks) > 1 else slice(None)  # a network for each track
+
+        def pairs(some: np.ndarray, rows: slice = rows) -> Iterator[tuple[Tensor, Tensor]]:
+            for window in some.tolist():
+                logs = np.log2(prepared.data.target(window)[rows] + 1)
+                yield torch.from_numpy(prepared.data.sequence(window)[None]).to(device), torch.from_numpy(logs[None])
+
+        network.composition.fit_line(
+            pairs(windows), pairs(windows if validation is None else validation), prepared.data.crop
+        )
 
 
 def choose_parts(module: nn.Module, options: EpiformerOptions) -> None:
