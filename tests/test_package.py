@@ -274,7 +274,7 @@ def test_the_tree_holds_no_path_of_a_machine():
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_file_is_one_idea(path):
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 450
+    assert text.count("\n") < 450
     assert ast.get_docstring(ast.parse(text)), "the file does not say what it is"
 
 

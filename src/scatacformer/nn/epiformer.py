@@ -1,9 +1,8 @@
 """Epiformer's network (Li et al., Science 2023): DNA to the signal of each track in bins of 128 bp.
 
 Read from top to bottom: sizes, network, convolutions, transformer, head. Modules have the names of the published
-tensors, so that the authors' weights load as they are. Two things differ from the published code, neither of which
-changes a prediction: the relative positions are never expanded to (L, L, d_head), and the output of the head has no
-dropout (a tenth of the published training outputs were ln 2, whatever the sequence).
+tensors, so that the authors' weights load as they are. Two things differ from the published code, not the prediction:
+positions are never expanded to (L, L, d_head), and the output has no dropout (a tenth of the published ones were ln 2).
 """
 
 from __future__ import annotations
