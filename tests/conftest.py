@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in the background like that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SMALL_GENOME = {"chr1": 2_000_000, "chr2": 1_500_000, "chr3": 999_000, "chrX": 503_000}
 
 
