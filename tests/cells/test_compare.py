@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from scatacformer.cells import StartOptions
 from scatacformer.cells.start import open_bins, spectrum
 from scatacformer.cells.start.open_bins import OpenBins
-from scatacformer.cells.start.similarity import compare
+from scatacformer.cells.start.similarity import Similarity, compare
 from scatacformer.cells.start.spectrum import both_ends, participation
 
 
@@ -51,6 +51,20 @@ def test_parts_of_it_are_those_of_the_dense_matrix(opened):
     np.testing.assert_array_equal(found.to_scipy().toarray(), dense)
     np.testing.assert_array_equal(found.of_bins(used).to_scipy().toarray(), dense[:, used])
     np.testing.assert_array_equal(found.of_cells(cells).to_scipy().toarray(), dense[cells])
+
+
+def test_quadratic_forms_are_those_of_the_products_and_bins_without_weight_are_as_if_they_were_absent(opened):
+    dense, found = opened
+    rng = np.random.default_rng(2)
+    u, used = rng.standard_normal((30, 11)), rng.random(200) < 0.7
+    g = np.where(used, rng.uniform(0.5, 2.0, 200), 0.0)
+    whole, part = Similarity(found, g), Similarity(found.of_bins(used), g[used])
+    products = np.stack([whole.product(column.astype(np.float32)) for column in u.T], axis=1)
+    np.testing.assert_allclose(whole.forms(u), (u * products).sum(0), atol=1e-4)
+    np.testing.assert_allclose(whole.forms(u), part.forms(u), rtol=1e-5)
+    np.testing.assert_allclose(
+        whole.start(np.random.default_rng(3), used), part.start(np.random.default_rng(3)), atol=1e-5
+    )
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
