@@ -67,17 +67,17 @@ def scan_motifs(
     Returns
     -------
     None
-        Written: ``.varm[key_added]``, (n_regions, n_columns) float32, in bits (k-mers: square roots of counts); ``.uns[key_added]``: the ``names`` of
-        the columns; ``scale`` (n_columns,), the largest score of each column (1 where it is 0), which models divide by;
-        ``motifs``, the matrices; ``checksum``; and the settings of the scan, so that other regions and sequences can be
-        scanned in the same way.
+        Written: ``.varm[key_added]``, (n_regions, n_columns) float32, in bits (k-mers: square roots of counts);
+        ``.uns[key_added]``: the ``names`` of the columns; ``scale`` (n_columns,), the largest score of each column (1
+        where it is 0), which models divide by; ``motifs``, the matrices; ``checksum``; and the settings of the scan, so
+        that other regions and sequences can be scanned in the same way.
 
     Raises
     ------
     ValueError
         The file lacks a chromosome of the regions, or has it shorter; the motifs or clusters are invalid (a duplicate
-        name, a position that carries no information or does not sum to 1, a motif without a cluster); ``kmers`` is not 1 ... 6;
-        ``regions`` is a view.
+        name, a position that carries no information or does not sum to 1, a motif without a cluster); ``kmers`` is not
+        1 ... 6; ``regions`` is a view.
     ImportError
         ``"jaspar"``, and pyjaspar is not installed.
 

@@ -53,7 +53,8 @@ def score_table(
     piece.
 
     An incomplete file is next to ``out`` with the suffix ``.partial``, with its settings in the first line; ``resume``
-    continues at its end. Raises ValueError if that line differs or ``out`` is no file, and RuntimeError if another process is writing it.
+    continues at its end. Raises ValueError if that line differs or ``out`` is not the name of a file, and RuntimeError if
+    another process is writing it.
     """
     import pandas as pd
 
